@@ -1,0 +1,1 @@
+//! The orders that need a user's rights: types only.

@@ -1,0 +1,1 @@
+//! SMTP authenticators: their options; none acts yet.

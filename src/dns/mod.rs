@@ -1,0 +1,1 @@
+//! Names to answers: a blocking stub resolver that tells every kind of failure apart.

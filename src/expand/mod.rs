@@ -1,0 +1,1 @@
+//! The string language: evaluation of expansion trees.

@@ -1,0 +1,1 @@
+//! Hints that may be lost: retry times, waiting messages, rates, callouts.

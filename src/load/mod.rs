@@ -1,0 +1,1 @@
+//! From the written configuration to the meant one.

@@ -1,0 +1,1 @@
+//! What is written to the main, reject and panic logs, and how.

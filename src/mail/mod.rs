@@ -1,0 +1,1 @@
+//! Mail's own values: addresses, headers, message ids, replies, dates.

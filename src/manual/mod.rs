@@ -1,0 +1,1 @@
+//! The manual: code map, privileges, differences from Exim, and what excludes classes of past bugs.

@@ -1,0 +1,1 @@
+//! Certificate status proofs (RFC 6960): parsed, checked, and judged usable at a time.

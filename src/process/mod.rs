@@ -1,0 +1,1 @@
+//! Roles, privileges and the processes that play them.

@@ -1,0 +1,1 @@
+//! One message in: from bytes to a committed spool entry.

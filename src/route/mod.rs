@@ -1,0 +1,1 @@
+//! Routers: where an address goes.

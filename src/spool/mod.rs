@@ -1,0 +1,1 @@
+//! The spool on disk: Exim's -H, -D and -J files, and the order in which they are written.

@@ -1,0 +1,1 @@
+//! Expansion text and ACL text to trees: pure, with positions.

@@ -1,0 +1,1 @@
+//! Room 1 of unsafe code: system calls that have no safe wrapper. Knows nothing of mail.

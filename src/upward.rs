@@ -1,0 +1,1 @@
+//! The few calls that go upward through the layers, each a named trait.
