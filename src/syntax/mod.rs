@@ -1,1 +1,6 @@
 //! Expansion text and ACL text to trees: pure, with positions.
+pub mod position;
+pub mod template;
+
+pub use position::{Located, Position};
+pub use template::{SyntaxError, Template};

@@ -1,1 +1,4 @@
 //! Values: lists, intervals, quoting, and text that remembers whether it came from outside.
+pub mod tainted;
+
+pub use tainted::{TaintError, Value};

@@ -1,0 +1,52 @@
+//! Message ids: Exim's two forms, `tttttt-pppppp-ss` (to 4.96) and `tttttt-ppppppppppp-ssss` (4.97 and later).
+
+use bstr::{BStr, BString, ByteSlice};
+use std::fmt;
+
+/// A message id that has one of the two forms, so it is safe as a part of a file name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(String);
+
+impl MessageId {
+    /// Length of the old form.
+    pub const SHORT: usize = 16;
+    /// Length of the form of 4.97 and later.
+    pub const LONG: usize = 23;
+
+    /// Checks the form; anything else is no message id.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let dashes: &[usize] = match text.len() {
+            Self::SHORT => &[6, 13],
+            Self::LONG => &[6, 18],
+            _ => return None,
+        };
+        let good = text.iter().enumerate().all(|(i, b)| {
+            if dashes.contains(&i) { *b == b'-' } else { b.is_ascii_alphanumeric() }
+        });
+        good.then(|| Self(text.to_str_lossy().into_owned()))
+    }
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The id as bytes.
+    pub fn as_bstr(&self) -> &BStr {
+        self.0.as_bytes().as_bstr()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl From<&MessageId> for BString {
+    fn from(id: &MessageId) -> BString {
+        id.0.as_bytes().into()
+    }
+}
