@@ -20,9 +20,10 @@ impl MessageId {
             Self::LONG => &[6, 18],
             _ => return None,
         };
-        let good = text.iter().enumerate().all(|(i, b)| {
-            if dashes.contains(&i) { *b == b'-' } else { b.is_ascii_alphanumeric() }
-        });
+        let good = text
+            .iter()
+            .enumerate()
+            .all(|(i, b)| if dashes.contains(&i) { *b == b'-' } else { b.is_ascii_alphanumeric() });
         good.then(|| Self(text.to_str_lossy().into_owned()))
     }
     /// The id as text.
