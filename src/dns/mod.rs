@@ -1,4 +1,6 @@
 //! Names to answers: a blocking stub resolver that tells every kind of failure apart.
+pub mod resolv_conf;
+pub mod stub;
 
 use bstr::BString;
 use std::net::IpAddr;
