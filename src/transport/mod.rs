@@ -3,6 +3,8 @@
 //! A transport gets a [`Job`] (one message, some of its addresses) and gives one [`Outcome`] for each address.
 //! It never touches the spool's control files, the retry hints or the logs: `deliver` does.
 
+pub mod write_message;
+
 use crate::expand::Context;
 use crate::mail::Address;
 use crate::mail::envelope::TlsInfo;
