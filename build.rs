@@ -1,6 +1,13 @@
 //! Build: which GnuTLS is there and what of it may be used; bindings; the settings that are fixed at build time.
+//!
+//! All differences between versions of GnuTLS live here and in `src/tls/gnutls/`. What is used of the
+//! library stands in two tables, name and first version; a name newer than the version that
+//! pkg-config reports is not exposed, whatever the headers declare, so that a build against an old
+//! library (or a `.pc` that says so, see `vendor-check/`) fails here and not on a user's machine.
 
+use bindgen::callbacks::{EnumVariantCustomBehavior, EnumVariantValue, ParseCallbacks};
 use std::env;
+use std::path::PathBuf;
 
 /// Settings that a distribution fixes when it builds, each from an environment variable that the
 /// Makefile exports; `src/config/build_settings.rs` reads them.
@@ -25,8 +32,227 @@ const SETTINGS: &[(&str, &str)] = &[
     ("OXIM_MAILER_NAME", "oxim"),
 ];
 
+/// Version of GnuTLS: major, minor, patch.
+type Version = (u32, u32, u32);
+
+/// Oldest GnuTLS that has all we cannot do without (load_file, system trust).
+const FLOOR: Version = (3, 0, 21);
+/// First version with stapling on both sides.
+const STAPLING: Version = (3, 1, 3);
+
+/// Version-gated conditions for the code: cfg name and the version that sets it. `ocsp_stapling`
+/// stands apart, since it can be switched off.
+const GATES: &[(&str, Version)] = &[
+    // gnutls_ocsp_status_request_is_checked (at exactly 3.1.3 stapling is on without it)
+    ("gnutls_status_is_checked", (3, 1, 4)),
+    // gnutls_certificate_set_x509_trust_dir
+    ("gnutls_trust_dir", (3, 3, 6)),
+    // GNUTLS_NO_SIGNAL
+    ("gnutls_no_signal", (3, 4, 2)),
+    // gnutls_group_get
+    ("gnutls_groups", (3, 6, 0)),
+    // gnutls_ciphersuite_get: the IANA name of the cipher suite
+    ("gnutls_ciphersuite_get", (3, 7, 4)),
+    // GNUTLS_NO_STATUS_REQUEST
+    ("gnutls_no_status_request", (3, 8, 0)),
+];
+
+const OLD: Version = (2, 12, 0);
+
+/// Functions, variables and types that we use, and the version that brought them.
+#[rustfmt::skip]
+const NAMES: &[(&str, Version)] = &[
+    // library
+    ("gnutls_global_init", OLD),
+    ("gnutls_check_version", OLD),
+    ("gnutls_strerror", OLD),
+    ("gnutls_strerror_name", OLD),
+    ("gnutls_error_is_fatal", OLD),
+    ("gnutls_malloc", OLD),
+    ("gnutls_free", OLD),
+    // hashes
+    ("gnutls_hash_fast", OLD),
+    ("gnutls_hash_get_len", OLD),
+    ("gnutls_hmac_fast", OLD),
+    ("gnutls_hmac_get_len", OLD),
+    // session
+    ("gnutls_init", OLD),
+    ("gnutls_deinit", OLD),
+    ("gnutls_session_set_ptr", OLD),
+    ("gnutls_session_get_ptr", OLD),
+    ("gnutls_transport_set_ptr", OLD),
+    ("gnutls_transport_set_push_function", OLD),
+    ("gnutls_transport_set_pull_function", OLD),
+    ("gnutls_transport_set_pull_timeout_function", (3, 0, 0)),
+    ("gnutls_transport_set_errno", OLD),
+    ("gnutls_handshake", OLD),
+    ("gnutls_handshake_set_post_client_hello_function", OLD),
+    ("gnutls_record_send", OLD),
+    ("gnutls_record_recv", OLD),
+    ("gnutls_record_check_pending", OLD),
+    ("gnutls_bye", OLD),
+    ("gnutls_alert_get", OLD),
+    ("gnutls_alert_get_name", OLD),
+    ("gnutls_alert_send_appropriate", OLD),
+    ("gnutls_alert_send", OLD),
+    ("gnutls_server_name_get", OLD),
+    ("gnutls_server_name_set", OLD),
+    ("gnutls_session_is_resumed", OLD),
+    ("gnutls_protocol_get_version", OLD),
+    ("gnutls_protocol_get_name", OLD),
+    ("gnutls_kx_get", OLD),
+    ("gnutls_kx_get_name", OLD),
+    ("gnutls_cipher_get", OLD),
+    ("gnutls_cipher_get_name", OLD),
+    ("gnutls_cipher_get_key_size", OLD),
+    ("gnutls_mac_get", OLD),
+    ("gnutls_mac_get_name", OLD),
+    ("gnutls_session_get_desc", (3, 1, 10)),
+    ("gnutls_ciphersuite_get", (3, 7, 4)),
+    // priorities
+    ("gnutls_priority_init", OLD),
+    ("gnutls_priority_deinit", OLD),
+    ("gnutls_priority_set", OLD),
+    // credentials
+    ("gnutls_certificate_allocate_credentials", OLD),
+    ("gnutls_certificate_free_credentials", OLD),
+    ("gnutls_credentials_set", OLD),
+    ("gnutls_certificate_set_x509_key", OLD),
+    ("gnutls_certificate_set_x509_trust", OLD),
+    ("gnutls_certificate_set_x509_crl", OLD),
+    ("gnutls_certificate_set_x509_system_trust", (3, 0, 20)),
+    ("gnutls_certificate_set_x509_trust_dir", (3, 3, 6)),
+    ("gnutls_certificate_set_verify_flags", OLD),
+    ("gnutls_certificate_server_set_request", OLD),
+    ("gnutls_certificate_get_peers", OLD),
+    ("gnutls_certificate_get_ours", OLD),
+    ("gnutls_certificate_verify_peers2", OLD),
+    // certificates and keys
+    ("gnutls_x509_crt_init", OLD),
+    ("gnutls_x509_crt_deinit", OLD),
+    ("gnutls_x509_crt_import", OLD),
+    ("gnutls_x509_crt_list_import2", (3, 0, 0)),
+    ("gnutls_x509_crt_export", OLD),
+    ("gnutls_x509_crt_get_dn", OLD),
+    ("gnutls_x509_crt_get_issuer_dn", OLD),
+    ("gnutls_x509_crt_get_raw_issuer_dn", OLD),
+    ("gnutls_x509_crt_get_raw_dn", OLD),
+    ("gnutls_x509_crt_get_serial", OLD),
+    ("gnutls_x509_crt_get_activation_time", OLD),
+    ("gnutls_x509_crt_get_expiration_time", OLD),
+    ("gnutls_x509_crt_get_subject_alt_name", OLD),
+    ("gnutls_x509_crt_get_extension_by_oid", OLD),
+    ("gnutls_x509_crt_get_key_purpose_oid", OLD),
+    ("gnutls_x509_crt_get_fingerprint", OLD),
+    ("gnutls_x509_crt_check_hostname", OLD),
+    ("gnutls_x509_crt_check_issuer", OLD),
+    ("gnutls_x509_crt_list_verify", OLD),
+    ("gnutls_x509_crt_set_version", OLD),
+    ("gnutls_x509_crt_set_serial", OLD),
+    ("gnutls_x509_crt_set_activation_time", OLD),
+    ("gnutls_x509_crt_set_expiration_time", OLD),
+    ("gnutls_x509_crt_set_key", OLD),
+    ("gnutls_x509_crt_set_dn_by_oid", OLD),
+    ("gnutls_x509_crt_sign2", OLD),
+    ("gnutls_x509_privkey_init", OLD),
+    ("gnutls_x509_privkey_deinit", OLD),
+    ("gnutls_x509_privkey_import", OLD),
+    ("gnutls_x509_privkey_generate", OLD),
+    ("gnutls_x509_crl_init", OLD),
+    ("gnutls_x509_crl_deinit", OLD),
+    ("gnutls_x509_crl_list_import2", (3, 0, 0)),
+    // certificate status: parsed and checked since 3.0.12, stapled since 3.1.3
+    ("gnutls_ocsp_resp_init", (3, 0, 12)),
+    ("gnutls_ocsp_resp_deinit", (3, 0, 12)),
+    ("gnutls_ocsp_resp_import", (3, 0, 12)),
+    ("gnutls_ocsp_resp_get_status", (3, 0, 12)),
+    ("gnutls_ocsp_resp_get_single", (3, 0, 12)),
+    ("gnutls_ocsp_resp_get_certs", (3, 0, 12)),
+    ("gnutls_ocsp_resp_verify_direct", (3, 0, 12)),
+    ("gnutls_ocsp_status_request_enable_client", STAPLING),
+    ("gnutls_ocsp_status_request_get", STAPLING),
+    ("gnutls_certificate_set_ocsp_status_request_function", STAPLING),
+    ("gnutls_ocsp_status_request_is_checked", (3, 1, 4)),
+];
+
+/// Constants that we use, and the version that brought them. Constants of an enumeration that are
+/// not named here are hidden, so that code cannot come to lean on one that an older library lacks.
+#[rustfmt::skip]
+const CONSTANTS: &[(&str, Version)] = &[
+    ("GNUTLS_VERSION", OLD),
+    ("GNUTLS_E_SUCCESS", OLD),
+    ("GNUTLS_E_AGAIN", OLD),
+    ("GNUTLS_E_INTERRUPTED", OLD),
+    ("GNUTLS_E_WARNING_ALERT_RECEIVED", OLD),
+    ("GNUTLS_E_FATAL_ALERT_RECEIVED", OLD),
+    ("GNUTLS_E_INTERNAL_ERROR", OLD),
+    ("GNUTLS_E_MEMORY_ERROR", OLD),
+    ("GNUTLS_E_REHANDSHAKE", OLD),
+    ("GNUTLS_E_INVALID_REQUEST", OLD),
+    ("GNUTLS_E_SHORT_MEMORY_BUFFER", OLD),
+    ("GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE", OLD),
+    ("GNUTLS_E_CERTIFICATE_KEY_MISMATCH", OLD),
+    ("GNUTLS_E_NO_CERTIFICATE_FOUND", OLD),
+    ("GNUTLS_E_PREMATURE_TERMINATION", (3, 0, 0)),
+    ("GNUTLS_E_APPLICATION_ERROR_MIN", OLD),
+    ("GNUTLS_E_NO_CERTIFICATE_STATUS", STAPLING),
+    ("GNUTLS_CLIENT", OLD),
+    ("GNUTLS_SERVER", OLD),
+    ("GNUTLS_NO_EXTENSIONS", (3, 1, 2)),
+    ("GNUTLS_NO_SIGNAL", (3, 4, 2)),
+    ("GNUTLS_NO_STATUS_REQUEST", (3, 8, 0)),
+    ("GNUTLS_CRD_CERTIFICATE", OLD),
+    ("GNUTLS_CERT_IGNORE", OLD),
+    ("GNUTLS_CERT_REQUEST", OLD),
+    ("GNUTLS_CERT_REQUIRE", OLD),
+    ("GNUTLS_CERT_INVALID", OLD),
+    ("GNUTLS_CERT_REVOKED", OLD),
+    ("GNUTLS_CERT_SIGNER_NOT_FOUND", OLD),
+    ("GNUTLS_CERT_EXPIRED", OLD),
+    ("GNUTLS_CERT_NOT_ACTIVATED", OLD),
+    ("GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED", (3, 0, 0)),
+    ("GNUTLS_CERT_INVALID_OCSP_STATUS", (3, 5, 1)),
+    ("GNUTLS_CERT_MISSING_OCSP_STATUS", (3, 5, 1)),
+    ("GNUTLS_NAME_DNS", OLD),
+    ("GNUTLS_SAN_DNSNAME", OLD),
+    ("GNUTLS_SHUT_WR", OLD),
+    ("GNUTLS_SHUT_RDWR", OLD),
+    ("GNUTLS_X509_FMT_DER", OLD),
+    ("GNUTLS_X509_FMT_PEM", OLD),
+    ("GNUTLS_PK_RSA", OLD),
+    ("GNUTLS_DIG_MD5", OLD),
+    ("GNUTLS_DIG_SHA1", OLD),
+    ("GNUTLS_DIG_SHA224", OLD),
+    ("GNUTLS_DIG_SHA256", OLD),
+    ("GNUTLS_DIG_SHA384", OLD),
+    ("GNUTLS_DIG_SHA512", OLD),
+    ("GNUTLS_MAC_MD5", OLD),
+    ("GNUTLS_MAC_SHA1", OLD),
+    ("GNUTLS_MAC_SHA224", OLD),
+    ("GNUTLS_MAC_SHA256", OLD),
+    ("GNUTLS_MAC_SHA384", OLD),
+    ("GNUTLS_MAC_SHA512", OLD),
+    ("GNUTLS_TLS1", OLD),
+    ("GNUTLS_A_USER_CANCELED", OLD),
+    ("GNUTLS_A_BAD_CERTIFICATE", OLD),
+    ("GNUTLS_OCSP_RESP_SUCCESSFUL", (3, 0, 12)),
+    ("GNUTLS_OCSP_CERT_GOOD", (3, 0, 12)),
+    ("GNUTLS_OCSP_CERT_REVOKED", (3, 0, 12)),
+];
+
 fn main() {
     export_settings();
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=wrapper.h");
+    for name in ["PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "DISABLE_OCSP"] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    let library = probe_gnutls();
+    let version = parse_version(&library.version);
+    let stapling = version >= STAPLING && ocsp_wanted();
+    emit_gates(version, stapling);
+    println!("cargo::rustc-env=OXIM_GNUTLS_VERSION={}", library.version);
+    write_bindings(&library, version, stapling);
 }
 
 fn export_settings() {
@@ -35,4 +261,90 @@ fn export_settings() {
         let value = env::var(name).unwrap_or_else(|_| (*default).to_owned());
         println!("cargo::rustc-env={name}={value}");
     }
+}
+
+fn probe_gnutls() -> pkg_config::Library {
+    let floor = version_text(FLOOR);
+    match pkg_config::Config::new().atleast_version(&floor).probe("gnutls") {
+        Ok(library) => library,
+        Err(error) => panic!("GnuTLS {floor} or later is needed (Debian: libgnutls28-dev): {error}"),
+    }
+}
+
+/// False if `DISABLE_OCSP` is set in the environment (as in Exim's Makefiles: any text but `no`), or the feature is off.
+fn ocsp_wanted() -> bool {
+    let disabled = env::var("DISABLE_OCSP").is_ok_and(|value| !matches!(value.as_str(), "" | "no"));
+    env::var_os("CARGO_FEATURE_OCSP").is_some() && !disabled
+}
+
+/// The one place where versions become conditions of compilation.
+fn emit_gates(version: Version, stapling: bool) {
+    println!("cargo::rustc-check-cfg=cfg(ocsp_stapling)");
+    if stapling {
+        println!("cargo::rustc-cfg=ocsp_stapling");
+    }
+    for (gate, since) in GATES {
+        println!("cargo::rustc-check-cfg=cfg({gate})");
+        if version >= *since {
+            println!("cargo::rustc-cfg={gate}");
+        }
+    }
+}
+
+fn write_bindings(library: &pkg_config::Library, version: Version, stapling: bool) {
+    let exposed = |table: &[(&'static str, Version)]| -> Vec<&'static str> {
+        let had = |name: &str, since: Version| version >= since && (stapling || !is_ocsp(name));
+        table.iter().filter(|(name, since)| had(name, *since)).map(|(name, _)| *name).collect()
+    };
+    let mut builder = bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_args(library.include_paths.iter().map(|path| format!("-I{}", path.display())))
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .layout_tests(false)
+        .merge_extern_blocks(true)
+        .generate_comments(false)
+        .parse_callbacks(Box::new(OnlyThese(exposed(CONSTANTS))))
+        .blocklist_file(".*/(stdio|stdlib|unistd)\\.h");
+    for name in exposed(NAMES) {
+        builder = builder.allowlist_function(name).allowlist_var(name);
+    }
+    for name in exposed(CONSTANTS) {
+        builder = builder.allowlist_var(name);
+    }
+    let bindings = builder.generate().unwrap_or_else(|error| panic!("bindings of GnuTLS: {error}"));
+    let target = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("gnutls_sys.rs");
+    bindings.write_to_file(&target).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
+}
+
+fn is_ocsp(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("ocsp") || name == "GNUTLS_E_NO_CERTIFICATE_STATUS"
+}
+
+/// Hides each constant of an enumeration that is not in the list.
+#[derive(Debug)]
+struct OnlyThese(Vec<&'static str>);
+
+impl ParseCallbacks for OnlyThese {
+    fn enum_variant_behavior(
+        &self,
+        _: Option<&str>,
+        variant: &str,
+        _: EnumVariantValue,
+    ) -> Option<EnumVariantCustomBehavior> {
+        (!self.0.contains(&variant)).then_some(EnumVariantCustomBehavior::Hide)
+    }
+}
+
+fn parse_version(text: &str) -> Version {
+    let mut numbers = text.split('.').map(|part| {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    });
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next())
+}
+
+fn version_text((major, minor, patch): Version) -> String {
+    format!("{major}.{minor}.{patch}")
 }
