@@ -3,7 +3,8 @@
 use bstr::{BStr, BString, ByteSlice};
 use std::fmt;
 
-/// An address: local part as written (with its quotes), domain in lower case as written to the wire.
+/// An address: local part and domain as written (quotes and case kept, as Exim keeps them in spool and log).
+/// Domains are compared without case: [`Address::lower_domain`].
 /// An empty domain is an unqualified local part; both empty is the null reverse path `<>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -38,6 +39,18 @@ impl Address {
     /// The part after the `@`; empty if unqualified.
     pub fn domain(&self) -> &BStr {
         self.domain.as_bstr()
+    }
+    /// The domain in lower case, for comparing and routing.
+    pub fn lower_domain(&self) -> BString {
+        self.domain.to_ascii_lowercase().into()
+    }
+    /// True if there is no domain (and it is not the null reverse path).
+    pub fn is_unqualified(&self) -> bool {
+        self.domain.is_empty() && !self.local_part.is_empty()
+    }
+    /// The same local part at this domain.
+    pub fn qualified(self, domain: &[u8]) -> Self {
+        Self { local_part: self.local_part, domain: domain.into() }
     }
     /// `local@domain`, `local` if unqualified, empty for the null reverse path.
     pub fn to_bytes(&self) -> BString {

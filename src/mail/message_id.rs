@@ -26,6 +26,15 @@ impl MessageId {
             .all(|(i, b)| if dashes.contains(&i) { *b == b'-' } else { b.is_ascii_alphanumeric() });
         good.then(|| Self(text.to_str_lossy().into_owned()))
     }
+    /// From text that the generator composed: it has the form.
+    pub(super) fn from_checked_text(text: String) -> Self {
+        debug_assert!(Self::parse(text.as_bytes()).is_some(), "{text} is no message id");
+        Self(text)
+    }
+    /// When the message began to be received, in seconds since 1970, as the id tells.
+    pub fn seconds(&self) -> u64 {
+        self.0.bytes().take(6).fold(0, |sum, digit| sum * 62 + u64::from(digit_value(digit)))
+    }
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -33,6 +42,15 @@ impl MessageId {
     /// The id as bytes.
     pub fn as_bstr(&self) -> &BStr {
         self.0.as_bytes().as_bstr()
+    }
+}
+
+/// The value of a base-62 digit; `parse` has let no other byte in.
+fn digit_value(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'A'..=b'Z' => digit - b'A' + 10,
+        _ => digit.wrapping_sub(b'a').wrapping_add(36),
     }
 }
 
