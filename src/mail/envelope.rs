@@ -99,7 +99,7 @@ pub struct Recipient {
     pub parent: Option<usize>,
     /// DSN ORCPT (RFC 3461).
     pub orcpt: Option<BString>,
-    /// DSN NOTIFY flags, as the spool writes them (bit 1 success is 2, failure 4, delay 8, never 1).
+    /// DSN NOTIFY flags, as the spool writes them: never 2, success 4, failure 8, delay 16.
     pub dsn_flags: u32,
 }
 
@@ -152,7 +152,7 @@ pub struct Envelope {
     pub spam: [Option<BString>; 3],
     /// DSN ENVID and RET (RFC 3461).
     pub dsn_envid: Option<BString>,
-    /// 0 none, 1 hdrs, 2 full.
+    /// 0 none, 1 FULL, 2 HDRS.
     pub dsn_ret: u8,
     /// ACL variables by name without `acl_`, such as `c0`, `m_x`.
     pub acl_variables: BTreeMap<BString, Value>,

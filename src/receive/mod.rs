@@ -1,1 +1,11 @@
 //! One message in: from bytes to a committed spool entry.
+//!
+//! `smtp_in` and the command line fill a [`NewMail`] and call `accept`, which reads headers and body
+//! from a [`BufRead`](std::io::BufRead), fixes the headers up, asks the ACL through a callback, and commits.
+
+pub mod new_mail;
+
+pub use new_mail::{
+    Arrival, Caller, Controls, Draft, Extract, HeaderAddition, NewMail, Outcome, Place, Refusal, Station,
+    Submission, Verdict,
+};
