@@ -1,1 +1,2 @@
 //! SMTP authenticators: their options; none acts yet.
+pub mod options;

@@ -1,5 +1,6 @@
 //! One option: its definition (a row of a table) and its value once written.
 
+use super::value;
 use crate::syntax::{Position, Template};
 use bstr::BString;
 use std::collections::HashMap;
@@ -14,6 +15,8 @@ pub enum Kind {
     Int,
     /// Printed with K or M by `-bP` where it divides
     Size,
+    /// As [`Kind::Size`], but written and kept in kilobytes: `100` and `100K` are both kept as 100
+    KiloSize,
     /// Octal, for file modes
     Octal,
     /// `1w2d3h4m5s`
@@ -42,6 +45,10 @@ pub enum Kind {
     User,
     /// A group name or number, or an expansion that gives one
     Group,
+    /// A list of user names and numbers
+    UserList,
+    /// A list of group names and numbers
+    GroupList,
     /// Rewriting rules (`headers_rewrite`)
     RewriteRules,
     /// `log_selector`'s form
@@ -58,6 +65,8 @@ pub enum Effect {
     /// It is known but not supported yet: the configuration is refused where it is used (a value
     /// equal to the default is never refused).
     Refuses,
+    /// Only this value is supported yet (as `-bP` prints it); what it turns off is not built.
+    OnlyAs(&'static str),
     /// It cannot matter here, for this reason.
     NoEffect(&'static str),
 }
@@ -75,21 +84,70 @@ pub struct OptionDef {
     pub effect: Effect,
 }
 
+/// A row for an option that acts.
+pub const fn acts(name: &'static str, kind: Kind, default: &'static str) -> OptionDef {
+    OptionDef { name, kind, default, effect: Effect::Acts }
+}
+
+/// A row for an option that is known but not supported yet.
+pub const fn refuses(name: &'static str, kind: Kind, default: &'static str) -> OptionDef {
+    OptionDef { name, kind, default, effect: Effect::Refuses }
+}
+
+/// A row for an option that only supports `value` yet.
+pub const fn only_as(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    value: &'static str,
+) -> OptionDef {
+    OptionDef { name, kind, default, effect: Effect::OnlyAs(value) }
+}
+
+/// A row for an option that cannot matter here.
+pub const fn no_effect(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    reason: &'static str,
+) -> OptionDef {
+    OptionDef { name, kind, default, effect: Effect::NoEffect(reason) }
+}
+
 /// A value, read.
 #[derive(Clone, Debug)]
 pub enum SettingValue {
     /// Bool
     Bool(bool),
-    /// Int, Size, Octal, Fixed (in thousandths)
+    /// Int, Size, KiloSize (in kilobytes), Octal, Fixed (in thousandths)
     Int(i64),
     /// Time
     Time(Duration),
     /// TimeList
     Times(Vec<Duration>),
-    /// Everything else: text, parsed where the kind is expanded
+    /// Everything else: text, parsed where the kind is expanded. An ExpandedBool or ExpandedInt that was
+    /// written as a plain word or number is a Bool or Int.
     Text(Template),
     /// `set` and others that may be given several times
     Texts(Vec<Template>),
+}
+
+/// The value of an [`Kind::ExpandedBool`].
+#[derive(Clone, Copy, Debug)]
+pub enum Flag<'a> {
+    /// Fixed when it was written.
+    Fixed(bool),
+    /// To be expanded as a condition when it is used.
+    Expanded(&'a Template),
+}
+
+/// The value of an [`Kind::ExpandedInt`].
+#[derive(Clone, Copy, Debug)]
+pub enum Number<'a> {
+    /// Fixed when it was written.
+    Fixed(i64),
+    /// To be expanded when it is used.
+    Expanded(&'a Template),
 }
 
 /// One option as it was written.
@@ -120,7 +178,40 @@ impl Options {
     }
 
     fn fill_defaults(&mut self) {
-        // filled by the owner of config/: parse each default with the reader of its kind
+        for def in self.tables.clone().into_iter().flatten() {
+            self.put_default(def.name, def.default);
+        }
+    }
+
+    /// Replaces the default of one option, as `-bP` would print it; empty: unset (except for booleans and numbers).
+    /// For what is only known at run time, and for defaults that depend on other options of a driver.
+    pub fn put_default(&mut self, name: &str, default: &str) {
+        let Some(def) = self.def(name) else {
+            debug_assert!(false, "no option {name} in this table");
+            return;
+        };
+        match value::read_default(def.kind, default) {
+            Some(value) => self.defaults.insert(def.name, value),
+            None => self.defaults.remove(def.name),
+        };
+    }
+
+    /// The rows of these options, table by table.
+    pub fn defs(&self) -> impl Iterator<Item = &'static OptionDef> + '_ {
+        self.tables.iter().flat_map(|table| table.iter())
+    }
+
+    /// The options that were written, with their rows, in no order.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, &Setting)> {
+        self.set.iter().map(|(name, setting)| (*name, setting))
+    }
+
+    /// Adds private options once the driver is known.
+    pub fn add_table(&mut self, table: &'static [OptionDef]) {
+        self.tables.push(table);
+        for def in table {
+            self.put_default(def.name, def.default);
+        }
     }
 
     /// The row of this name.
@@ -139,7 +230,8 @@ impl Options {
         self.set.get(name)
     }
 
-    fn value(&self, name: &str) -> Option<&SettingValue> {
+    /// The value that holds: as written, else the default; none if unset.
+    pub fn value(&self, name: &str) -> Option<&SettingValue> {
         debug_assert!(self.def(name).is_some(), "no option {name} in this table");
         self.set.get(name).map(|setting| &setting.value).or_else(|| self.defaults.get(name))
     }
@@ -154,6 +246,32 @@ impl Options {
         match self.value(name) {
             Some(SettingValue::Int(number)) => *number,
             _ => 0,
+        }
+    }
+
+    /// A fixed-point option in thousandths; none if it is unset.
+    pub fn fixed(&self, name: &str) -> Option<i64> {
+        match self.value(name) {
+            Some(SettingValue::Int(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A boolean that may be written as an expansion.
+    pub fn flag(&self, name: &str) -> Flag<'_> {
+        match self.value(name) {
+            Some(SettingValue::Bool(on)) => Flag::Fixed(*on),
+            Some(SettingValue::Text(text)) => Flag::Expanded(text),
+            _ => Flag::Fixed(false),
+        }
+    }
+
+    /// An integer that may be written as an expansion; none if unset.
+    pub fn number(&self, name: &str) -> Option<Number<'_>> {
+        match self.value(name) {
+            Some(SettingValue::Int(number)) => Some(Number::Fixed(*number)),
+            Some(SettingValue::Text(text)) => Some(Number::Expanded(text)),
+            _ => None,
         }
     }
 

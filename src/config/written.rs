@@ -14,6 +14,23 @@ pub struct DriverDef {
     pub options: &'static [OptionDef],
     /// False: known, but refused where a configuration uses it.
     pub supported: bool,
+    /// Defaults that depend on other options of the instance, set once all of them are read.
+    pub derive: fn(&mut Options),
+}
+
+impl DriverDef {
+    /// A driver that is built, without derived defaults.
+    pub const fn built(name: &'static str, options: &'static [OptionDef]) -> Self {
+        Self { name, options, supported: true, derive: |_| {} }
+    }
+    /// A driver that is known and refused where it is used.
+    pub const fn refused(name: &'static str, options: &'static [OptionDef]) -> Self {
+        Self { name, options, supported: false, derive: |_| {} }
+    }
+    /// With derived defaults.
+    pub const fn with_defaults(self, derive: fn(&mut Options)) -> Self {
+        Self { derive, ..self }
+    }
 }
 
 /// The option tables of all sections: given to the reader, so that `config` knows no driver.
@@ -33,6 +50,36 @@ pub struct Tables {
     pub authenticator_generic: &'static [OptionDef],
     /// Authenticator drivers.
     pub authenticators: &'static [DriverDef],
+    /// False: certificate status is compiled out, and its options are unknown.
+    pub ocsp: bool,
+    /// Names of log selectors.
+    pub log_selectors: &'static [&'static str],
+    /// Names of expansion items, as far as they work.
+    pub expansion_items: &'static [&'static str],
+    /// Names of expansion operators, as far as they work.
+    pub expansion_operators: &'static [&'static str],
+    /// Names of expansion conditions, as far as they work.
+    pub expansion_conditions: &'static [&'static str],
+    /// Names of expansion variables, as far as they work.
+    pub expansion_variables: &'static [&'static str],
+    /// Names of ACL conditions, as far as they work.
+    pub acl_conditions: &'static [&'static str],
+    /// Names of ACL modifiers, as far as they work.
+    pub acl_modifiers: &'static [&'static str],
+    /// Names of lookups, as far as they work.
+    pub lookups: &'static [&'static str],
+    /// What else is built: the names of the `_HAVE_*` macros without that prefix.
+    pub features: &'static [&'static str],
+}
+
+/// Options that are only there with certificate status.
+const OCSP_OPTIONS: [&str; 3] = ["tls_ocsp_file", "hosts_request_ocsp", "hosts_require_ocsp"];
+
+impl Tables {
+    /// Is this option there in this build?
+    pub fn has(&self, def: &OptionDef) -> bool {
+        self.ocsp || !OCSP_OPTIONS.contains(&def.name)
+    }
 }
 
 /// One router, transport or authenticator.
@@ -125,3 +172,15 @@ pub struct ConfigError {
     /// True for what is known to Exim but not supported yet: `-bP` and `-be` still work.
     pub unsupported: bool,
 }
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)?;
+        match &self.line {
+            Some(line) => write!(f, "\n  in: {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,1 +1,2 @@
 //! From the written configuration to the meant one.
+pub mod tables;

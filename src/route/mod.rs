@@ -1,1 +1,2 @@
 //! Routers: where an address goes.
+pub mod options;

@@ -25,6 +25,10 @@ impl Template {
     pub fn parse(text: &[u8], at: &Position) -> Result<Template, SyntaxError> {
         Ok(Template { text: text.into(), at: at.clone() })
     }
+    /// Text that is never expanded (an option without expansion, a fixed list): no character is special.
+    pub fn literal(text: &[u8], at: &Position) -> Template {
+        Template { text: text.into(), at: at.clone() }
+    }
     /// The text as written.
     pub fn text(&self) -> &BStr {
         self.text.as_bstr()

@@ -1,4 +1,5 @@
 //! Values: lists, intervals, quoting, and text that remembers whether it came from outside.
+pub mod interval;
 pub mod tainted;
 
 pub use tainted::{TaintError, Value};

@@ -2,6 +2,7 @@
 //!
 //! A transport gets a [`Job`] (one message, some of its addresses) and gives one [`Outcome`] for each address.
 //! It never touches the spool's control files, the retry hints or the logs: `deliver` does.
+pub mod options;
 
 pub mod write_message;
 

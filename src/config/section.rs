@@ -1,0 +1,420 @@
+//! The sections of the configuration file, in one pass over its logical lines.
+//!
+//! Specification: sections "Configuration file format" and "Format of driver configurations". Everything
+//! that is wrong is collected; messages are Exim's where Exim has one, and a hint is added where it helps.
+
+use super::macros::{self, MacroOverrides, Macros};
+use super::nearest::hint;
+use super::option::{OptionDef, Options};
+use super::setting::{self, Outcome};
+use super::source::{Opener, Source};
+use super::value;
+use super::written::{
+    AclText, ConfigError, DriverDef, Instance, ListKind, NamedList, NamedLists, Tables, Written,
+};
+use crate::syntax::{Located, Position, Template};
+use bstr::{BString, ByteSlice};
+use std::path::Path;
+
+/// Reads a configuration whose main file the caller has opened.
+///
+/// Errors say everything that is wrong at once. There is no [`Written`] if any of them is more than
+/// "not supported yet".
+pub fn read(
+    path: &Path,
+    bytes: &[u8],
+    overrides: &MacroOverrides,
+    tables: &Tables,
+    opener: &mut dyn Opener,
+) -> (Option<Written>, Vec<ConfigError>) {
+    let macros = Macros::new(macros::builtin(tables)).with_overrides(overrides);
+    let mut reader = Reader {
+        source: Source::new(path, bytes, macros, opener),
+        tables,
+        seen: Vec::new(),
+        written: Written {
+            main: Options::new(vec![tables.main]),
+            lists: NamedLists::new(),
+            acls: Vec::new(),
+            routers: Vec::new(),
+            transports: Vec::new(),
+            authenticators: Vec::new(),
+            retry: Vec::new(),
+            rewrite: Vec::new(),
+            macros: Vec::new(),
+            lines: Vec::new(),
+            file: path.to_owned(),
+        },
+    };
+    reader.read_sections();
+    reader.check_log_selector();
+    let Reader { source, mut written, .. } = reader;
+    written.macros = source.macros.all().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let usable = source.errors.iter().all(|error| error.unsupported);
+    (usable.then_some(written), source.errors)
+}
+
+/// The three kinds of drivers.
+#[derive(Clone, Copy)]
+struct DriverClass {
+    /// `router`
+    name: &'static str,
+    generic: &'static [OptionDef],
+    drivers: &'static [DriverDef],
+}
+
+struct Reader<'a> {
+    source: Source<'a>,
+    tables: &'a Tables,
+    seen: Vec<&'static str>,
+    written: Written,
+}
+
+const SECTIONS: [&str; 7] =
+    ["acl", "authenticators", "routers", "transports", "retry", "rewrite", "local_scan"];
+
+impl Reader<'_> {
+    fn read_sections(&mut self) {
+        let mut section = self.read_main();
+        while let Some(begin) = section {
+            section = match self.check_section(&begin) {
+                Some("acl") => self.read_acls(),
+                Some("routers") => self.read_drivers(self.router_class(), |written| &mut written.routers),
+                Some("transports") => {
+                    self.read_drivers(self.transport_class(), |written| &mut written.transports)
+                }
+                Some("authenticators") => {
+                    self.read_drivers(self.authenticator_class(), |written| &mut written.authenticators)
+                }
+                Some("retry") => self.read_rules(|written| &mut written.retry),
+                Some("rewrite") => self.read_rules(|written| &mut written.rewrite),
+                _ => self.skip_section(),
+            };
+        }
+    }
+
+    /// The next logical line, or none at the end and where a section begins (which is then `begin`).
+    fn next_line(&mut self, begin: &mut Option<Located<BString>>) -> Option<Located<BString>> {
+        let line = self.source.next_line()?;
+        self.written.lines.push(line.clone());
+        match line.value.strip_prefix(b"begin") {
+            Some(name) if name.first().is_some_and(u8::is_ascii_whitespace) => {
+                *begin = Some(Located { value: name.trim().into(), at: line.at });
+                None
+            }
+            _ => Some(line),
+        }
+    }
+
+    fn wrong(&mut self, line: &Located<BString>, message: impl Into<String>) {
+        self.source.error(&line.at, message.into(), Some(line.value.as_bstr()));
+    }
+
+    fn take_outcome(&mut self, line: &Located<BString>, outcome: Outcome) {
+        match outcome {
+            Outcome::Set => {}
+            Outcome::Wrong(message) => self.wrong(line, message),
+            Outcome::Unsupported(message) => self.unsupported(line, message),
+        }
+    }
+
+    fn unsupported(&mut self, line: &Located<BString>, message: String) {
+        let error =
+            ConfigError { at: line.at.clone(), message, line: Some(line.value.clone()), unsupported: true };
+        self.source.errors.push(error);
+    }
+
+    /// Defines a macro if the line does that; false if it is something else.
+    fn read_macro(&mut self, line: &Located<BString>) -> bool {
+        if !macros::looks_like_definition(&line.value) {
+            return false;
+        }
+        if let Err(message) = self.source.macros.define(&line.value) {
+            self.wrong(line, message);
+        }
+        true
+    }
+
+    fn check_section(&mut self, begin: &Located<BString>) -> Option<&'static str> {
+        let name = begin.value.to_str_lossy();
+        let known = SECTIONS.into_iter().find(|known| known.eq_ignore_ascii_case(&name));
+        match known {
+            None => {
+                let hint = hint(&name, SECTIONS.into_iter());
+                self.wrong(begin, format!("\"{name}\" is not a known configuration section name{hint}"));
+            }
+            Some(known) if self.seen.contains(&known) => {
+                self.wrong(begin, format!("\"{known}\" section is repeated in the configuration file"));
+                return None;
+            }
+            Some("local_scan") => self.wrong(begin, "local_scan() options not supported"),
+            Some(known) => self.seen.push(known),
+        }
+        known
+    }
+
+    /// Passes over the lines of a section that cannot be read.
+    fn skip_section(&mut self) -> Option<Located<BString>> {
+        let mut begin = None;
+        while self.next_line(&mut begin).is_some() {}
+        begin
+    }
+
+    fn read_main(&mut self) -> Option<Located<BString>> {
+        let mut begin = None;
+        while let Some(line) = self.next_line(&mut begin) {
+            if self.read_macro(&line) || self.read_named_list(&line) {
+                continue;
+            }
+            let words = ("main option", "");
+            let outcome = setting::read(&mut self.written.main, self.tables, &line.value, &line.at, words);
+            self.take_outcome(&line, outcome);
+        }
+        begin
+    }
+
+    /// Reads `domainlist name = items` and its kin; false if the line is something else.
+    fn read_named_list(&mut self, line: &Located<BString>) -> bool {
+        let (hidden, text) = setting::take_hide(&line.value);
+        let (word, rest) = setting::take_name(text);
+        let (word, cache) = word.strip_suffix(b"_cache").map_or((word, false), |word| (word, true));
+        let (kind, shown) = match word {
+            b"domainlist" => (ListKind::Domain, "domain"),
+            b"hostlist" => (ListKind::Host, "host"),
+            b"addresslist" => (ListKind::Address, "address"),
+            b"localpartlist" => (ListKind::LocalPart, "local part"),
+            _ => return false,
+        };
+        let (name, rest) = setting::take_name(rest);
+        let name = name.as_bstr();
+        let Some(items) = rest.strip_prefix(b"=") else {
+            self.wrong(line, format!("missing '=' after \"{name}\""));
+            return true;
+        };
+        let key = (kind, BString::from(name));
+        if name.is_empty() {
+            self.wrong(line, format!("a named {shown} list needs a name"));
+        } else if self.written.lists.contains_key(&key) {
+            self.wrong(line, format!("duplicate name \"{name}\" for a named {shown} list"));
+        } else {
+            match read_list(items.trim(), &name.to_string(), &line.at) {
+                Ok(items) => drop(self.written.lists.insert(key, NamedList { items, cache, hidden })),
+                Err(message) => self.wrong(line, message),
+            }
+        }
+        true
+    }
+
+    fn read_acls(&mut self) -> Option<Located<BString>> {
+        let mut begin = None;
+        // Lines after something wrong belong to nothing until the next name.
+        let mut lost = false;
+        while let Some(line) = self.next_line(&mut begin) {
+            if self.read_macro(&line) {
+                continue;
+            }
+            if let Some((name, rest)) = take_header(&line.value) {
+                lost = !self.begin_acl(&line, name);
+                if !rest.is_empty() && !lost {
+                    self.push_acl_line(Located { value: rest.into(), at: line.at.clone() });
+                }
+            } else if self.written.acls.is_empty() && !lost {
+                self.wrong(&line, "missing or malformed ACL name");
+                lost = true;
+            } else if !lost {
+                self.push_acl_line(line);
+            }
+        }
+        begin
+    }
+
+    fn begin_acl(&mut self, line: &Located<BString>, name: &[u8]) -> bool {
+        if self.written.acls.iter().any(|acl| acl.name == name) {
+            self.wrong(line, format!("there are two ACLs called \"{}\"", name.as_bstr()));
+            return false;
+        }
+        self.written.acls.push(AclText { name: name.into(), lines: Vec::new(), at: line.at.clone() });
+        true
+    }
+
+    fn push_acl_line(&mut self, line: Located<BString>) {
+        if let Some(acl) = self.written.acls.last_mut() {
+            acl.lines.push(line);
+        }
+    }
+
+    fn read_rules(
+        &mut self,
+        rules: fn(&mut Written) -> &mut Vec<Located<BString>>,
+    ) -> Option<Located<BString>> {
+        let mut begin = None;
+        while let Some(line) = self.next_line(&mut begin) {
+            rules(&mut self.written).push(line);
+        }
+        begin
+    }
+
+    fn router_class(&self) -> DriverClass {
+        DriverClass { name: "router", generic: self.tables.router_generic, drivers: self.tables.routers }
+    }
+
+    fn transport_class(&self) -> DriverClass {
+        let generic = self.tables.transport_generic;
+        DriverClass { name: "transport", generic, drivers: self.tables.transports }
+    }
+
+    fn authenticator_class(&self) -> DriverClass {
+        let generic = self.tables.authenticator_generic;
+        DriverClass { name: "authenticator", generic, drivers: self.tables.authenticators }
+    }
+
+    fn read_drivers(
+        &mut self,
+        class: DriverClass,
+        instances: fn(&mut Written) -> &mut Vec<Instance>,
+    ) -> Option<Located<BString>> {
+        let mut begin = None;
+        let mut present: Option<Draft> = None;
+        let mut lost = false;
+        while let Some(line) = self.next_line(&mut begin) {
+            if let Some((name, rest)) = take_header(&line.value) {
+                self.finish_driver(class, present.take(), instances);
+                lost = false;
+                if !rest.is_empty() {
+                    self.wrong(&line, format!("extra characters follow driver name {}", name.as_bstr()));
+                }
+                present = Some(Draft::new(name, &line, class));
+            } else if self.read_macro(&line) {
+                self.finish_driver(class, present.take(), instances);
+            } else if let Some(draft) = &mut present {
+                self.read_driver_option(class, draft, &line);
+            } else if !lost {
+                self.wrong(&line, format!("{} name missing", class.name));
+                lost = true;
+            }
+        }
+        self.finish_driver(class, present, instances);
+        begin
+    }
+
+    fn read_driver_option(&mut self, class: DriverClass, draft: &mut Draft, line: &Located<BString>) {
+        let after = if draft.driver.is_none() && !draft.unknown_driver {
+            " (\"driver\" must be specified before any private options)"
+        } else {
+            ""
+        };
+        let (_, text) = setting::take_hide(&line.value);
+        let (name, _) = setting::take_name(text);
+        if draft.unknown_driver && draft.options.def(&name.to_str_lossy()).is_none() {
+            return; // One error for the driver is enough; its options are anybody's guess.
+        }
+        let is_new = draft.options.written("driver").is_none();
+        let outcome =
+            setting::read(&mut draft.options, self.tables, &line.value, &line.at, ("option", after));
+        self.take_outcome(line, outcome);
+        if name == b"driver" && is_new {
+            self.choose_driver(class, draft, line);
+        }
+    }
+
+    fn choose_driver(&mut self, class: DriverClass, draft: &mut Draft, line: &Located<BString>) {
+        let wanted = draft.options.plain("driver").unwrap_or_default();
+        match class.drivers.iter().find(|driver| driver.name.as_bytes() == wanted.as_slice()) {
+            Some(driver) => {
+                draft.driver = Some(driver);
+                draft.options.add_table(driver.options);
+                if !driver.supported {
+                    let message =
+                        format!("{} driver \"{wanted}\" is known but not supported yet", class.name);
+                    self.unsupported(line, message);
+                }
+            }
+            None => {
+                draft.unknown_driver = true;
+                let known = class.drivers.iter().map(|driver| driver.name);
+                let hint = hint(&wanted.to_str_lossy(), known);
+                let (class, name) = (class.name, &draft.name);
+                self.wrong(line, format!("{class} {name}: cannot find {class} driver \"{wanted}\"{hint}"));
+            }
+        }
+    }
+
+    fn finish_driver(
+        &mut self,
+        class: DriverClass,
+        draft: Option<Draft>,
+        instances: fn(&mut Written) -> &mut Vec<Instance>,
+    ) {
+        let Some(draft) = draft else { return };
+        let Draft { name, mut options, at, driver, unknown_driver } = draft;
+        let line = Located { value: name.clone(), at: at.clone() };
+        if instances(&mut self.written).iter().any(|known| known.name == name) {
+            self.wrong(&line, format!("there are two {}s called \"{name}\"", class.name));
+        }
+        match driver {
+            Some(driver) => {
+                (driver.derive)(&mut options);
+                instances(&mut self.written).push(Instance { name, driver, options, at });
+            }
+            None if unknown_driver => {}
+            None => self.wrong(&line, format!("no driver defined for {} \"{name}\"", class.name)),
+        }
+    }
+
+    /// `log_selector` names only known selectors.
+    fn check_log_selector(&mut self) {
+        let Some(setting) = self.written.main.written("log_selector") else { return };
+        let at = setting.at.clone();
+        let text = self.written.main.plain("log_selector").unwrap_or_default();
+        for word in text.fields() {
+            let message = match word.strip_prefix(b"+").or_else(|| word.strip_prefix(b"-")) {
+                None => format!(
+                    "malformed log_selector setting: + or - expected but found \"{}\"",
+                    word.as_bstr()
+                ),
+                Some(name) => {
+                    let name = name.to_str_lossy();
+                    if name == "all" || self.tables.log_selectors.contains(&name.as_ref()) {
+                        continue;
+                    }
+                    let hint = hint(&name, self.tables.log_selectors.iter().copied());
+                    format!("unknown log_selector setting: {}{hint}", word.as_bstr())
+                }
+            };
+            self.source.error(&at, message, None);
+        }
+    }
+}
+
+/// A driver instance that is being read.
+struct Draft {
+    name: BString,
+    options: Options,
+    at: Position,
+    driver: Option<&'static DriverDef>,
+    unknown_driver: bool,
+}
+
+impl Draft {
+    fn new(name: &[u8], line: &Located<BString>, class: DriverClass) -> Self {
+        Self {
+            name: name.into(),
+            options: Options::new(vec![class.generic]),
+            at: line.at.clone(),
+            driver: None,
+            unknown_driver: false,
+        }
+    }
+}
+
+/// `name:` at the start of a line, and what follows the colon.
+fn take_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = setting::take_name(line);
+    let rest = rest.strip_prefix(b":")?;
+    name.first().is_some_and(u8::is_ascii_alphabetic).then(|| (name, rest.trim()))
+}
+
+fn read_list(items: &[u8], name: &str, at: &Position) -> Result<Template, String> {
+    let items = value::unquote(name, items)?;
+    Template::parse(&items, at).map_err(|error| error.to_string())
+}

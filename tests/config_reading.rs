@@ -1,0 +1,80 @@
+//! Reading configurations: every name Exim knows is known, and Debian's configuration is read without errors.
+
+use oxim::config::{self, ConfigError, MacroOverrides, Written};
+use oxim::load::tables::tables;
+use std::path::Path;
+
+fn read(text: &str) -> (Option<Written>, Vec<ConfigError>) {
+    let mut opener = |path: &Path| match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    config::read(Path::new("test.conf"), text.as_bytes(), &MacroOverrides::default(), &tables(), &mut opener)
+}
+
+#[test]
+fn options_lists_acls_and_drivers_are_read_with_their_places() {
+    let text = "\
+QUEUE = queue_only
+primary_hostname = mail.example.org
+no_QUEUE
+domainlist local_domains = @ : example.org
+.ifdef _HAVE_TLS
+tls_certificate = /etc/cert
+.endif
+begin acl
+check:
+  accept hosts = :
+         endpass
+begin routers
+local:
+  driver = accept
+  check_local_user
+  transport = mail
+begin transports
+mail:
+  driver = appendfile
+  directory = /var/mail/$local_part_data
+  maildir_format
+begin retry
+* * F,2h,15m
+";
+    let (written, errors) = read(text);
+    assert!(errors.is_empty(), "{errors:?}");
+    let written = written.unwrap();
+    assert_eq!(written.main.plain("tls_certificate").unwrap(), "/etc/cert");
+    assert!(!written.main.bool("queue_only"));
+    assert_eq!(written.main.int("received_headers_max"), 30);
+    assert_eq!(written.acls[0].lines.len(), 2);
+    assert_eq!(written.routers[0].at.line, 13);
+    assert!(written.routers[0].options.bool("retry_use_local_part"));
+    assert!(written.transports[0].options.bool("maildir_format"));
+    assert_eq!(written.retry.len(), 1);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_with_its_line() {
+    let text =
+        "qualify_domian = x\nprimary_hostname\nbegin routers\na:\n driver = acept\nb:\n driver = dnslookup\n";
+    let (written, errors) = read(text);
+    assert!(written.is_none());
+    let errors: Vec<String> = errors.iter().map(|error| error.to_string()).collect();
+    assert!(errors[0].starts_with(
+        "test.conf:1: main option \"qualify_domian\" unknown (the nearest known name is \"qualify_domain\")"
+    ));
+    assert!(
+        errors[1].starts_with("test.conf:2: unexpected end of line (data missing) after primary_hostname")
+    );
+    assert!(errors[2].starts_with("test.conf:5: router a: cannot find router driver \"acept\" (the nearest"));
+    assert!(errors[3].starts_with("test.conf:7: router driver \"dnslookup\" is known but not supported yet"));
+    assert_eq!(errors.len(), 4);
+}
+
+#[test]
+fn what_is_only_not_supported_yet_is_still_read() {
+    let (written, errors) = read("acl_smtp_dkim = x\nsmtputf8_advertise_hosts =\nperl_at_start = false\n");
+    assert!(written.is_some());
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].unsupported);
+}
