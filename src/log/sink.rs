@@ -1,7 +1,26 @@
-//! Where log lines go: files or syslog.
+//! Where log lines go: files, syslog, or (in tests) memory.
+//!
+//! A line is one write(2) on a file opened for appending, so lines of several threads and processes do not
+//! mix. Before each write the file's name is looked at: if it was renamed or removed, it is opened anew.
 
-use bstr::BStr;
-use std::sync::Mutex;
+use super::selector::Selectors;
+use super::syslog::{self, SyslogSettings};
+use crate::mail::date;
+use bstr::{BStr, BString, ByteSlice};
+use jiff::tz::TimeZone;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Mode of log files.
+const FILE_MODE: u32 = 0o640;
+/// Mode of a log directory that is made here.
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// Which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,22 +33,337 @@ pub enum Which {
     Panic,
 }
 
+impl Which {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Reject => "reject",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// What the configuration says of logs.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Path with `%s`, and `%D` or `%M`; none: no files (`log_file_path`, expanded).
+    pub path: Option<BString>,
+    /// Syslog, if `log_file_path` names it.
+    pub syslog: Option<SyslogSettings>,
+    /// `log_selector`
+    pub selectors: Selectors,
+    /// `timezone`
+    pub zone: TimeZone,
+    /// `log_timezone`
+    pub show_zone: bool,
+    /// `write_rejectlog`
+    pub write_rejectlog: bool,
+    /// uid and gid that files created by root are given.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            path: None,
+            syslog: None,
+            selectors: Selectors::default(),
+            zone: TimeZone::system(),
+            show_zone: false,
+            write_rejectlog: true,
+            owner: None,
+        }
+    }
+}
+
+/// `log_file_path`: a list with colons of a path and `syslog`; an empty item is `default`.
+/// Gives the first path and whether syslog is named.
+pub fn parse_log_file_path(list: &[u8], default: &[u8]) -> (Option<BString>, bool) {
+    let mut path: Option<BString> = None;
+    let mut syslog = false;
+    for item in list.split_str(":").map(ByteSlice::trim) {
+        match item {
+            b"syslog" => syslog = true,
+            b"" if path.is_none() => path = Some(default.into()),
+            item if path.is_none() => path = Some(item.into()),
+            _ => {}
+        }
+    }
+    (path, syslog)
+}
+
 /// The logs of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Log {
-    lines: Mutex<Vec<(Which, Vec<u8>)>>,
+    settings: LogSettings,
+    pid: u32,
+    files: Mutex<Files>,
+    memory: Option<Mutex<Vec<(Which, Vec<u8>)>>>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    open: [Option<OpenFile>; 3],
+    complained: bool,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    file: File,
+    inode: (u64, u64),
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self::memory()
+    }
 }
 
 impl Log {
     /// A log that keeps lines in memory, for tests.
     pub fn memory() -> Self {
-        Self::default()
+        Self::memory_with(Selectors::default())
+    }
+    /// The same, with other selectors.
+    pub fn memory_with(selectors: Selectors) -> Self {
+        let settings = LogSettings { selectors, ..LogSettings::default() };
+        Self { memory: Some(Mutex::default()), ..Self::new(settings) }
+    }
+    /// A log as the configuration says. Files are opened when they are first written.
+    pub fn new(settings: LogSettings) -> Self {
+        Self { settings, pid: std::process::id(), files: Mutex::default(), memory: None }
+    }
+    /// What is selected.
+    pub fn selectors(&self) -> Selectors {
+        self.settings.selectors
+    }
+    /// The time stamp of a line, as selected, with a space after it: also for message logs.
+    pub fn stamp(&self, now: SystemTime) -> String {
+        let millisec = self.settings.selectors.has(super::Selector::Millisec);
+        let mut stamp = date::log(now, &self.settings.zone, self.settings.show_zone, millisec);
+        if self.settings.selectors.has(super::Selector::Pid) {
+            stamp.push_str(&format!(" [{}]", self.pid));
+        }
+        stamp.push(' ');
+        stamp
+    }
+    /// The zone that dates are written in.
+    pub fn zone(&self) -> &TimeZone {
+        &self.settings.zone
+    }
+    /// What a memory log holds, in order.
+    pub fn lines(&self) -> Vec<(Which, BString)> {
+        let Some(memory) = &self.memory else { return Vec::new() };
+        let lines = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|(which, text)| (*which, text.clone().into())).collect()
     }
     /// Writes one line; the time stamp (and pid, if selected) is put before it, `\n` after it.
     /// `text` is all that follows the time stamp, with the message id first if there is one.
+    /// Control characters are shown as `\ooo`; a line end inside goes on with a space, so that no text from
+    /// outside can pass for a line of its own.
     pub fn write(&self, which: Which, text: &BStr) {
-        if let Ok(mut lines) = self.lines.lock() {
-            lines.push((which, text.to_vec()));
+        if let Some(memory) = &self.memory {
+            memory.lock().unwrap_or_else(PoisonError::into_inner).push((which, text.to_vec()));
+            return;
         }
+        if which == Which::Reject && !self.settings.write_rejectlog {
+            return;
+        }
+        let now = SystemTime::now();
+        let mut line = self.stamp(now).into_bytes();
+        let stamp_length = line.len();
+        push_printable(&mut line, text, which);
+        line.push(b'\n');
+        if self.settings.path.is_some() {
+            self.write_file(which, now, &line);
+        }
+        if let Some(syslog) = &self.settings.syslog {
+            let from = if syslog.with_timestamp { 0 } else { stamp_length };
+            syslog::send(syslog, which, self.pid, line[from..line.len() - 1].as_bstr());
+        }
+        if self.settings.path.is_none() && self.settings.syslog.is_none() {
+            // No place was given: better on the terminal than lost.
+            let _ = io::stderr().write_all(&line);
+        }
+    }
+    /// Writes the same line to the main and the panic log: what an administrator must see.
+    pub fn panic(&self, text: &BStr) {
+        self.write(Which::Main, text);
+        self.write(Which::Panic, text);
+    }
+    /// Opens the main log: an error at start is told before anything depends on the log.
+    pub fn check(&self) -> io::Result<()> {
+        match &self.settings.path {
+            Some(pattern) => {
+                let path = path_of(pattern, Which::Main, SystemTime::now(), &self.settings.zone);
+                open(&path, self.settings.owner).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn write_file(&self, which: Which, now: SystemTime, line: &[u8]) {
+        let Some(pattern) = &self.settings.path else { return };
+        let path = path_of(pattern, which, now, &self.settings.zone);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut files.open[which as usize];
+        if slot.as_ref().is_some_and(|open| !open.is_still(&path)) {
+            *slot = None;
+        }
+        if slot.is_none() {
+            *slot = open(&path, self.settings.owner).map_err(|error| complain(&path, &error)).ok();
+        }
+        let written = slot.as_ref().is_some_and(|open| {
+            (&open.file).write_all(line).map_err(|error| complain(&path, &error)).is_ok()
+        });
+        if !written && !files.complained {
+            files.complained = true;
+            let words = format!("could not write {} log", which.name());
+            syslog::send(&SyslogSettings::default(), Which::Panic, self.pid, words.as_str().into());
+        }
+        if !written {
+            let _ = io::stderr().write_all(line);
+        }
+    }
+}
+
+impl OpenFile {
+    fn is_still(&self, path: &Path) -> bool {
+        self.path == path && fs::metadata(path).is_ok_and(|facts| (facts.dev(), facts.ino()) == self.inode)
+    }
+}
+
+fn complain(path: &Path, error: &io::Error) {
+    log::error!("Cannot write log file {}: {error}", path.display());
+}
+
+fn open(path: &Path, owner: Option<(u32, u32)>) -> io::Result<OpenFile> {
+    let file = match append_to(path, owner) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Some(directory) = path.parent() {
+                make_directory(directory, owner)?;
+            }
+            append_to(path, owner)?
+        }
+        file => file?,
+    };
+    let facts = file.metadata()?;
+    Ok(OpenFile { path: path.to_path_buf(), file, inode: (facts.dev(), facts.ino()) })
+}
+
+fn append_to(path: &Path, owner: Option<(u32, u32)>) -> io::Result<File> {
+    let existing = OpenOptions::new().append(true).open(path);
+    if !existing.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return existing;
+    }
+    let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
+    if let Some((uid, gid)) = owner.filter(|_| nix::unistd::geteuid().is_root()) {
+        fchown(&file, Some(uid), Some(gid))?;
+    }
+    Ok(file)
+}
+
+fn make_directory(directory: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+    if let Some((uid, gid)) = owner.filter(|_| nix::unistd::geteuid().is_root()) {
+        fchown(File::open(directory)?, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// The file of a log: `%s` is its name, `%D` and `%M` are the date (none in the panic log's name).
+fn path_of(pattern: &BString, which: Which, now: SystemTime, zone: &TimeZone) -> PathBuf {
+    let mut path = pattern.replacen("%s", which.name(), 1);
+    for (mark, text) in [("%D", date::log_file_day(now, zone)), ("%M", date::log_file_month(now, zone))] {
+        if let Some(at) = path.find(mark) {
+            let rest = path.split_off(at + 2);
+            path.truncate(at);
+            push_date(&mut path, which, &text, &rest);
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&path))
+}
+
+/// Puts the date between two parts of a name; the panic log has none, and loses the sign beside it.
+fn push_date(path: &mut Vec<u8>, which: Which, date: &str, rest: &[u8]) {
+    let mut rest = rest;
+    if which != Which::Panic {
+        path.extend_from_slice(date.as_bytes());
+    } else if path.ends_with(b"/") {
+        rest = rest.strip_prefix(&rest[..usize::from(is_sign(rest.first()))]).unwrap_or(rest);
+    } else if is_sign(path.last()) {
+        path.pop();
+    }
+    path.extend_from_slice(rest);
+}
+
+fn is_sign(byte: Option<&u8>) -> bool {
+    byte.is_some_and(|byte| !byte.is_ascii_alphanumeric())
+}
+
+fn push_printable(line: &mut Vec<u8>, text: &[u8], which: Which) {
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            b'\n' => {
+                line.push(b'\n');
+                let next = text.get(at + 1);
+                if which == Which::Main && next.is_some_and(|next| *next != b' ' && *next != b'\t') {
+                    line.push(b' ');
+                }
+            }
+            b'\t' => line.push(b'\t'),
+            0..=31 | 127 => line.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+            _ => line.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn log_in(directory: &Path, pattern: &str) -> Log {
+        let path = directory.join(pattern).to_str().map(BString::from);
+        Log::new(LogSettings { path, ..LogSettings::default() })
+    }
+
+    #[test]
+    fn a_renamed_log_is_opened_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log_in(directory.path(), "new/%slog");
+        let path = directory.path().join("new/mainlog");
+        log.write(Which::Main, "one".into());
+        fs::rename(&path, directory.path().join("old")).unwrap();
+        log.write(Which::Main, "two\nforged \x01".into());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with(" two\n forged \\001\n"), "{text}");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777 & !0o027, 0o640);
+    }
+
+    #[test]
+    fn datestamps_stand_in_names_but_not_in_the_panic_logs() {
+        let time = UNIX_EPOCH + Duration::from_secs(1_795_443_564);
+        let name = |pattern: &str, which| {
+            path_of(&pattern.into(), which, time, &TimeZone::UTC).to_str().unwrap().to_owned()
+        };
+        for (pattern, main, panic) in [
+            ("/log/%slog-%D", "/log/mainlog-20261123", "/log/paniclog"),
+            ("/log/exim-%s-%D.log", "/log/exim-main-20261123.log", "/log/exim-panic.log"),
+            ("/log/%D-%slog", "/log/20261123-mainlog", "/log/paniclog"),
+            ("/log/%s.%M", "/log/main.202611", "/log/panic"),
+        ] {
+            assert_eq!(name(pattern, Which::Main), main);
+            assert_eq!(name(pattern, Which::Panic), panic);
+        }
+    }
+
+    #[test]
+    fn the_list_of_log_file_path_is_read() {
+        assert_eq!(parse_log_file_path(b"syslog", b"/d"), (None, true));
+        assert_eq!(parse_log_file_path(b":syslog", b"/d"), (Some("/d".into()), true));
+        assert_eq!(parse_log_file_path(b"/a/%s", b"/d"), (Some("/a/%s".into()), false));
+        assert_eq!(parse_log_file_path(b"", b"/d"), (Some("/d".into()), false));
     }
 }

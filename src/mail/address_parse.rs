@@ -57,7 +57,8 @@ pub struct ListItem {
 
 /// Reads the one address of a text: `<path>`, `local@domain` or `Phrase <path>`.
 pub fn parse_address(text: &[u8], syntax: Syntax) -> Result<Parsed, AddressError> {
-    let mut reader = Reader { text, at: 0, syntax, local_part: BString::default(), domain: BString::default() };
+    let mut reader =
+        Reader { text, at: 0, syntax, local_part: BString::default(), domain: BString::default() };
     let span = reader.mailbox()?;
     reader.skip();
     if reader.at < text.len() {
@@ -355,7 +356,8 @@ impl Reader<'_> {
     fn word(&mut self, into: &mut BString) -> Result<(), AddressError> {
         let start = self.at;
         if self.peek() == Some(b'"') {
-            self.at = quoted_end(self.text, self.at).ok_or_else(|| error("unmatched doublequote in local part"))?;
+            self.at =
+                quoted_end(self.text, self.at).ok_or_else(|| error("unmatched doublequote in local part"))?;
         } else {
             while let Some(byte) = self.peek() {
                 if byte == b'\\' {

@@ -10,9 +10,7 @@ pub fn zone(name: Option<&str>) -> TimeZone {
     match name {
         None => TimeZone::system(),
         Some("" | "UTC" | "utc" | "GMT") => TimeZone::UTC,
-        Some(name) => {
-            from_file(name).or_else(|| TimeZone::posix(name).ok()).unwrap_or(TimeZone::UTC)
-        }
+        Some(name) => from_file(name).or_else(|| TimeZone::posix(name).ok()).unwrap_or(TimeZone::UTC),
     }
 }
 
