@@ -1,4 +1,5 @@
-//! The command line.
+//! The command line: what was asked for, who asked, and the way to what does it.
+pub mod args;
 
 /// The whole program: reads the command line, acts, and tells how it went.
 pub fn main() -> std::process::ExitCode {

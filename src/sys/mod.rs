@@ -1,3 +1,14 @@
-//! Room 1 of unsafe code: system calls that have no safe wrapper. Knows nothing of mail.
-
+//! Room 1 of unsafe: system calls that have no safe wrapper, and those whose wrong use costs the system its safety.
+//!
+//! Nothing here knows of mail. Invariants: rights are given up in one checked act (`identity`); a process
+//! forks only while it has one thread (`spawn`); every descriptor of ours is close-on-exec.
+pub mod descriptors;
+pub mod environment;
+pub mod fd_passing;
 pub mod file_lock;
+pub mod identity;
+pub mod limits;
+pub mod listen;
+pub mod secure;
+pub mod signals;
+pub mod spawn;

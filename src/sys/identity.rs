@@ -1,0 +1,104 @@
+//! Becoming another user: groups, gid and uid (real, effective and saved) as one act, checked afterwards.
+//!
+//! Invariant: either the process has exactly the new rights and cannot go back, or the call fails and the
+//! caller must end the process.
+
+use nix::errno::Errno;
+use nix::unistd::{
+    Gid, Uid, getegid, geteuid, getgid, getgrouplist, getgroups, getresgid, getresuid, getuid, setgroups,
+    setresgid, setresuid,
+};
+use std::ffi::CString;
+use std::io;
+
+/// What a process may do: its uid, gid and supplementary groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// uid
+    pub uid: u32,
+    /// gid
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+impl Rights {
+    /// No supplementary groups but the gid itself.
+    pub fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid, groups: vec![gid] }
+    }
+    /// With all groups that the group data base gives this login name.
+    pub fn with_groups_of(uid: u32, gid: u32, login: &[u8]) -> io::Result<Self> {
+        let login = CString::new(login).map_err(|_| Errno::EINVAL)?;
+        let groups = getgrouplist(&login, Gid::from_raw(gid))?;
+        Ok(Self { uid, gid, groups: groups.into_iter().map(Gid::as_raw).collect() })
+    }
+    /// The rights of whoever started this process: its real ids and its groups.
+    pub fn of_caller() -> io::Result<Self> {
+        let groups = getgroups()?.into_iter().map(Gid::as_raw).collect();
+        Ok(Self { uid: getuid().as_raw(), gid: getgid().as_raw(), groups })
+    }
+}
+
+/// True if this process has root's rights now.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// True if all of the real, effective and saved ids are the caller's own: there is nothing to give up.
+pub fn is_plain() -> bool {
+    let uids = getresuid().map(|ids| ids.real == ids.effective && ids.real == ids.saved);
+    let gids = getresgid().map(|ids| ids.real == ids.effective && ids.real == ids.saved);
+    uids.unwrap_or(false) && gids.unwrap_or(false)
+}
+
+/// Takes these rights, for good.
+pub fn become_user(rights: &Rights) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
+    if geteuid().is_root() {
+        let groups: Vec<Gid> = rights.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        setgroups(&groups)?;
+    }
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    check(rights)
+}
+
+/// Makes root of a set-uid start complete: real and saved ids are root's too, as a daemon started by root has them.
+pub fn become_root_wholly() -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(0), getegid());
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    Ok(())
+}
+
+fn check(rights: &Rights) -> io::Result<()> {
+    let uids = getresuid()?;
+    let gids = getresgid()?;
+    let uid_is_set = [uids.real, uids.effective, uids.saved].iter().all(|id| id.as_raw() == rights.uid);
+    let gid_is_set = [gids.real, gids.effective, gids.saved].iter().all(|id| id.as_raw() == rights.gid);
+    let root = Uid::from_raw(0);
+    let back_to_root = rights.uid != 0 && setresuid(root, root, root).is_ok();
+    if uid_is_set && gid_is_set && !back_to_root { Ok(()) } else { Err(Errno::EPERM.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::spawn::{Forked, fork, wait_for};
+
+    #[test]
+    fn rights_once_given_up_do_not_come_back() {
+        if !is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        // The test harness has threads; the child calls nothing but system calls and ends.
+        let Forked::Parent(child) = fork().unwrap() else {
+            let dropped = become_user(&Rights::new(65534, 65534)).is_ok();
+            let back = setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok();
+            crate::sys::spawn::exit_now(if dropped && !back { 0 } else { 1 });
+        };
+        assert_eq!(wait_for(child).unwrap(), crate::sys::spawn::Ended::Exit(0));
+    }
+}

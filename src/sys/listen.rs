@@ -1,0 +1,53 @@
+//! Listening sockets: address reuse, IPv6 without IPv4, backlog.
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, listen, setsockopt, socket,
+    sockopt,
+};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+
+/// Binds and listens. An IPv6 address takes IPv6 connections alone, so that `::0` and `0.0.0.0` stand side by side.
+pub fn tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd: OwnedFd =
+        socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    match address {
+        SocketAddr::V4(v4) => bind(raw, &SockaddrIn::from(v4))?,
+        SocketAddr::V6(v6) => {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+            bind(raw, &SockaddrIn6::from(v6))?;
+        }
+    }
+    listen(&fd, Backlog::new(backlog.clamp(1, 4096)).unwrap_or(Backlog::MAXCONN))?;
+    Ok(TcpListener::from(fd))
+}
+
+/// Keep-alive probes (`smtp_accept_keepalive`).
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    Ok(setsockopt(stream, sockopt::KeepAlive, &true)?)
+}
+
+/// True if the descriptor is a listening or connected TCP/IP socket (`-bs` under inetd).
+pub fn is_tcp(fd: impl std::os::fd::AsFd) -> bool {
+    use nix::sys::socket::SockaddrStorage;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd());
+    nix::sys::socket::getpeername::<SockaddrStorage>(raw)
+        .is_ok_and(|peer| peer.as_sockaddr_in().is_some() || peer.as_sockaddr_in6().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_share_a_port() {
+        let v4 = tcp("127.0.0.1:0".parse().unwrap(), 5).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        let v6 = tcp(SocketAddr::new("::1".parse().unwrap(), port), 5);
+        assert!(v6.is_ok() || v6.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable));
+    }
+}

@@ -1,0 +1,32 @@
+//! How the kernel sees this process: started with foreign rights or not, may be looked into or not.
+
+use nix::sys::prctl;
+use std::io;
+
+/// True if the kernel started this program with more rights than its caller has (AT_SECURE).
+pub fn started_with_foreign_rights() -> bool {
+    // SAFETY: getauxval reads the vector that the kernel gave this process; it has no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Nobody but root may look into this process's memory or attach to it, and it leaves no core file.
+pub fn forbid_inspection() -> io::Result<()> {
+    Ok(prctl::set_dumpable(false)?)
+}
+
+/// From now on no `exec` gives this process or its children new rights (set-uid bits are ignored).
+pub fn forbid_new_rights() -> io::Result<()> {
+    Ok(prctl::set_no_new_privs()?)
+}
+
+/// The name shown by `ps` and `top`, at most 15 bytes.
+pub fn set_process_name(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name) {
+        let _ = prctl::set_name(&name); // only a name
+    }
+}
+
+/// A file mode creation mask of 0: every mode that is given is the mode that is meant.
+pub fn clear_umask() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+}
