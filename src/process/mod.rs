@@ -1,1 +1,14 @@
-//! Roles, privileges and the processes that play them.
+//! Roles and rights: which process does what under which uid, how they are started, and how they speak.
+//!
+//! The table in [`role`] is the one place that says who may do what; everything else here obeys it.
+//! DESIGN.md section 2 tells why it is cut this way.
+pub mod interfaces;
+pub mod ipc;
+pub mod master;
+pub mod orders;
+pub mod parcel;
+pub mod role;
+pub mod smtp_worker;
+pub mod snapshot;
+pub mod thread_pool;
+pub mod user_child;

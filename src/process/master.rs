@@ -1,0 +1,414 @@
+//! The master: binds the ports, starts the roles and starts them again, reloads, stops, and forks a user child for
+//! each order.
+//!
+//! Privileges: root in a root-started tree, one thread. It reads the configuration and packets of
+//! [`ipc::ToMaster`]; no mail, no network byte, no user data base. Orders are taken only from a role whose
+//! row in [`super::role`] allows them.
+
+use super::ipc::{self, Start, ToMaster, ToRole};
+use super::role::{Right, Role};
+use super::snapshot::Snapshot;
+use super::user_child::{self, OrderCheck};
+use crate::sys::identity::Rights;
+use crate::sys::signals::Signals;
+use crate::sys::spawn::{self, Forked};
+use crate::sys::{descriptors, fd_passing, listen};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// User children at once: enough for many mailboxes, few enough for memory and process table.
+pub const MOST_USER_CHILDREN: usize = 100;
+/// A role that dies is started again after this long, doubled each time ...
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// ... up to this, and from the beginning once it has run as long.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// How long roles may take to end after SIGTERM before they are killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the master needs to know of one reading of the configuration.
+pub struct Plan {
+    /// For the roles.
+    pub snapshot: Snapshot,
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// `smtp_connect_backlog`
+    pub backlog: i32,
+    /// Rights of the roles; none: they stay as they are (no root).
+    pub rights: Option<Rights>,
+    /// The roles to run.
+    pub roles: Vec<Role>,
+    /// What orders are held against.
+    pub check: Box<dyn OrderCheck>,
+    /// The line for the main log once it runs: `... daemon started: pid=..., -q30m, listening ...`.
+    pub started_line: String,
+}
+
+/// What the master asks of the rest of the program.
+pub trait Office {
+    /// Reads the configuration anew.
+    fn read_configuration(&mut self) -> Result<Plan, String>;
+    /// Writes a line to the main log (and the panic log); never as root.
+    fn log(&mut self, line: &str, panic: bool);
+    /// Everything runs: the pid file may be written, whoever waits for the start may go.
+    fn started(&mut self);
+    /// The end: the pid file goes.
+    fn stopped(&mut self);
+}
+
+/// One role that runs.
+struct Running {
+    role: Role,
+    pid: i32,
+    control: OwnedFd,
+    generation: u64,
+    ready: bool,
+    retiring: bool,
+    since: Instant,
+}
+
+/// A role that is to be started again.
+struct Due {
+    role: Role,
+    at: Instant,
+}
+
+/// The master's whole state.
+pub struct Master<'o> {
+    office: &'o mut dyn Office,
+    plan: Plan,
+    generation: u64,
+    listeners: Vec<TcpListener>,
+    trigger: (OwnedFd, OwnedFd),
+    running: Vec<Running>,
+    due: Vec<Due>,
+    delays: Vec<(Role, Duration)>,
+    children: Vec<i32>,
+    signals: Signals,
+    stopping: Option<Instant>,
+    told_started: bool,
+}
+
+/// Binds every address of the plan that is not bound yet; `old` sockets are used again.
+pub fn bind(plan: &Plan, old: &mut Vec<TcpListener>) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let mut bound = Vec::new();
+    for address in &plan.listen {
+        let known =
+            old.iter().position(|listener| listener.local_addr().is_ok_and(|local| local == *address));
+        let listener = match known {
+            Some(at) => old.swap_remove(at),
+            None => match listen::tcp(*address, plan.backlog) {
+                Ok(listener) => listener,
+                // No IPv6 here, but IPv4 was asked for as well.
+                Err(_) if is_spare_wildcard(*address, &plan.listen) => continue,
+                Err(error) => return Err((*address, error)),
+            },
+        };
+        bound.push(listener);
+    }
+    Ok(bound)
+}
+
+fn is_spare_wildcard(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let twin =
+        |other: &SocketAddr| other.is_ipv4() && other.ip().is_unspecified() && other.port() == address.port();
+    address.is_ipv6()
+        && address.ip().is_unspecified()
+        && !std::path::Path::new("/proc/sys/net/ipv6").exists()
+        && all.iter().any(twin)
+}
+
+impl<'o> Master<'o> {
+    /// A master for this plan, with its sockets bound.
+    pub fn new(office: &'o mut dyn Office, plan: Plan, listeners: Vec<TcpListener>) -> io::Result<Self> {
+        let signals = Signals::block(&[
+            Signal::SIGHUP,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGCHLD,
+            Signal::SIGUSR1,
+        ])?;
+        Ok(Self {
+            office,
+            plan,
+            generation: 1,
+            listeners,
+            trigger: fd_passing::datagram_pair()?,
+            running: Vec::new(),
+            due: Vec::new(),
+            delays: Vec::new(),
+            children: Vec::new(),
+            signals,
+            stopping: None,
+            told_started: false,
+        })
+    }
+
+    /// Runs until it is told to stop and everything has ended.
+    pub fn run(mut self) -> io::Result<()> {
+        for role in self.plan.roles.clone() {
+            self.start(role);
+        }
+        loop {
+            self.wait()?;
+            self.look_at_signals()?;
+            self.look_at_roles();
+            self.reap();
+            self.start_due();
+            if let Some(since) = self.stopping {
+                if self.running.is_empty() {
+                    break;
+                }
+                if since.elapsed() > STOP_PATIENCE {
+                    self.signal_all(Signal::SIGKILL);
+                }
+            }
+        }
+        self.office.stopped();
+        Ok(())
+    }
+
+    /// Waits for a signal, a packet, or the time to start something again.
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let heard = self.running.iter().filter(|role| self.hears(role));
+        fds.extend(heard.map(|role| PollFd::new(role.control.as_fd(), PollFlags::POLLIN)));
+        let next = self.due.iter().map(|due| due.at.saturating_duration_since(Instant::now())).min();
+        let patience = self.stopping.map(|_| Duration::from_millis(200));
+        let timeout = match next.into_iter().chain(patience).min() {
+            // Rounded up, not to spin through the last millisecond.
+            Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// At the limit of children nobody is heard who could ask for one more: orders wait in the socket.
+    fn hears(&self, role: &Running) -> bool {
+        self.children.len() < MOST_USER_CHILDREN || !role.role.may(Right::OrderUserChild)
+    }
+
+    fn start(&mut self, role: Role) {
+        match self.execute(role) {
+            Ok(running) => self.running.push(running),
+            Err(error) => {
+                self.office.log(&format!("cannot start the {} worker: {error}", role.name()), true);
+                self.start_later(role, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Executes a role and hands it everything it needs.
+    fn execute(&self, role: Role) -> io::Result<Running> {
+        let (ours, theirs) = fd_passing::packet_pair()?;
+        let program = format!("oxim-{}", role.name());
+        let pid = spawn::role(&[&program, "--role", role.name()], self.plan.rights.as_ref(), theirs.as_fd())?;
+        drop(theirs);
+        let snapshot = self.plan.snapshot.to_memfd()?;
+        let trigger = if role == Role::DeliveryWorker { &self.trigger.1 } else { &self.trigger.0 };
+        let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), trigger.as_fd()];
+        handed.extend(listeners.iter().map(AsFd::as_fd));
+        ipc::say_build_id(&ours)?;
+        let start = Start { generation: self.generation, listeners: listeners.len() as u32 };
+        ipc::say(&ours, &ToRole::Start(start), &handed)?;
+        let since = Instant::now();
+        Ok(Running {
+            role,
+            pid,
+            control: ours,
+            generation: self.generation,
+            ready: false,
+            retiring: false,
+            since,
+        })
+    }
+
+    /// After a death: each time twice as long, until it has run for a while.
+    fn start_later(&mut self, role: Role, ran: Duration) {
+        let known = self.delays.iter_mut().find(|(known, _)| *known == role);
+        let delay = match known {
+            Some((_, delay)) if ran < LONGEST_DELAY => {
+                *delay = (*delay * 2).min(LONGEST_DELAY);
+                *delay
+            }
+            Some((_, delay)) => {
+                *delay = FIRST_DELAY;
+                FIRST_DELAY
+            }
+            None => {
+                self.delays.push((role, FIRST_DELAY));
+                FIRST_DELAY
+            }
+        };
+        self.due.push(Due { role, at: Instant::now() + delay });
+    }
+
+    fn start_due(&mut self) {
+        if self.stopping.is_some() {
+            self.due.clear();
+        }
+        let now = Instant::now();
+        let (ready, later): (Vec<Due>, Vec<Due>) = self.due.drain(..).partition(|due| due.at <= now);
+        self.due = later;
+        ready.into_iter().for_each(|due| self.start(due.role));
+    }
+
+    fn look_at_signals(&mut self) -> io::Result<()> {
+        while let Some(signal) = self.signals.next()? {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT => self.stop(),
+                Signal::SIGHUP if self.stopping.is_none() => self.reload(),
+                _ => {} // SIGCHLD: reap() looks; SIGUSR1 is exiwhat's, and not answered yet
+            }
+        }
+        Ok(())
+    }
+
+    /// The first asks, the second kills.
+    fn stop(&mut self) {
+        if self.stopping.replace(Instant::now()).is_some() {
+            return self.signal_all(Signal::SIGKILL);
+        }
+        self.listeners.clear();
+        for role in &self.running {
+            let _ = ipc::say(&role.control, &ToRole::Stop(()), &[]); // whoever is gone has stopped
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for role in &self.running {
+            let _ = spawn::signal(role.pid, signal); // gone already is as good
+        }
+    }
+
+    /// Reads the configuration anew; a successor takes over, the old roles finish what they do.
+    fn reload(&mut self) {
+        self.office.log(&format!("pid {}: SIGHUP received: re-exec daemon", std::process::id()), false);
+        let plan = match self.office.read_configuration() {
+            Ok(plan) => plan,
+            Err(text) => {
+                let line =
+                    format!("the new configuration is not used, the daemon goes on with the old one: {text}");
+                return self.office.log(&line, true);
+            }
+        };
+        let mut old = std::mem::take(&mut self.listeners);
+        match bind(&plan, &mut old) {
+            Ok(listeners) => self.listeners = listeners,
+            Err((address, error)) => {
+                self.office.log(&format!("socket bind() to {address} failed: {error}"), true);
+                // What was taken out of `old` before the failure is bound again from the old plan.
+                self.listeners = bind(&self.plan, &mut old).unwrap_or_default();
+                return;
+            }
+        }
+        self.plan = plan;
+        self.generation += 1;
+        for role in self.running.iter_mut().filter(|role| !role.retiring) {
+            role.retiring = true;
+            let _ = ipc::say(&role.control, &ToRole::Retire(()), &[]); // gone: reap() sees it
+        }
+        self.due.clear();
+        self.told_started = false;
+        for role in self.plan.roles.clone() {
+            self.start(role);
+        }
+    }
+
+    /// Hears every packet that has come.
+    fn look_at_roles(&mut self) {
+        for at in 0..self.running.len() {
+            while self.hears(&self.running[at]) && is_readable(&self.running[at].control) {
+                match ipc::hear::<ToMaster>(&self.running[at].control) {
+                    Ok(Some((message, descriptors))) => self.heard(at, message, descriptors),
+                    // Gone or talking nonsense: it is ended, and reap() starts it again.
+                    Ok(None) | Err(_) => {
+                        let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, at: usize, message: ToMaster, mut descriptors: Vec<OwnedFd>) {
+        let role = self.running[at].role;
+        match message {
+            ToMaster::Ready(()) => {
+                self.running[at].ready = true;
+                let all_ready = self.running.iter().all(|role| role.ready || role.retiring);
+                if all_ready && !self.told_started {
+                    self.told_started = true;
+                    let line = self.plan.started_line.clone();
+                    self.office.log(&line, false);
+                    self.office.started();
+                }
+            }
+            ToMaster::Failed(text) => {
+                self.office.log(&format!("the {} worker cannot begin: {text}", role.name()), true)
+            }
+            ToMaster::Order(()) if role.may(Right::OrderUserChild) && descriptors.len() == 1 => {
+                let control = descriptors.remove(0);
+                self.fork_user_child(&control);
+            }
+            // A role that asks for what its row does not allow is no role of ours any more.
+            ToMaster::Order(()) => {
+                self.office.log(&format!("the {} worker asked for a user child: killed", role.name()), true);
+                let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL);
+            }
+        }
+    }
+
+    fn fork_user_child(&mut self, control: &OwnedFd) {
+        match spawn::fork() {
+            Ok(Forked::Parent(child)) => self.children.push(child),
+            Ok(Forked::Child) => run_user_child(control, &*self.plan.check),
+            // The socket closes: the one who gave the order tries again later.
+            Err(error) => self.office.log(&format!("cannot fork a process for a delivery: {error}"), true),
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, ended)) = spawn::reap() {
+            self.children.retain(|child| *child != pid);
+            let Some(at) = self.running.iter().position(|role| role.pid == pid) else { continue };
+            let gone = self.running.swap_remove(at);
+            if self.stopping.is_some() || gone.retiring || gone.generation != self.generation {
+                continue;
+            }
+            let line = format!(
+                "the {} worker (pid {pid}) has ended ({ended:?}) and is started again",
+                gone.role.name()
+            );
+            self.office.log(&line, true);
+            self.start_later(gone.role, gone.since.elapsed());
+        }
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
+}
+
+/// In the forked child: nothing stays open but the standard descriptors and the order socket.
+pub fn run_user_child(control: &OwnedFd, check: &dyn OrderCheck) -> ! {
+    crate::sys::secure::set_process_name("oxim-user");
+    let kept = control.as_raw_fd();
+    let prepared = crate::sys::signals::reset().and_then(|()| descriptors::close_all_but(kept));
+    let serve = || prepared.and_then(|()| user_child::serve(control, check));
+    // A panic must not unwind into what was the master's stack.
+    let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(_)) | Err(_) => 1,
+    };
+    // Destructors of what the parent owns must not run here.
+    spawn::exit_now(code)
+}

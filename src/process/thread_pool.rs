@@ -1,0 +1,127 @@
+//! Threads that are bounded in number, and whose panics end only what they were doing.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many threads of one kind run, and how many may.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    most: usize,
+    running: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// Holds one place; the place is free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.shared.count() -= 1;
+        self.shared.ended.notify_all();
+    }
+}
+
+impl Shared {
+    /// The count is a plain number: a panic elsewhere cannot leave it half changed.
+    fn count(&self) -> std::sync::MutexGuard<'_, usize> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    /// At most this many threads at once.
+    pub fn new(most: usize) -> Self {
+        Self { shared: Arc::new(Shared { most, running: Mutex::new(0), ended: Condvar::new() }) }
+    }
+    /// A place, if one is free.
+    pub fn try_place(&self) -> Option<Place> {
+        let mut running = self.shared.count();
+        if *running >= self.shared.most {
+            return None;
+        }
+        *running += 1;
+        Some(Place { shared: self.shared.clone() })
+    }
+    /// Waits for a place.
+    pub fn place(&self) -> Place {
+        let mut running = self.shared.count();
+        while *running >= self.shared.most {
+            running = self.shared.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+        *running += 1;
+        Place { shared: self.shared.clone() }
+    }
+    /// How many run.
+    pub fn running(&self) -> usize {
+        *self.shared.count()
+    }
+    /// Waits until none runs, at most this long; true if none does.
+    pub fn wait_idle(&self, longest: Duration) -> bool {
+        let end = Instant::now() + longest;
+        let mut running = self.shared.count();
+        while *running > 0 {
+            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return false;
+            };
+            running = match self.shared.ended.wait_timeout(running, left) {
+                Ok((running, _)) => running,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        true
+    }
+}
+
+/// Runs `work` in a new thread that holds `place`. A panic in it goes to `on_panic` as text.
+pub fn start(
+    place: Place,
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+    on_panic: impl FnOnce(&str) + Send + 'static,
+) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        let _place = place;
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(work)) {
+            on_panic(&panic_text(&*cause));
+        }
+    })?;
+    Ok(())
+}
+
+/// What a panic said.
+pub fn panic_text(cause: &(dyn Any + Send)) -> String {
+    match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "panic without a text".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_panic_frees_its_place_and_is_told() {
+        let pool = Pool::new(1);
+        let (told, heard) = channel();
+        let place = pool.try_place().unwrap();
+        assert!(pool.try_place().is_none());
+        start(place, "t", || panic!("broken on purpose"), move |text| drop(told.send(text.to_owned())))
+            .unwrap();
+        assert_eq!(heard.recv().unwrap(), "broken on purpose");
+        assert!(pool.wait_idle(Duration::from_secs(5)));
+        assert!(pool.try_place().is_some());
+    }
+}

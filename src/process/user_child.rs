@@ -1,0 +1,179 @@
+//! A process for one identity: it hears an order, checks it against the configuration, becomes that user for
+//! good, works, answers, and waits a moment for the next order of the same identity.
+//!
+//! Privileges at the top: forked by the master (or the helper of a set-uid start) with root's rights and one
+//! thread. It parses an order that an unprivileged worker wrote, so everything before [`become_user`] is
+//! bounded decoding and comparing. Nothing of the work itself runs before the rights are given up.
+
+use super::orders::{CHILD_PATIENCE, Commission, wait_readable};
+use super::parcel;
+use crate::as_user::{Answer, CheckFiles, FileRead, Identity, Order, ReadFile, Trouble};
+use crate::sys::identity::{Rights, become_user, is_root};
+use bstr::ByteSlice;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
+/// What the child holds an order against: the master's own copy of the configuration.
+pub trait OrderCheck {
+    /// Refuses what no router or transport of the configuration could have meant, with a text for the log.
+    fn check(&self, who: &Identity, order: &Order) -> Result<(), String>;
+}
+
+/// The whole life of a child; `control` is where its orders come from.
+pub fn serve(control: &OwnedFd, check: &dyn OrderCheck) -> io::Result<()> {
+    let mut became: Option<Identity> = None;
+    loop {
+        if became.is_some() && wait_readable(control, CHILD_PATIENCE).is_err() {
+            return Ok(());
+        }
+        let Some((commission, descriptors)) = parcel::receive::<Commission>(control)? else { return Ok(()) };
+        let files: Vec<File> = descriptors.into_iter().map(File::from).collect();
+        let answer = carry_out(&commission, &mut became, check, &files);
+        parcel::send(control, &answer, &[])?;
+        if became.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Checks first, then rights, then work.
+fn carry_out(
+    (who, order): &Commission,
+    became: &mut Option<Identity>,
+    check: &dyn OrderCheck,
+    files: &[File],
+) -> Answer {
+    if let Err(text) = check.check(who, order) {
+        return refuse(text);
+    }
+    match became {
+        Some(before) if before != who => return refuse("order for another identity".into()),
+        Some(_) => {}
+        None => match take_identity(who) {
+            Ok(()) => *became = Some(who.clone()),
+            Err(text) => return refuse(text),
+        },
+    }
+    work(order, files)
+}
+
+/// An order that is refused is tried again: the configuration may be put right.
+fn refuse(text: String) -> Answer {
+    Answer::Trouble(Trouble { text: text.into(), ..Trouble::default() })
+}
+
+/// Looks up the groups and becomes the user. Without root's rights, orders are for the own uid only.
+fn take_identity(who: &Identity) -> Result<(), String> {
+    if !is_root() {
+        let own = Rights::of_caller().map_err(|error| error.to_string())?;
+        return if own.uid == who.uid {
+            Ok(())
+        } else {
+            Err(format!("unable to set gid={} or uid={} (euid={})", who.gid, who.uid, own.uid))
+        };
+    }
+    let rights = match &who.initgroups {
+        Some(login) => Rights::with_groups_of(who.uid, who.gid, login),
+        None => Ok(Rights::new(who.uid, who.gid)),
+    };
+    let become_it = |rights: Rights| become_user(&rights);
+    rights.and_then(become_it).map_err(|error| {
+        // Rights may be half changed: the caller answers and ends this process.
+        format!("unable to set gid={} or uid={}: {error}", who.gid, who.uid)
+    })
+}
+
+/// The work itself, as the user.
+fn work(order: &Order, files: &[File]) -> Answer {
+    match order {
+        Order::ReadFile(order) => read_file(order),
+        Order::CheckFiles(order) => check_files(order),
+        Order::Append(_) | Order::Run(_) => {
+            let _ = files;
+            refuse("this order is known but not supported yet".into())
+        }
+    }
+}
+
+fn read_file(order: &ReadFile) -> Answer {
+    let path = order.path.to_path_lossy();
+    let read = || -> io::Result<FileRead> {
+        let file = File::open(&path)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(nix::errno::Errno::EISDIR.into());
+        }
+        let mut content = Vec::new();
+        let read = file.take(order.limit.saturating_add(1)).read_to_end(&mut content)?;
+        if read as u64 > order.limit {
+            return Err(nix::errno::Errno::EFBIG.into());
+        }
+        Ok(FileRead { content: content.into(), uid: about.uid(), gid: about.gid(), mode: about.mode() })
+    };
+    match read() {
+        Ok(file) => Answer::File(file),
+        Err(error) => Answer::Trouble(Trouble::from_io(format!("failed to open {}", order.path), &error)),
+    }
+}
+
+fn check_files(order: &CheckFiles) -> Answer {
+    let errno = |path: &bstr::BString| match std::fs::metadata(path.to_path_lossy()) {
+        Ok(_) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(nix::libc::EIO),
+    };
+    Answer::Checked(order.paths.iter().map(errno).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::as_user::AsUser;
+    use crate::process::ipc::{self, ToMaster};
+    use crate::process::orders::Orders;
+    use crate::sys::fd_passing;
+
+    struct All;
+    impl OrderCheck for All {
+        fn check(&self, who: &Identity, _: &Order) -> Result<(), String> {
+            if who.uid == 0 { Err("never".into()) } else { Ok(()) }
+        }
+    }
+
+    /// A master that serves each order in a thread: enough for identities that change nothing.
+    fn start_master() -> Orders {
+        let (ours, theirs) = fd_passing::packet_pair().unwrap();
+        std::thread::spawn(move || {
+            while let Ok(Some((ToMaster::Order(()), mut descriptors))) = ipc::hear::<ToMaster>(&theirs) {
+                let control = descriptors.remove(0);
+                std::thread::spawn(move || serve(&control, &All));
+            }
+        });
+        Orders::new(ours)
+    }
+
+    #[test]
+    fn an_order_that_the_check_refuses_is_not_carried_out() {
+        let orders = start_master();
+        let order = Order::ReadFile(ReadFile { path: "/etc/passwd".into(), limit: 1 << 20 });
+        let answer = orders.carry_out(&Identity::default(), &order, &[]).unwrap();
+        assert_eq!(answer, refuse("never".into()));
+    }
+
+    #[test]
+    fn a_child_serves_several_orders_of_one_identity() {
+        if is_root() {
+            eprintln!("skipped: as root the orders would take the test's own rights away");
+            return;
+        }
+        let orders = start_master();
+        let who = Identity { uid: nix::unistd::getuid().as_raw(), ..Identity::default() };
+        for _ in 0..3 {
+            let order =
+                Order::CheckFiles(CheckFiles { paths: vec!["/etc/passwd".into(), "/no/such".into()] });
+            let answer = orders.carry_out(&who, &order, &[]).unwrap();
+            assert_eq!(answer, Answer::Checked(vec![0, nix::libc::ENOENT]));
+        }
+    }
+}
