@@ -187,6 +187,12 @@ impl Log {
             let _ = io::stderr().write_all(&line);
         }
     }
+    /// Writes the main-log line of an event; gives its text (without time stamp) for the message's own log.
+    pub fn event(&self, event: &super::Event) -> BString {
+        let line = event.line(self.settings.selectors);
+        self.write(Which::Main, line.as_bstr());
+        line
+    }
     /// Writes the same line to the main and the panic log: what an administrator must see.
     pub fn panic(&self, text: &BStr) {
         self.write(Which::Main, text);

@@ -4,6 +4,7 @@ pub mod address_parse;
 pub mod date;
 pub mod envelope;
 pub mod header;
+pub mod host_text;
 pub mod id_generator;
 pub mod message_id;
 pub mod reply;
