@@ -1,1 +1,118 @@
-//! Hints that may be lost: retry times, waiting messages, rates, callouts.
+//! Hints that may be lost: retry times and waiting messages, in one SQLite database (`db/hints.sqlite3` in the
+//! spool).
+//!
+//! Invariants: no error of the database ever stops or loses mail: it is told once to the debug log, and
+//! the answer is "nothing known". The file may be deleted at any time. One connection for each process,
+//! behind a mutex; WAL lets processes share it.
+//!
+//! Keys of retry records are Exim's: `R:domain`, `R:local@domain` for routing, `T:local@domain` for local
+//! deliveries, `T:host:address` (with `:port` if it is not the transport's), with `:<sender>` or the message
+//! id behind for what concerns one sender or message.
+pub mod retry;
+pub mod wait;
+
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+pub use retry::RetryRecord;
+
+/// How long another process may hold the database before we go on without hints.
+const BUSY: Duration = Duration::from_millis(2000);
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS retry (
+  key BLOB PRIMARY KEY, first_failed INTEGER NOT NULL, last_try INTEGER NOT NULL, next_try INTEGER NOT NULL,
+  expired INTEGER NOT NULL, errno INTEGER NOT NULL, more_errno INTEGER NOT NULL, text BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS wait (
+  transport BLOB NOT NULL, host BLOB NOT NULL, id TEXT NOT NULL,
+  PRIMARY KEY (transport, host, id)) WITHOUT ROWID;
+";
+
+/// The database, opened at first use.
+#[derive(Debug)]
+pub struct Hints {
+    file: Option<PathBuf>,
+    open: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<Connection>,
+    /// The inode that is open: a deleted file is seen and made anew.
+    inode: u64,
+}
+
+impl Hints {
+    /// Hints below this spool directory.
+    pub fn new(spool: &Path) -> Self {
+        Self { file: Some(spool.join("db").join("hints.sqlite3")), open: Mutex::default() }
+    }
+
+    /// Hints that nobody keeps, for tests and one-off programs.
+    pub fn none() -> Self {
+        Self { file: None, open: Mutex::default() }
+    }
+
+    /// Does `work` with the database; none if there is none or it fails.
+    fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
+        let file = self.file.as_deref()?;
+        let mut state = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        ensure_open(&mut state, file);
+        let connection = state.connection.as_ref()?;
+        match work(connection) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                log::warn!(target: "hints", "{}: {error}", file.display());
+                close(state);
+                None
+            }
+        }
+    }
+}
+
+fn close(mut state: MutexGuard<State>) {
+    state.connection = None;
+}
+
+fn ensure_open(state: &mut State, file: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let inode = std::fs::metadata(file).map(|meta| meta.ino()).ok();
+    if state.connection.is_some() && inode == Some(state.inode) {
+        return;
+    }
+    state.connection = None;
+    match open(file) {
+        Ok(connection) => {
+            state.inode = std::fs::metadata(file).map_or(0, |meta| meta.ino());
+            state.connection = Some(connection);
+        }
+        Err(error) => log::warn!(target: "hints", "{}: {error}", file.display()),
+    }
+}
+
+fn open(file: &Path) -> rusqlite::Result<Connection> {
+    if let Some(directory) = file.parent() {
+        let _ = std::fs::create_dir_all(directory);
+    }
+    let connection = match prepare(file) {
+        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::NotADatabase => {
+            // Not ours or torn: hints may be lost, mail may not wait for them.
+            let _ = std::fs::remove_file(file);
+            prepare(file)?
+        }
+        other => other?,
+    };
+    Ok(connection)
+}
+
+fn prepare(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Hints need not survive a power cut: no flush on commit.
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}

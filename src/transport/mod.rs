@@ -4,7 +4,11 @@
 //! It never touches the spool's control files, the retry hints or the logs: `deliver` does.
 pub mod options;
 
+pub mod appendfile;
+pub mod registry;
 pub mod write_message;
+
+pub use registry::{Driver, Registry, Remote, Transport};
 
 use crate::expand::Context;
 use crate::mail::Address;

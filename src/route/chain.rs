@@ -1,0 +1,644 @@
+//! The routers in order: which runs, what its answer means, and what is said when none is left.
+//!
+//! Specification: chapter "How Exim receives and delivers mail", sections on running routers.
+
+use super::generic::{Flag, Generic};
+use super::item::{Ancestor, Item, Route, Routed, Trouble, ancestors, same_address};
+use super::precondition::{self, Met, expand_trouble, items};
+use super::{accept, manualroute, redirect, verify};
+use crate::as_user::AsUser;
+use crate::config::{ConfigError, Instance};
+use crate::expand::context::{AddressVars, UserEntry};
+use crate::expand::{self, Context, ExpandError};
+use crate::mail::Address;
+use crate::syntax::Template;
+use crate::text::Value;
+use crate::transport::Host;
+use bstr::{BStr, BString, ByteSlice};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Why an address is routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// To deliver to it.
+    Deliver,
+    /// `verify = recipient`, `-bv`.
+    VerifyRecipient,
+    /// `verify = sender`, `-bvs`.
+    VerifySender,
+    /// `-bt`.
+    AddressTest,
+    /// SMTP EXPN.
+    Expand,
+}
+
+impl How {
+    /// True when nothing is to be delivered.
+    pub fn is_verify(self) -> bool {
+        matches!(self, How::VerifyRecipient | How::VerifySender)
+    }
+}
+
+/// Who carries out what needs a user's rights; none: all is done with the rights at hand (verifying).
+pub type Orders = Option<Arc<dyn AsUser>>;
+
+/// The drivers.
+#[derive(Debug)]
+enum Driver {
+    Accept,
+    Redirect(redirect::Redirect),
+    Manualroute(manualroute::Manualroute),
+}
+
+/// One router.
+#[derive(Debug)]
+struct Router {
+    generic: Generic,
+    driver: Driver,
+}
+
+/// What a driver answers.
+pub enum Verdict {
+    /// Deliver with the router's transport, or this one, to these hosts.
+    Accept {
+        /// Overrides the router's.
+        transport: Option<BString>,
+        /// For remote transports.
+        hosts: Vec<Host>,
+        /// `$host` for local transports.
+        host_list: Option<BString>,
+    },
+    /// Route these instead.
+    Children(redirect::Children),
+    /// Not mine.
+    Decline,
+    /// Go on, whatever `more` says.
+    Pass,
+    /// Throw it away.
+    Discard,
+    /// Never.
+    Fail(Trouble),
+    /// Not now.
+    Defer(Trouble),
+    /// Route again with this domain.
+    Reroute(BString),
+}
+
+/// What drivers get besides the item.
+pub struct Asked<'a> {
+    /// The router's generic options.
+    pub router: &'a Generic,
+    /// The item.
+    pub item: &'a Item,
+    /// Why.
+    pub how: How,
+    /// The user that `check_local_user` found.
+    pub user: Option<&'a UserEntry>,
+    /// Rights of users.
+    pub orders: &'a Orders,
+    /// Transports by name; true: a remote one.
+    pub transports: &'a HashMap<BString, bool>,
+}
+
+/// All routers.
+pub struct Chain {
+    routers: Vec<Router>,
+    transports: HashMap<BString, bool>,
+    orders: Orders,
+}
+
+impl Chain {
+    /// Compiles the routers in order. `transports` are the names of all transports, true for remote ones.
+    /// `orders` carries out what needs a user's rights.
+    pub fn compile(
+        instances: &[Instance],
+        transports: HashMap<BString, bool>,
+        orders: Orders,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let names: Vec<BString> = instances.iter().map(|instance| instance.name.clone()).collect();
+        let mut routers = Vec::new();
+        let mut errors = Vec::new();
+        for instance in instances {
+            let driver = compile_driver(instance);
+            match (Generic::compile(instance, &names), driver) {
+                (Ok(generic), Ok(driver)) => routers.push(Router { generic, driver }),
+                (generic, driver) => {
+                    errors.extend(generic.err().into_iter().flatten());
+                    errors.extend(driver.err().into_iter().flatten());
+                }
+            }
+        }
+        if errors.is_empty() { Ok(Self { routers, transports, orders }) } else { Err(errors) }
+    }
+
+    /// Name of the router at `index`.
+    pub fn name(&self, index: usize) -> &BStr {
+        self.routers.get(index).map_or(b"".as_bstr(), |router| router.generic.name.as_bstr())
+    }
+
+    /// Routes one address. More than one answer comes only from `unseen` routers. `context.address` is left
+    /// as the last router had it.
+    pub fn route(&self, context: &mut Context, item: Item, how: How) -> Vec<Routed> {
+        let mut answers = Vec::new();
+        let mut item = item;
+        let mut index = item.start;
+        let mut last = None;
+        while let Some(router) = self.routers.get(index) {
+            last = Some(router);
+            match self.ask(router, index, &mut item, how, context) {
+                Step::Next(next) => index = next,
+                Step::NoMore => break,
+                Step::Done(answer) => {
+                    answers.push(answer);
+                    return answers;
+                }
+                Step::Unseen(answer, copy) => {
+                    answers.push(answer);
+                    item = *copy;
+                    index += 1;
+                }
+            }
+        }
+        answers.push(unrouteable(item, last, context));
+        answers
+    }
+
+    /// One router and one address.
+    fn ask(
+        &self,
+        router: &Router,
+        index: usize,
+        item: &mut Item,
+        how: How,
+        context: &mut Context,
+    ) -> Step {
+        let generic = &router.generic;
+        set_variables(generic, item, context);
+        if is_loop(router, index, item) {
+            return Step::Next(index + 1);
+        }
+        let user = match precondition::check(generic, item, how, context, &self.orders) {
+            Ok(Met::Yes(user)) => user,
+            Ok(Met::No) => return Step::Next(index + 1),
+            Err(trouble) => return self.deferred(generic, item, trouble),
+        };
+        match set_data(generic, item, context) {
+            Ok(true) => {}
+            Ok(false) => return self.declined(generic, index, item, context),
+            Err(trouble) => return self.deferred(generic, item, trouble),
+        }
+        let asked = Asked {
+            router: generic,
+            item,
+            how,
+            user: user.as_ref(),
+            orders: &self.orders,
+            transports: &self.transports,
+        };
+        let verdict = match &router.driver {
+            Driver::Accept => accept::run(),
+            Driver::Redirect(driver) => driver.run(&asked, context),
+            Driver::Manualroute(driver) => driver.run(&asked, context),
+        };
+        self.act(verdict, generic, index, item, user.as_ref(), how, context)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that one step of the walk knows")]
+    fn act(
+        &self,
+        verdict: Verdict,
+        generic: &Generic,
+        index: usize,
+        item: &mut Item,
+        user: Option<&UserEntry>,
+        how: How,
+        context: &mut Context,
+    ) -> Step {
+        match verdict {
+            Verdict::Decline => self.declined(generic, index, item, context),
+            Verdict::Pass => Step::Next(generic.pass_router.unwrap_or(index + 1)),
+            Verdict::Defer(trouble) => self.deferred(generic, item, trouble),
+            Verdict::Fail(trouble) => Step::Done(Routed::Failed(item.clone(), mark(generic, trouble))),
+            Verdict::Discard => Step::Done(Routed::Discarded(item.clone(), generic.name.clone())),
+            Verdict::Reroute(domain) => {
+                let child = Address::new(item.address.local_part(), domain);
+                let ancestor = Arc::new(item.as_ancestor(index, &seen(context)));
+                let children = vec![item.child(&ancestor, child)];
+                Step::Done(Routed::Children { ancestor, item: item.clone(), children, one_time: false })
+            }
+            verdict => match self.accepted(verdict, generic, index, item, user, how, context) {
+                Ok(answer) => self.unseen(answer, generic, index, item, context),
+                Err(trouble) => self.deferred(generic, item, trouble),
+            },
+        }
+    }
+
+    /// An accepted address gets what the generic options say; then its transport or its children.
+    #[allow(clippy::too_many_arguments, reason = "all that one step of the walk knows")]
+    fn accepted(
+        &self,
+        verdict: Verdict,
+        generic: &Generic,
+        index: usize,
+        item: &Item,
+        user: Option<&UserEntry>,
+        how: How,
+        context: &mut Context,
+    ) -> Result<Routed, Trouble> {
+        let fails = match how {
+            How::VerifyRecipient => generic.fail_verify_recipient,
+            How::VerifySender => generic.fail_verify_sender,
+            _ => false,
+        };
+        if fails {
+            let trouble = Trouble {
+                router: Some(generic.name.clone()),
+                text: "Verification failed (fail_verify)".into(),
+                ..Trouble::default()
+            };
+            return Ok(Routed::Failed(item.clone(), trouble));
+        }
+        let mut item = item.clone();
+        if !how.is_verify() {
+            self.set_errors_to(generic, &mut item, context)?;
+            add_headers(generic, &mut item, context)?;
+        }
+        match verdict {
+            Verdict::Children(children) => {
+                let mut ancestor = item.as_ancestor(index, &seen(context));
+                ancestor.hide_children = children.hide;
+                let ancestor = Arc::new(ancestor);
+                let start = generic.redirect_router.unwrap_or(0);
+                let route = self.route_of(generic, user, context)?;
+                let made = redirect::make_items(&children, &item, &ancestor, start, &route);
+                Ok(Routed::Children { ancestor, item, children: made, one_time: children.one_time })
+            }
+            Verdict::Accept { transport, hosts, host_list } => {
+                let mut route = self.route_of(generic, user, context)?;
+                route.transport = match transport {
+                    Some(name) => name,
+                    None => self.transport_name(generic, how, context)?,
+                };
+                route.vars.transport_name = route.transport.clone();
+                route.vars.host = host_list.map(Value::clean);
+                route.log_as_local = generic
+                    .log_as_local
+                    .unwrap_or(self.transports.get(&route.transport).is_some_and(|remote| !remote));
+                route.hosts = hosts;
+                item.route = Some(Box::new(route));
+                Ok(Routed::Assigned(item))
+            }
+            _ => Err(Trouble::defer(generic.name.as_bstr(), "router gave no answer")),
+        }
+    }
+
+    fn route_of(
+        &self,
+        generic: &Generic,
+        user: Option<&UserEntry>,
+        context: &Context,
+    ) -> Result<Route, Trouble> {
+        let dynamic = context.dynamic.borrow();
+        let (domain_data, local_part_data) = (dynamic.domain_data.clone(), dynamic.local_part_data.clone());
+        drop(dynamic);
+        let password_home = user.map(|user| Value::clean(path_bytes(&user.home)));
+        Ok(Route {
+            router: generic.name.clone(),
+            vars: context.address.clone(),
+            domain_data,
+            local_part_data,
+            user: identity(generic, user, context)?,
+            initgroups: generic.initgroups,
+            home: generic.transport_home_directory.clone(),
+            default_home: password_home.or_else(|| context.address.home.clone()),
+            current_directory: generic.transport_current_directory.clone(),
+            disable_logging: generic.disable_logging,
+            shown_local_part: context
+                .address
+                .local_part
+                .as_ref()
+                .map_or_else(BString::default, |part| part.bytes().to_owned()),
+            ..Route::default()
+        })
+    }
+
+    fn transport_name(&self, generic: &Generic, how: How, context: &Context) -> Result<BString, Trouble> {
+        let Some(template) = &generic.transport else {
+            if how.is_verify() {
+                return Ok(BString::default());
+            }
+            let text = format!("error in {} router: transport missing", generic.name);
+            return Err(Trouble::defer(generic.name.as_bstr(), text));
+        };
+        let name = expand::expand(template, context)
+            .map_err(|error| expand_trouble(generic, template, "transport", &error))?;
+        known_transport(generic, name, &self.transports)
+    }
+
+    /// `errors_to` must be an address that verifies; else the errors go where they went before.
+    fn set_errors_to(
+        &self,
+        generic: &Generic,
+        item: &mut Item,
+        context: &mut Context,
+    ) -> Result<(), Trouble> {
+        let Some(template) = &generic.errors_to else { return Ok(()) };
+        let value = match expand::expand(template, context) {
+            Ok(value) => value,
+            Err(ExpandError::Forced(_)) => return Ok(()),
+            Err(error) => return Err(expand_trouble(generic, template, "errors_to", &error)),
+        };
+        let text = value.bytes().trim();
+        if text.is_empty() {
+            item.errors_to = Some(BString::default());
+            return Ok(());
+        }
+        let mut address = Address::split(text);
+        if address.domain().is_empty() {
+            address = Address::new(address.local_part(), context.globals.qualify_recipient.clone());
+        }
+        if verify::is_routable(self, context, &address) {
+            item.errors_to = Some(address.to_bytes());
+        }
+        Ok(())
+    }
+
+    fn unseen(&self, answer: Routed, generic: &Generic, index: usize, item: &Item, context: &Context) -> Step {
+        match is_on(generic, &generic.unseen, "unseen", context) {
+            Ok(false) => Step::Done(answer),
+            Ok(true) => {
+                let ancestor = Arc::new(item.as_ancestor(index, &seen(context)));
+                let mut copy = item.child(&ancestor, item.address.clone());
+                copy.headers_add.clear();
+                copy.headers_remove.clear();
+                Step::Unseen(answer, Box::new(copy))
+            }
+            Err(trouble) => self.deferred(generic, item, trouble),
+        }
+    }
+
+    fn declined(&self, generic: &Generic, index: usize, item: &Item, context: &Context) -> Step {
+        match is_on(generic, &generic.more, "more", context) {
+            Ok(true) => Step::Next(index + 1),
+            Ok(false) => Step::NoMore,
+            Err(trouble) => self.deferred(generic, item, trouble),
+        }
+    }
+
+    fn deferred(&self, generic: &Generic, item: &Item, trouble: Trouble) -> Step {
+        Step::Done(Routed::Deferred(item.clone(), mark(generic, trouble)))
+    }
+}
+
+/// What one router's turn comes to.
+enum Step {
+    Next(usize),
+    NoMore,
+    Done(Routed),
+    Unseen(Routed, Box<Item>),
+}
+
+fn compile_driver(instance: &Instance) -> Result<Driver, Vec<ConfigError>> {
+    match instance.driver.name {
+        "accept" => accept::compile(instance).map(|()| Driver::Accept),
+        "redirect" => redirect::Redirect::compile(instance).map(Driver::Redirect),
+        "manualroute" => manualroute::Manualroute::compile(instance).map(Driver::Manualroute),
+        other => Err(vec![ConfigError {
+            at: instance.at.clone(),
+            message: format!("router driver \"{other}\" is known but not supported yet"),
+            line: None,
+            unsupported: true,
+        }]),
+    }
+}
+
+fn mark(generic: &Generic, mut trouble: Trouble) -> Trouble {
+    trouble.retry_use_local_part = generic.retry_use_local_part;
+    trouble.disable_logging = generic.disable_logging;
+    trouble
+}
+
+/// The answer when no router took the address.
+fn unrouteable(item: Item, last: Option<&Router>, context: &Context) -> Routed {
+    let mut trouble = Trouble { text: "Unrouteable address".into(), ..Trouble::default() };
+    if let Some(template) = last.and_then(|router| router.generic.cannot_route_message.as_ref()) {
+        match expand::expand(template, context) {
+            Ok(text) => {
+                trouble.text = text.into_bytes();
+                trouble.for_peer = true;
+            }
+            Err(ExpandError::Forced(_)) => {}
+            Err(error) => {
+                let line = format!("failed to expand cannot_route_message: {error}");
+                trouble.log_lines.push(line.into());
+            }
+        }
+    }
+    Routed::Failed(item, trouble)
+}
+
+/// A router is skipped for an address that it made from the same address before.
+fn is_loop(router: &Router, index: usize, item: &Item) -> bool {
+    let no_repeat = matches!(&router.driver, Driver::Redirect(driver) if !driver.repeat_use);
+    ancestors(item).any(|ancestor| {
+        ancestor.router == index && (no_repeat || same_address(&ancestor.address, &item.address))
+    })
+}
+
+fn set_variables(router: &Generic, item: &Item, context: &mut Context) {
+    let mut local_part = unquoted(item.address.local_part());
+    if !router.caseful_local_part {
+        local_part.make_ascii_lowercase();
+    }
+    let top = ancestors(item).last();
+    context.address = AddressVars {
+        local_part: Some(Value::tainted(local_part)),
+        domain: Some(Value::tainted(item.address.domain())),
+        original: Some(top.map_or_else(|| item.address.clone(), |ancestor| ancestor.seen.clone())),
+        parent: item.parent.as_ref().map(|ancestor| ancestor.seen.clone()),
+        address_data: item.address_data.clone(),
+        router_name: router.name.clone(),
+        self_hostname: item.self_hostname.clone(),
+        router_variables: item.variables.clone(),
+        ..AddressVars::default()
+    };
+}
+
+/// The local part without quotes and their backslashes.
+pub fn unquoted(local_part: &BStr) -> BString {
+    let Some(inner) = local_part.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return local_part.into();
+    };
+    let mut plain = BString::default();
+    let mut escaped = false;
+    for &byte in inner {
+        if byte == b'\\' && !escaped {
+            escaped = true;
+        } else {
+            plain.push(byte);
+            escaped = false;
+        }
+    }
+    plain
+}
+
+/// `set` and `address_data`; false: the router declines.
+fn set_data(router: &Generic, item: &mut Item, context: &mut Context) -> Result<bool, Trouble> {
+    for list in &router.variables {
+        for setting in items(list.text(), b';') {
+            let (name, value) = setting.split_once_str("=").unwrap_or((setting.as_bytes(), b""));
+            let template = Template::parse(value.trim(), list.at())
+                .map_err(|error| Trouble::defer(router.name.as_bstr(), error.to_string()))?;
+            match expand::expand(&template, context) {
+                Ok(value) => {
+                    item.variables.insert(name.trim().into(), value.clone());
+                    context.address.router_variables.insert(name.trim().into(), value);
+                }
+                Err(ExpandError::Forced(_)) => return Ok(false),
+                Err(error) => return Err(expand_trouble(router, &template, "set", &error)),
+            }
+        }
+    }
+    let Some(template) = &router.address_data else { return Ok(true) };
+    match expand::expand(template, context) {
+        Ok(value) => {
+            item.address_data = Some(value.clone());
+            context.address.address_data = Some(value);
+            Ok(true)
+        }
+        Err(ExpandError::Forced(_)) => Ok(false),
+        Err(error) => Err(expand_trouble(router, template, "address_data", &error)),
+    }
+}
+
+fn add_headers(router: &Generic, item: &mut Item, context: &Context) -> Result<(), Trouble> {
+    for list in &router.headers_add {
+        for text in items(list.text(), b'\n') {
+            let template = Template::parse(&text, list.at())
+                .map_err(|error| Trouble::defer(router.name.as_bstr(), error.to_string()))?;
+            match expand::expand(&template, context) {
+                Ok(value) if value.is_empty() => {}
+                Ok(value) => {
+                    let mut line = value.into_bytes();
+                    if !line.ends_with(b"\n") {
+                        line.push(b'\n');
+                    }
+                    item.headers_add.push(line);
+                }
+                Err(ExpandError::Forced(_)) => {}
+                Err(error) => return Err(expand_trouble(router, &template, "headers_add", &error)),
+            }
+        }
+    }
+    for list in &router.headers_remove {
+        item.headers_remove.extend(items(list.text(), b':'));
+    }
+    Ok(())
+}
+
+/// A boolean option that may be an expansion.
+fn is_on(router: &Generic, flag: &Flag, option: &str, context: &Context) -> Result<bool, Trouble> {
+    let (template, default) = match flag {
+        Flag::Fixed(on) => return Ok(*on),
+        Flag::Expanded(template, default) => (template, *default),
+    };
+    let value = match expand::expand(template, context) {
+        Ok(value) => value,
+        Err(ExpandError::Forced(_)) => return Ok(default),
+        Err(error) => return Err(expand_trouble(router, template, option, &error)),
+    };
+    match value.bytes().to_ascii_lowercase().as_slice() {
+        b"yes" | b"true" => Ok(true),
+        b"no" | b"false" => Ok(false),
+        _ => {
+            let text = format!("\"{}\" is not a valid value for the \"{option}\" option", value.bytes());
+            Err(Trouble::defer(router.name.as_bstr(), text))
+        }
+    }
+}
+
+fn seen(context: &Context) -> Address {
+    let part = |value: &Option<Value>| value.as_ref().map_or_else(BString::default, |v| v.bytes().to_owned());
+    Address::new(part(&context.address.local_part), part(&context.address.domain))
+}
+
+fn path_bytes(path: &std::path::Path) -> &[u8] {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes()
+}
+
+/// uid and gid that a router gives to the transport: `user` and `group`, else the local user's.
+fn identity(
+    router: &Generic,
+    user: Option<&UserEntry>,
+    context: &Context,
+) -> Result<Option<(u32, u32)>, Trouble> {
+    let local = user.map(|user| (user.uid, user.gid));
+    let named = match &router.user {
+        None => local,
+        Some(template) => {
+            let name = expand::expand(template, context)
+                .map_err(|error| expand_trouble(router, template, "user", &error))?;
+            Some(find_user(name.bytes(), context).map_err(|text| Trouble::defer(router.name.as_bstr(), text))?)
+        }
+    };
+    let Some(template) = &router.group else { return Ok(named) };
+    let name =
+        expand::expand(template, context).map_err(|error| expand_trouble(router, template, "group", &error))?;
+    let gid =
+        find_group(name.bytes(), context).map_err(|text| Trouble::defer(router.name.as_bstr(), text))?;
+    Ok(named.map(|(uid, _)| (uid, gid)))
+}
+
+/// uid and gid of a user written by name or number.
+pub fn find_user(name: &BStr, context: &Context) -> Result<(u32, u32), BString> {
+    if let Some(uid) = number(name) {
+        let entry = context.globals.users.by_uid(uid).map_err(|error| BString::from(error.to_string()))?;
+        return Ok((uid, entry.map_or(context.globals.oxim_gid, |entry| entry.gid)));
+    }
+    match context.globals.users.by_name(name) {
+        Ok(Some(entry)) => Ok((entry.uid, entry.gid)),
+        Ok(None) => Err(format!("User \"{name}\" not found").into()),
+        Err(error) => Err(format!("User \"{name}\" could not be looked up: {error}").into()),
+    }
+}
+
+/// gid of a group written by name or number.
+pub fn find_group(name: &BStr, context: &Context) -> Result<u32, BString> {
+    if let Some(gid) = number(name) {
+        return Ok(gid);
+    }
+    match context.globals.users.group(name) {
+        Ok(Some(gid)) => Ok(gid),
+        Ok(None) => Err(format!("Group \"{name}\" not found").into()),
+        Err(error) => Err(format!("Group \"{name}\" could not be looked up: {error}").into()),
+    }
+}
+
+fn number(text: &BStr) -> Option<u32> {
+    text.to_str().ok()?.parse().ok()
+}
+
+/// A transport's name, if there is such a transport.
+pub fn known_transport(
+    router: &Generic,
+    name: Value,
+    transports: &HashMap<BString, bool>,
+) -> Result<BString, Trouble> {
+    let known = transports.contains_key(name.bytes());
+    match name.to_clean("name of transport") {
+        Ok(name) if known => Ok(name.into()),
+        Ok(name) => {
+            let text = format!("{name} transport not found in {} router", router.name);
+            Err(Trouble::defer(router.name.as_bstr(), text))
+        }
+        Err(error) => Err(Trouble::defer(router.name.as_bstr(), error.to_string())),
+    }
+}
+
+/// Ancestors' uniques of an item, for marking parents as finished.
+pub fn chain_of(item: &Item) -> Vec<Arc<Ancestor>> {
+    let mut seen = HashSet::new();
+    ancestors(item).filter(|ancestor| seen.insert(Arc::as_ptr(ancestor))).cloned().collect()
+}

@@ -1,0 +1,228 @@
+//! A host list of a router to hosts with addresses (spec sections "Format of one host item" and "How the
+//! list of hosts is used").
+
+use super::generic::Generic;
+use super::item::Trouble;
+use super::precondition::items;
+use crate::dns::{Answer, Mx};
+use crate::expand::Context;
+use crate::matching::{self, HostSubject, Match};
+use crate::text::Value;
+use crate::transport::Host;
+use bstr::{BStr, BString, ByteSlice};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
+
+/// One item of a host list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostItem {
+    /// A name or the text of an address.
+    pub name: BString,
+    /// The address, if the item is one.
+    pub address: Option<IpAddr>,
+    /// The port, if one is given.
+    pub port: Option<u16>,
+    /// `/MX`: the hosts are the name's MX records.
+    pub mx: bool,
+}
+
+/// What a look-up found.
+pub enum Found {
+    /// Hosts with addresses; empty if all were ignored.
+    Hosts {
+        /// The hosts.
+        hosts: Vec<Host>,
+        /// The first of them is this host.
+        self_first: bool,
+    },
+    /// There is no address.
+    Nothing,
+    /// Not known now.
+    TryLater(String),
+}
+
+/// The items with the number of their group (`+` ends a group).
+pub fn parse(list: &[u8]) -> Vec<(usize, HostItem)> {
+    let mut group = 0;
+    let mut found = Vec::new();
+    for item in items(list, b':') {
+        if item == "+" {
+            group += 1;
+        } else {
+            found.push((group, parse_item(item.as_bstr())));
+        }
+    }
+    found
+}
+
+fn parse_item(item: &BStr) -> HostItem {
+    let (name, port) = split_port(item);
+    let (name, mx) = match name.len().checked_sub(3).map(|at| name.split_at(at)) {
+        Some((start, end)) if end.eq_ignore_ascii_case(b"/mx") => (start.as_bstr(), true),
+        _ => (name, false),
+    };
+    let address = name.to_str().ok().and_then(|text| text.parse().ok());
+    HostItem { name: name.into(), address, port, mx }
+}
+
+fn split_port(item: &BStr) -> (&BStr, Option<u16>) {
+    if let Some((inner, rest)) = item.strip_prefix(b"[").and_then(|rest| rest.split_once_str("]")) {
+        let port = rest.strip_prefix(b":").and_then(|port| port.to_str().ok()?.trim().parse().ok());
+        return (inner.as_bstr(), port);
+    }
+    if item.to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok()) {
+        return (item, None);
+    }
+    match item.rsplit_once_str(":") {
+        Some((name, port)) => match port.to_str().ok().and_then(|port| port.trim().parse().ok()) {
+            Some(port) => (name.trim().as_bstr(), Some(port)),
+            None => (item, None),
+        },
+        None => (item, None),
+    }
+}
+
+/// Shuffles the items inside each group.
+pub fn randomize(list: &mut [(usize, HostItem)]) {
+    let random = RandomState::new();
+    let key = |index: usize| {
+        let mut hasher = random.build_hasher();
+        hasher.write_usize(index);
+        hasher.finish()
+    };
+    let mut keyed: Vec<_> =
+        list.iter().cloned().enumerate().map(|(index, (group, item))| ((group, key(index)), item)).collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    for (slot, ((group, _), item)) in list.iter_mut().zip(keyed) {
+        *slot = (group, item);
+    }
+}
+
+/// Addresses of one item. `strict_dns`: never through /etc/hosts (`bydns`); the resolver of this program looks
+/// there first for plain names, which is what `byname` and the default allow.
+pub fn find(item: &HostItem, strict_dns: bool, group: Option<usize>, context: &Context) -> Found {
+    let _ = strict_dns;
+    if let Some(address) = item.address {
+        let hosts = vec![host(&item.name, Some(address), item.port, -1, false, group)];
+        return marked(hosts, context);
+    }
+    if item.mx {
+        return find_mx(item, group, context);
+    }
+    match context.globals.dns.addresses(&item.name) {
+        Answer::Found { records, secure } => {
+            let hosts = records
+                .into_iter()
+                .map(|address| host(&item.name, Some(address), item.port, -1, secure, group))
+                .collect();
+            marked(hosts, context)
+        }
+        Answer::NoData | Answer::NoName => Found::Nothing,
+        Answer::TryLater(why) => Found::TryLater(why),
+    }
+}
+
+fn find_mx(item: &HostItem, group: Option<usize>, context: &Context) -> Found {
+    let (mut records, secure) = match context.globals.dns.mx(&item.name) {
+        Answer::Found { records, secure } => (records, secure),
+        Answer::NoData | Answer::NoName => return Found::Nothing,
+        Answer::TryLater(why) => return Found::TryLater(why),
+    };
+    records.sort_by_key(|mx| mx.preference);
+    let mut hosts = Vec::new();
+    for Mx { preference, exchange } in records {
+        match context.globals.dns.addresses(&exchange) {
+            Answer::Found { records, secure: addresses_secure } => {
+                let is_ours = records.iter().any(|address| context.globals.local_addresses.contains(address));
+                if is_ours && !hosts.is_empty() {
+                    // This host in the middle: it and those not preferred to it are left out.
+                    hosts.retain(|host: &Host| host.preference < i32::from(preference));
+                    break;
+                }
+                hosts.extend(records.into_iter().map(|address| {
+                    let secure = secure && addresses_secure;
+                    host(&exchange, Some(address), item.port, i32::from(preference), secure, group)
+                }));
+            }
+            Answer::NoData | Answer::NoName => {}
+            Answer::TryLater(why) if hosts.is_empty() => return Found::TryLater(why),
+            Answer::TryLater(_) => {}
+        }
+    }
+    if hosts.is_empty() { Found::Nothing } else { marked(hosts, context) }
+}
+
+fn host(
+    name: &BString,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    preference: i32,
+    secure: bool,
+    group: Option<usize>,
+) -> Host {
+    Host { name: name.clone(), address, port, preference, secure, randomized: group.is_some() }
+}
+
+fn marked(hosts: Vec<Host>, context: &Context) -> Found {
+    let self_first = hosts
+        .first()
+        .and_then(|host| host.address)
+        .is_some_and(|address| address.is_loopback() || context.globals.local_addresses.contains(&address));
+    Found::Hosts { hosts, self_first }
+}
+
+/// `ignore_target_hosts`: such addresses do not exist.
+pub fn drop_ignored(found: Found, router: &Generic, context: &mut Context) -> Result<Found, Trouble> {
+    let (Found::Hosts { hosts, .. }, Some(list)) = (&found, &router.ignore_target_hosts) else {
+        return Ok(found);
+    };
+    let mut kept = Vec::new();
+    for host in hosts {
+        let address_text = host.address.map(|address| Value::clean(address.to_string()));
+        context.address.host_address = address_text;
+        let subject = HostSubject { address: host.address, name: Some(host.name.clone()) };
+        match matching::host(context, &subject, list) {
+            Ok(Match::Yes(_)) => {}
+            Ok(Match::No) => kept.push(host.clone()),
+            Err(error) => {
+                let text = format!("ignore_target_hosts: {error}");
+                return Err(Trouble::defer(router.name.as_bstr(), text));
+            }
+        }
+    }
+    context.address.host_address = None;
+    Ok(if kept.is_empty() { Found::Nothing } else { marked(kept, context) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &str, port: Option<u16>, mx: bool) -> HostItem {
+        HostItem { name: name.into(), address: name.parse().ok(), port, mx }
+    }
+
+    #[test]
+    fn items_are_names_or_addresses_with_ports() {
+        let list = parse(b"a.example::25 : 127.0.0.1::2525 : + : x.y/MX::26 : z");
+        assert_eq!(
+            list,
+            vec![
+                (0, item("a.example", Some(25), false)),
+                (0, item("127.0.0.1", Some(2525), false)),
+                (1, item("x.y", Some(26), true)),
+                (1, item("z", None, false)),
+            ]
+        );
+        assert_eq!(parse(b"</ [::1]:1225 / ::1"), vec![(0, item("::1", Some(1225), false)), (0, item("::1", None, false))]);
+    }
+
+    #[test]
+    fn shuffling_keeps_the_groups() {
+        let mut list = parse(b"a:b:c:+:d:e");
+        randomize(&mut list);
+        assert!(list[..3].iter().all(|(group, _)| *group == 0));
+        assert!(list[3..].iter().all(|(group, _)| *group == 1));
+    }
+}

@@ -1,0 +1,443 @@
+//! The redirect router: aliases and plain .forward files (spec chapter "The redirect router").
+//!
+//! Filters (`# Exim filter`, `# Sieve filter`) are not built: such data defers the address.
+
+use super::chain::{Asked, Verdict, known_transport};
+use super::generic::{not_built, wrong};
+use super::item::{Ancestor, Item, Route, Special, Trouble, ancestors, same_address};
+use super::precondition::{expand_trouble, items};
+use super::redirect_list::{self, Allowed, List, ListItem};
+use crate::as_user::order::{Answer, FileRead, Identity, Order, ReadFile};
+use crate::config::{ConfigError, Instance};
+use crate::expand::{self, Context, ExpandError};
+use crate::mail::Address;
+use crate::syntax::Template;
+use crate::text::Value;
+use bstr::{BStr, BString, ByteSlice};
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Longest .forward, alias or included file that is read: a user supplies it.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Options that are known but not built.
+const NOT_BUILT: &[&str] = &["allow_freeze", "syntax_errors_to", "syntax_errors_text", "reply_transport", "rewrite"];
+
+/// A compiled redirect router; fields are the options of their names.
+#[derive(Debug)]
+pub struct Redirect {
+    source: Source,
+    allow_defer: bool,
+    allow_fail: bool,
+    check_ancestor: bool,
+    directory_transport: Option<Template>,
+    file_transport: Option<Template>,
+    pipe_transport: Option<Template>,
+    forbid_blackhole: bool,
+    forbid_file: bool,
+    forbid_pipe: bool,
+    forbid_include: bool,
+    hide_child_in_errmsg: bool,
+    ignore_enotdir: bool,
+    ignore_eacces: bool,
+    include_directory: Option<BString>,
+    one_time: bool,
+    qualify_domain: Option<Template>,
+    qualify_preserve_domain: bool,
+    skip_syntax_errors: bool,
+    ownership: Ownership,
+    /// `repeat_use`
+    pub repeat_use: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Data(Template),
+    File(Template),
+}
+
+/// Who may own the file.
+#[derive(Debug)]
+struct Ownership {
+    check_owner: Option<bool>,
+    check_group: Option<bool>,
+    owners: Vec<BString>,
+    owngroups: Vec<BString>,
+    modemask: u32,
+}
+
+/// What a redirection gives.
+pub struct Children {
+    items: Vec<ListItem>,
+    transports: HashMap<u8, BString>,
+    check_ancestor: bool,
+    /// `hide_child_in_errmsg`
+    pub hide: bool,
+    /// `one_time`
+    pub one_time: bool,
+    /// Lines for the log about items that were skipped.
+    pub log_lines: Vec<BString>,
+}
+
+impl Redirect {
+    /// Reads the private options.
+    pub fn compile(instance: &Instance) -> Result<Self, Vec<ConfigError>> {
+        let options = &instance.options;
+        let mut errors = not_built(instance, NOT_BUILT);
+        let source = match (options.text("data"), options.text("file")) {
+            (Some(data), None) => Some(Source::Data(data.clone())),
+            (None, Some(file)) => Some(Source::File(file.clone())),
+            _ => {
+                let text = format!(
+                    "{} router:\n  \"file\" or \"data\" must be specified, but not both",
+                    instance.name
+                );
+                errors.push(wrong(instance, "driver", text));
+                None
+            }
+        };
+        if options.bool("one_time") {
+            for name in ["headers_add", "headers_remove", "unseen"] {
+                if options.written(name).is_some() {
+                    let text = format!("{} router:\n  \"{name}\" is not permitted with \"one_time\"", instance.name);
+                    errors.push(wrong(instance, name, text));
+                }
+            }
+        }
+        if options.written("transport").is_some() {
+            errors.push(wrong(
+                instance,
+                "transport",
+                format!("{} router:\n  a transport is not allowed for a redirect router", instance.name),
+            ));
+        }
+        let Some(source) = source.filter(|_| errors.is_empty()) else { return Err(errors) };
+        let text = |name: &str| options.text(name).cloned();
+        let one_time = options.bool("one_time");
+        Ok(Self {
+            source,
+            allow_defer: options.bool("allow_defer"),
+            allow_fail: options.bool("allow_fail"),
+            check_ancestor: options.bool("check_ancestor"),
+            directory_transport: text("directory_transport"),
+            file_transport: text("file_transport"),
+            pipe_transport: text("pipe_transport"),
+            forbid_blackhole: options.bool("forbid_blackhole"),
+            forbid_file: options.bool("forbid_file") || one_time,
+            forbid_pipe: options.bool("forbid_pipe") || one_time,
+            forbid_include: options.bool("forbid_include"),
+            hide_child_in_errmsg: options.bool("hide_child_in_errmsg"),
+            ignore_enotdir: options.bool("ignore_enotdir"),
+            ignore_eacces: options.bool("ignore_eacces"),
+            include_directory: options.plain("include_directory"),
+            one_time,
+            qualify_domain: text("qualify_domain"),
+            qualify_preserve_domain: options.bool("qualify_preserve_domain"),
+            skip_syntax_errors: options.bool("skip_syntax_errors"),
+            ownership: Ownership::compile(instance),
+            repeat_use: options.written("repeat_use").is_none() || options.bool("repeat_use"),
+        })
+    }
+
+    /// Gets the data and reads it as a list.
+    pub fn run(&self, asked: &Asked, context: &mut Context) -> Verdict {
+        let data = match self.data(asked, context) {
+            Ok(Some(data)) => data,
+            Ok(None) => return Verdict::Decline,
+            Err(trouble) => return Verdict::Defer(trouble),
+        };
+        if is_filter(&data) {
+            let text = "error in redirect data: filters are not supported yet";
+            return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
+        }
+        let allowed = match self.allowed(asked, context) {
+            Ok(Some(allowed)) => allowed,
+            Ok(None) => return Verdict::Decline,
+            Err(trouble) => return Verdict::Defer(trouble),
+        };
+        let include = |path: &BStr| self.include(asked, path);
+        match redirect_list::parse(&data, &allowed, &include) {
+            List::Nothing => Verdict::Decline,
+            List::Blackhole => Verdict::Discard,
+            List::Fail(text) => Verdict::Fail(forced(asked, text, 0)),
+            List::Defer(text) => Verdict::Defer(forced(asked, text, -1)),
+            List::Wrong(text) => Verdict::Defer(Trouble::defer(
+                asked.router.name.as_bstr(),
+                format!("error in redirect data: {text}"),
+            )),
+            List::Items(items, skipped) => match self.children(items, skipped, asked, context) {
+                Ok(children) => Verdict::Children(children),
+                Err(trouble) => Verdict::Defer(trouble),
+            },
+        }
+    }
+
+    fn data(&self, asked: &Asked, context: &Context) -> Result<Option<BString>, Trouble> {
+        let (template, option) = match &self.source {
+            Source::Data(template) => (template, "data"),
+            Source::File(template) => (template, "file"),
+        };
+        let value = match expand::expand(template, context) {
+            Ok(value) => value,
+            Err(ExpandError::Forced(_)) => return Ok(None),
+            Err(error) => return Err(expand_trouble(asked.router, template, option, &error)),
+        };
+        match &self.source {
+            Source::Data(_) => Ok(Some(value.into_bytes()).filter(|text| !text.is_empty())),
+            Source::File(_) => self.file(&value, asked, context),
+        }
+    }
+
+    fn file(&self, value: &Value, asked: &Asked, context: &Context) -> Result<Option<BString>, Trouble> {
+        let defer = |text: String| Trouble::defer(asked.router.name.as_bstr(), text);
+        let path = value.to_clean("filename for redirect").map_err(|error| defer(error.to_string()))?;
+        if !path.starts_with(b"/") {
+            return Err(defer(format!("error in redirect data: \"{path}\" is not an absolute path")));
+        }
+        match read_file(path, asked) {
+            Ok(file) => {
+                self.ownership.check(path, &file, asked, context).map_err(defer)?;
+                Ok(Some(file.content).filter(|text| !text.is_empty()))
+            }
+            Err((libc::ENOENT, _)) => self.absent(path, asked),
+            Err((libc::ENOTDIR, _)) if self.ignore_enotdir => Ok(None),
+            Err((libc::EACCES, _)) if self.ignore_eacces => Ok(None),
+            Err((_, text)) => Err(defer(format!("failed to open {path}: {text}"))),
+        }
+    }
+
+    /// A file that is not there: the router declines if its directory is there.
+    fn absent(&self, path: &BStr, asked: &Asked) -> Result<Option<BString>, Trouble> {
+        let directory = path.rfind_byte(b'/').map_or(&b"/"[..], |at| &path[..at.max(1)]);
+        if self.ignore_enotdir || Path::new(std::ffi::OsStr::from_bytes(directory)).exists() {
+            return Ok(None);
+        }
+        let text = format!("{path}: directory {} does not exist", directory.as_bstr());
+        Err(Trouble::defer(asked.router.name.as_bstr(), text))
+    }
+
+    fn include(&self, asked: &Asked, path: &BStr) -> Result<BString, BString> {
+        if let Some(directory) = &self.include_directory {
+            if !path.starts_with(directory.as_slice()) || path.get(directory.len()) != Some(&b'/') {
+                return Err(format!("included file {path} is not in directory {directory}").into());
+            }
+        }
+        read_file(path, asked)
+            .map(|file| file.content)
+            .map_err(|(_, text)| format!("failed to open {path} (:include:): {text}").into())
+    }
+
+    fn allowed(&self, asked: &Asked, context: &Context) -> Result<Option<Allowed>, Trouble> {
+        let incoming = BString::from(asked.item.address.domain());
+        let qualify_domain = match &self.qualify_domain {
+            _ if self.qualify_preserve_domain => incoming.clone(),
+            None => context.globals.qualify_recipient.clone(),
+            Some(template) => match expand::expand(template, context) {
+                Ok(value) => value.into_bytes(),
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(Some(Allowed {
+            defer: self.allow_defer,
+            fail: self.allow_fail,
+            blackhole: !self.forbid_blackhole,
+            include: !self.forbid_include,
+            incoming_domain: incoming,
+            qualify_domain,
+            skip_syntax_errors: self.skip_syntax_errors,
+        }))
+    }
+
+    fn children(
+        &self,
+        items: Vec<ListItem>,
+        skipped: Vec<(BString, BString)>,
+        asked: &Asked,
+        context: &Context,
+    ) -> Result<Children, Trouble> {
+        let defer = |text: String| Trouble::defer(asked.router.name.as_bstr(), text);
+        let mut transports = HashMap::new();
+        for item in &items {
+            let (kind, option, template, forbidden) = match item {
+                ListItem::Address(_) => continue,
+                ListItem::Pipe(_) => (b'|', "pipe_transport", &self.pipe_transport, self.forbid_pipe),
+                ListItem::File(path) if path.ends_with(b"/") => {
+                    (b'd', "directory_transport", &self.directory_transport, self.forbid_file)
+                }
+                ListItem::File(_) => (b'/', "file_transport", &self.file_transport, self.forbid_file),
+            };
+            if forbidden {
+                let what = if kind == b'|' { "pipe" } else { "file" };
+                return Err(defer(format!("error in redirect data: delivery to a {what} is not permitted")));
+            }
+            if matches!(item, ListItem::File(path) if *path == "/dev/null") || transports.contains_key(&kind) {
+                continue;
+            }
+            let Some(template) = template else {
+                return Err(defer(format!("{option} unset in {} router", asked.router.name)));
+            };
+            let name = expand::expand(template, context)
+                .map_err(|error| expand_trouble(asked.router, template, option, &error))?;
+            transports.insert(kind, known_transport(asked.router, name, asked.transports)?);
+        }
+        let log_lines = skipped
+            .iter()
+            .map(|(text, error)| {
+                format!("{} router: skipped error: {error} in \"{text}\"", asked.router.name).into()
+            })
+            .collect();
+        Ok(Children {
+            items,
+            transports,
+            check_ancestor: self.check_ancestor,
+            hide: self.hide_child_in_errmsg,
+            one_time: self.one_time,
+            log_lines,
+        })
+    }
+}
+
+/// The children as items: addresses to be routed from `start` on, files and pipes with their transport.
+pub fn make_items(
+    children: &Children,
+    item: &Item,
+    ancestor: &Arc<Ancestor>,
+    start: usize,
+    route: &Route,
+) -> Vec<Item> {
+    let mut made = Vec::new();
+    for child in &children.items {
+        let (kind, special) = match child {
+            ListItem::Address(address) => {
+                let address = replace_ancestor(children, item, address);
+                let mut new = item.child(ancestor, address);
+                new.start = start;
+                made.push(new);
+                continue;
+            }
+            ListItem::Pipe(command) => (b'|', Special::Pipe(Value::tainted(command.clone()))),
+            ListItem::File(path) if path.ends_with(b"/") => {
+                (b'd', Special::Directory(Value::clean(path.clone())))
+            }
+            ListItem::File(path) => (b'/', Special::File(Value::clean(path.clone()))),
+        };
+        let mut new = item.child(ancestor, item.address.clone());
+        let mut way = route.clone();
+        way.transport = children.transports.get(&kind).cloned().unwrap_or_default();
+        way.vars.transport_name = way.transport.clone();
+        match &special {
+            Special::Pipe(command) => way.vars.address_pipe = Some(command.clone()),
+            Special::File(path) | Special::Directory(path) => way.vars.address_file = Some(path.clone()),
+        }
+        new.special = Some(special);
+        new.route = Some(Box::new(way));
+        made.push(new);
+    }
+    made
+}
+
+/// `check_ancestor`: an ancestor that comes again is replaced by the current address.
+fn replace_ancestor(children: &Children, item: &Item, address: &Address) -> Address {
+    let is_ancestor = || ancestors(item).any(|ancestor| same_address(&ancestor.address, address));
+    if children.check_ancestor && is_ancestor() { item.address.clone() } else { address.clone() }
+}
+
+fn forced(asked: &Asked, text: BString, errno: i32) -> Trouble {
+    Trouble {
+        router: Some(asked.router.name.clone()),
+        text,
+        errno,
+        for_peer: true,
+        ..Trouble::default()
+    }
+}
+
+/// `# Exim filter` and `# Sieve filter` in the first line.
+fn is_filter(data: &[u8]) -> bool {
+    let line = data.trim_start();
+    let Some(rest) = line.strip_prefix(b"#") else { return false };
+    let rest = rest.trim_start().to_ascii_lowercase();
+    rest.starts_with(b"exim filter") || rest.starts_with(b"sieve filter")
+}
+
+/// Reads a file with the user's rights if the router has a user, else with those at hand.
+fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, (i32, String)> {
+    if let (Some(orders), Some(user)) = (asked.orders, asked.user) {
+        let who =
+            Identity { uid: user.uid, gid: user.gid, router: asked.router.name.clone(), ..Identity::default() };
+        let order = Order::ReadFile(ReadFile { path: path.into(), limit: FILE_MAX });
+        return match orders.carry_out(&who, &order, &[]) {
+            Ok(Answer::File(file)) => Ok(file),
+            Ok(Answer::Trouble(trouble)) => Err((trouble.errno, trouble.text.to_string())),
+            Ok(_) => Err((libc::EIO, "unexpected answer".into())),
+            Err(error) => Err((libc::EAGAIN, error.to_string())),
+        };
+    }
+    read_here(Path::new(std::ffi::OsStr::from_bytes(path)))
+        .map_err(|error| (error.raw_os_error().unwrap_or(libc::EIO), error.to_string()))
+}
+
+fn read_here(path: &Path) -> std::io::Result<FileRead> {
+    use std::io::Read;
+    let file = std::fs::File::open(path)?;
+    let meta = file.metadata()?;
+    let mut content = Vec::new();
+    file.take(FILE_MAX).read_to_end(&mut content)?;
+    Ok(FileRead { content: content.into(), uid: meta.uid(), gid: meta.gid(), mode: meta.mode() })
+}
+
+impl Ownership {
+    fn compile(instance: &Instance) -> Self {
+        let options = &instance.options;
+        let set = |name: &str| options.written(name).map(|_| options.bool(name));
+        let list = |name: &str| options.plain(name).map_or_else(Vec::new, |text| items(&text, b':'));
+        let modemask =
+            if options.written("modemask").is_some() { options.int("modemask") } else { 0o022 };
+        Self {
+            check_owner: set("check_owner"),
+            check_group: set("check_group"),
+            owners: list("owners"),
+            owngroups: list("owngroups"),
+            modemask: u32::try_from(modemask).unwrap_or(0o022),
+        }
+    }
+
+    fn check(&self, path: &BStr, file: &FileRead, asked: &Asked, context: &Context) -> Result<(), String> {
+        let is_regular = file.mode & libc::S_IFMT == libc::S_IFREG;
+        if !is_regular {
+            return Err(format!("failed to read {path}: not a regular file"));
+        }
+        if file.mode & self.modemask & 0o7777 != 0 {
+            let mode = file.mode & 0o7777;
+            return Err(format!("bad mode ({mode:#o}) for {path}: {:#o} bit(s) unexpected", mode & self.modemask));
+        }
+        let local = asked.user;
+        let check_owner = self.check_owner.unwrap_or(local.is_some() || !self.owners.is_empty());
+        if check_owner {
+            let is_owner = local.is_some_and(|user| user.uid == file.uid)
+                || self.owners.iter().any(|name| {
+                    super::chain::find_user(name.as_bstr(), context).is_ok_and(|(uid, _)| uid == file.uid)
+                });
+            if !is_owner {
+                return Err(format!("bad owner for {path}: uid={} not in owners", file.uid));
+            }
+        }
+        let group_writable = self.modemask & 0o020 == 0;
+        let check_group =
+            self.check_group.unwrap_or((local.is_some() && group_writable) || !self.owngroups.is_empty());
+        if check_group {
+            let is_group = local.is_some_and(|user| user.gid == file.gid)
+                || self.owngroups.iter().any(|name| {
+                    super::chain::find_group(name.as_bstr(), context).is_ok_and(|gid| gid == file.gid)
+                });
+            if !is_group {
+                return Err(format!("bad group for {path}: gid={} not in owngroups", file.gid));
+            }
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,304 @@
+//! The text of a redirection list to items: addresses, files, pipes, and the special items
+//! (spec section "Items in a non-filter redirection list"). Pure, but for `:include:` files, which a
+//! closure reads.
+
+use crate::mail::Address;
+use crate::mail::address_parse::{Syntax, parse_address};
+use bstr::{BStr, BString, ByteSlice};
+
+/// Deepest nesting of `:include:`: a file that includes itself must end.
+const INCLUDE_DEPTH_MAX: u32 = 8;
+
+/// What may appear in a list.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// `:defer:`
+    pub defer: bool,
+    /// `:fail:`
+    pub fail: bool,
+    /// `:blackhole:`
+    pub blackhole: bool,
+    /// `:include:`
+    pub include: bool,
+    /// Domain for items that begin with a backslash.
+    pub incoming_domain: BString,
+    /// Domain for other unqualified items.
+    pub qualify_domain: BString,
+    /// Malformed items are skipped and told about.
+    pub skip_syntax_errors: bool,
+}
+
+/// One item of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListItem {
+    /// An address, qualified.
+    Address(Address),
+    /// A file or (with its last slash) a directory.
+    File(BString),
+    /// A command, without its bar.
+    Pipe(BString),
+}
+
+/// A whole list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum List {
+    /// The items; those that were skipped: the text and what is wrong with it.
+    Items(Vec<ListItem>, Vec<(BString, BString)>),
+    /// Nothing of effect: the router declines (also `:unknown:`).
+    Nothing,
+    /// `:blackhole:`
+    Blackhole,
+    /// `:fail:` and its text.
+    Fail(BString),
+    /// `:defer:` and its text.
+    Defer(BString),
+    /// The list is wrong: what the log says after `error in redirect data: `.
+    Wrong(BString),
+}
+
+/// Reads an included file.
+pub type Include<'a> = &'a dyn Fn(&BStr) -> Result<BString, BString>;
+
+/// Reads a list.
+pub fn parse(text: &[u8], allowed: &Allowed, include: Include) -> List {
+    let mut reader = Reader { allowed, include, items: Vec::new(), skipped: Vec::new() };
+    match reader.read(text, 0) {
+        Some(end) => end,
+        None if reader.items.is_empty() => List::Nothing,
+        None => List::Items(reader.items, reader.skipped),
+    }
+}
+
+struct Reader<'a> {
+    allowed: &'a Allowed,
+    include: Include<'a>,
+    items: Vec<ListItem>,
+    skipped: Vec<(BString, BString)>,
+}
+
+impl Reader<'_> {
+    /// Some: the list ends with this, whatever else is in it.
+    fn read(&mut self, text: &[u8], depth: u32) -> Option<List> {
+        let mut rest = text;
+        loop {
+            rest = skip_blank(rest);
+            if rest.is_empty() {
+                return None;
+            }
+            if let Some(end) = self.special_to_end(rest) {
+                return Some(end);
+            }
+            let (item, after) = next_item(rest);
+            rest = after;
+            if let Some(end) = self.item(item, text, depth) {
+                return Some(end);
+            }
+        }
+    }
+
+    /// `:fail:` and `:defer:` take the rest of the line, commas and all.
+    fn special_to_end(&self, rest: &[u8]) -> Option<List> {
+        let line_end = rest.find_byte(b'\n').unwrap_or(rest.len());
+        let line = &rest[..line_end];
+        for (name, allowed) in [(&b":fail:"[..], self.allowed.fail), (b":defer:", self.allowed.defer)] {
+            let Some(message) = line.strip_prefix(name) else { continue };
+            if !allowed {
+                return Some(List::Wrong(format!("\"{}\" is not permitted", line.as_bstr()).into()));
+            }
+            let message = BString::from(message.trim());
+            return Some(if name == b":fail:" { List::Fail(message) } else { List::Defer(message) });
+        }
+        None
+    }
+
+    fn item(&mut self, item: &[u8], whole: &[u8], depth: u32) -> Option<List> {
+        let inner = match item.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) {
+            Some(inner) if !item.is_empty() => unescape(inner),
+            _ => BString::from(item),
+        };
+        let text = inner.trim();
+        if text.is_empty() {
+            return None;
+        }
+        match text {
+            b":blackhole:" if self.allowed.blackhole => return Some(List::Blackhole),
+            b":blackhole:" => return Some(not_permitted(text)),
+            b":unknown:" => {
+                self.items.clear();
+                return Some(List::Nothing);
+            }
+            _ => {}
+        }
+        if let Some(path) = text.strip_prefix(b":include:") {
+            return self.include_file(path.trim(), depth);
+        }
+        self.destination(item, text, whole)
+    }
+
+    fn include_file(&mut self, path: &[u8], depth: u32) -> Option<List> {
+        if !self.allowed.include {
+            return Some(not_permitted(&[b":include:", path].concat()));
+        }
+        if depth >= INCLUDE_DEPTH_MAX {
+            return Some(List::Wrong(format!("too many nested :include: files at {}", path.as_bstr()).into()));
+        }
+        if !path.starts_with(b"/") {
+            return Some(List::Wrong(
+                format!("included file \"{}\" is not an absolute path", path.as_bstr()).into(),
+            ));
+        }
+        match (self.include)(path.as_bstr()) {
+            Ok(text) => self.read(&text, depth + 1),
+            Err(message) => Some(List::Wrong(message)),
+        }
+    }
+
+    fn destination(&mut self, written: &[u8], text: &[u8], whole: &[u8]) -> Option<List> {
+        let (bare, backslash) = match text.strip_prefix(b"\\") {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let parsed = parse_address(bare, Syntax::default());
+        let is_full = parsed.as_ref().is_ok_and(|found| !found.address.domain().is_empty());
+        if !is_full && (text.starts_with(b"|") || text.starts_with(b"/")) {
+            self.items.push(match text.strip_prefix(b"|") {
+                Some(command) => ListItem::Pipe(command.trim_start().into()),
+                None => ListItem::File(text.into()),
+            });
+            return None;
+        }
+        match parsed {
+            Ok(found) if found.address.domain().is_empty() => {
+                let domain =
+                    if backslash { &self.allowed.incoming_domain } else { &self.allowed.qualify_domain };
+                let address = Address::new(found.address.local_part(), domain.clone());
+                self.items.push(ListItem::Address(address));
+                None
+            }
+            Ok(found) => {
+                let address = found.address;
+                let domain = address.domain().to_ascii_lowercase();
+                self.items.push(ListItem::Address(Address::new(address.local_part(), domain)));
+                None
+            }
+            Err(error) if self.allowed.skip_syntax_errors => {
+                self.skipped.push((text.into(), error.message));
+                None
+            }
+            Err(error) => Some(List::Wrong(
+                format!("{} in \"{}\"", error.message, shown_from(written, whole).as_bstr()).into(),
+            )),
+        }
+    }
+}
+
+/// Exim shows the list from the bad item on.
+fn shown_from<'a>(item: &[u8], whole: &'a [u8]) -> &'a [u8] {
+    whole.find(item).map_or(whole, |at| whole[at..].trim_end())
+}
+
+fn not_permitted(text: &[u8]) -> List {
+    List::Wrong(format!("\"{}\" is not permitted", text.as_bstr()).into())
+}
+
+/// White space, commas, and comments (`#` at the start of a line or after a comma).
+fn skip_blank(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = text.trim_start_with(|c| c == ',' || c.is_ascii_whitespace());
+        match text.first() {
+            Some(b'#') => text = text.find_byte(b'\n').map_or(&[][..], |end| &text[end..]),
+            _ => return text,
+        }
+    }
+}
+
+/// The item at the start of `text`, and what follows its comma or line end. Quotes, comments and
+/// angle brackets protect commas.
+fn next_item(text: &[u8]) -> (&[u8], &[u8]) {
+    let mut depth = 0_u32;
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b'(' if !quoted => depth += 1,
+            b')' if !quoted => depth = depth.saturating_sub(1),
+            b'\n' | b',' if !quoted && depth == 0 => return (text[..at].trim_end(), &text[at + 1..]),
+            _ => {}
+        }
+    }
+    (text.trim_end(), &[])
+}
+
+fn unescape(text: &[u8]) -> BString {
+    let mut plain = BString::default();
+    let mut escaped = false;
+    for &byte in text {
+        if byte == b'\\' && !escaped {
+            escaped = true;
+        } else {
+            plain.push(byte);
+            escaped = false;
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed() -> Allowed {
+        Allowed {
+            defer: true,
+            fail: true,
+            blackhole: true,
+            include: true,
+            incoming_domain: "in.example".into(),
+            qualify_domain: "q.example".into(),
+            skip_syntax_errors: false,
+        }
+    }
+
+    fn read(text: &str) -> List {
+        parse(text.as_bytes(), &allowed(), &|path| Ok(format!("from-{path}").into()))
+    }
+
+    fn address(local: &str, domain: &str) -> ListItem {
+        ListItem::Address(Address::new(local, domain))
+    }
+
+    #[test]
+    fn a_list_holds_addresses_files_pipes_and_comments() {
+        let text = "joe, \\ann,# note\nX@Y.Example\n/var/mail/x, \"|/bin/cat a,b\"";
+        let items = vec![
+            address("joe", "q.example"),
+            address("ann", "in.example"),
+            address("X", "y.example"),
+            ListItem::File("/var/mail/x".into()),
+            ListItem::Pipe("/bin/cat a,b".into()),
+        ];
+        assert_eq!(read(text), List::Items(items, vec![]));
+    }
+
+    #[test]
+    fn fail_and_defer_take_the_rest_of_the_line() {
+        assert_eq!(read(":fail: gone, really"), List::Fail("gone, really".into()));
+        assert_eq!(read("a, :defer: later\nb"), List::Defer("later".into()));
+        assert_eq!(read("# nothing"), List::Nothing);
+        assert_eq!(read(":blackhole:"), List::Blackhole);
+    }
+
+    #[test]
+    fn a_special_item_that_is_not_allowed_is_an_error_in_exims_words() {
+        let list = parse(b":fail: not allowed", &Allowed::default(), &|_| Err("no".into()));
+        assert_eq!(list, List::Wrong("\":fail: not allowed\" is not permitted".into()));
+    }
+
+    #[test]
+    fn an_included_file_is_a_list_of_its_own() {
+        assert!(matches!(read(":include:/x"), List::Items(items, _) if items.len() == 1));
+    }
+}
