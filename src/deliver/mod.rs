@@ -1,1 +1,5 @@
 //! One message out: all its addresses.
+pub mod env;
+pub mod retry;
+
+pub use env::{Delivery, Env, How};

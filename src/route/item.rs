@@ -174,7 +174,7 @@ impl Item {
         match &self.special {
             None => self.address.to_bytes(),
             Some(Special::File(path) | Special::Directory(path)) => path.bytes().into(),
-            Some(Special::Pipe(command)) => [b"|", &command.bytes()[..]].concat().into(),
+            Some(Special::Pipe(command)) => [&b"|"[..], command.bytes()].concat().into(),
         }
     }
 

@@ -111,7 +111,7 @@ impl Manualroute {
             let host_list = Some(hosts).filter(|list| !list.is_empty());
             return Verdict::Accept { transport: options.transport, hosts: Vec::new(), host_list };
         }
-        self.look_up(&hosts, options, asked, context)
+        self.look_up(hosts.as_bstr(), options, asked, context)
     }
 
     /// The host list (expanded) and the options of the rule that holds.

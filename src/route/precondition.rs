@@ -73,7 +73,8 @@ fn check_affixes(router: &Generic, context: &mut Context) -> bool {
         }
     }
     if let Some((length, _)) = suffix {
-        rest.truncate(rest.len() - length);
+        let kept = rest.len() - length;
+        rest.truncate(kept);
     }
     let part = |bytes: &[u8]| Some(full.derive(bytes));
     let vars = &mut context.address;

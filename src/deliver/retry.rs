@@ -1,0 +1,3 @@
+//! Retry.
+/// Rules
+pub struct Rules;
