@@ -109,7 +109,8 @@ fn open(file: &Path) -> rusqlite::Result<Connection> {
 
 fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
-    connection.busy_timeout(BUSY)?;
+    // As a pragma: rusqlite's own call needs a newer libsqlite3 than Debian 12 has.
+    connection.pragma_update(None, "busy_timeout", BUSY.as_millis() as i64)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Hints need not survive a power cut: no flush on commit.
     connection.pragma_update(None, "synchronous", "OFF")?;

@@ -49,8 +49,8 @@ impl Hints {
     /// Writes a record.
     pub fn put_retry(&self, key: &BStr, record: &RetryRecord) {
         let _ = self.with(|db| {
-            db.prepare_cached("INSERT OR REPLACE INTO retry VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
-                params![
+            db.prepare_cached("INSERT OR REPLACE INTO retry VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .execute(params![
                     key.as_ref() as &[u8],
                     record.first_failed,
                     record.last_try,
@@ -59,8 +59,7 @@ impl Hints {
                     record.errno,
                     record.more_errno,
                     record.text.as_slice(),
-                ],
-            )
+                ])
         });
     }
 
@@ -73,9 +72,8 @@ impl Hints {
 
     /// Forgets what was last tried before `before`.
     pub fn tidy_retry(&self, before: i64) {
-        let _ = self.with(|db| {
-            db.prepare_cached("DELETE FROM retry WHERE last_try < ?1")?.execute(params![before])
-        });
+        let _ = self
+            .with(|db| db.prepare_cached("DELETE FROM retry WHERE last_try < ?1")?.execute(params![before]));
     }
 }
 
@@ -87,7 +85,8 @@ mod tests {
     fn a_record_is_kept_until_it_is_removed_or_the_file_is_deleted() {
         let spool = tempfile::tempdir().unwrap();
         let hints = Hints::new(spool.path());
-        let record = RetryRecord { first_failed: 5, next_try: 9, text: "no".into(), ..RetryRecord::default() };
+        let record =
+            RetryRecord { first_failed: 5, next_try: 9, text: "no".into(), ..RetryRecord::default() };
         hints.put_retry("T:a".into(), &record);
         assert_eq!(hints.retry("T:a".into()), Some(record.clone()));
         hints.remove_retry("T:a".into());

@@ -16,17 +16,27 @@ impl Hints {
                 "INSERT OR IGNORE INTO wait SELECT ?1, ?2, ?3 WHERE
                  (SELECT count(*) FROM wait WHERE transport = ?1 AND host = ?2) < ?4",
             )?
-            .execute(params![transport.as_ref() as &[u8], host.as_ref() as &[u8], id.as_str(), WAITING_MAX])
+            .execute(params![
+                transport.as_ref() as &[u8],
+                host.as_ref() as &[u8],
+                id.as_str(),
+                WAITING_MAX
+            ])
         });
     }
 
     /// Takes up to `most` of the messages that wait for this host off the list.
     pub fn take_waiting(&self, transport: &BStr, host: &BStr, most: usize) -> Vec<MessageId> {
         self.with(|db| {
-            let mut statement =
-                db.prepare_cached("SELECT id FROM wait WHERE transport = ?1 AND host = ?2 ORDER BY id LIMIT ?3")?;
+            let mut statement = db.prepare_cached(
+                "SELECT id FROM wait WHERE transport = ?1 AND host = ?2 ORDER BY id LIMIT ?3",
+            )?;
             let rows = statement.query_map(
-                params![transport.as_ref() as &[u8], host.as_ref() as &[u8], i64::try_from(most).unwrap_or(i64::MAX)],
+                params![
+                    transport.as_ref() as &[u8],
+                    host.as_ref() as &[u8],
+                    i64::try_from(most).unwrap_or(i64::MAX)
+                ],
                 |row| row.get::<_, String>(0),
             )?;
             let ids: Vec<String> = rows.collect::<Result<_, _>>()?;
@@ -42,9 +52,8 @@ impl Hints {
 
     /// The message is gone: nobody waits with it.
     pub fn remove_waiting(&self, id: &MessageId) {
-        let _ = self.with(|db| {
-            db.prepare_cached("DELETE FROM wait WHERE id = ?1")?.execute(params![id.as_str()])
-        });
+        let _ = self
+            .with(|db| db.prepare_cached("DELETE FROM wait WHERE id = ?1")?.execute(params![id.as_str()]));
     }
 }
 

@@ -165,14 +165,7 @@ impl Chain {
     }
 
     /// One router and one address.
-    fn ask(
-        &self,
-        router: &Router,
-        index: usize,
-        item: &mut Item,
-        how: How,
-        context: &mut Context,
-    ) -> Step {
+    fn ask(&self, router: &Router, index: usize, item: &mut Item, how: How, context: &mut Context) -> Step {
         let generic = &router.generic;
         set_variables(generic, item, context);
         if is_loop(router, index, item) {
@@ -364,7 +357,14 @@ impl Chain {
         Ok(())
     }
 
-    fn unseen(&self, answer: Routed, generic: &Generic, index: usize, item: &Item, context: &Context) -> Step {
+    fn unseen(
+        &self,
+        answer: Routed,
+        generic: &Generic,
+        index: usize,
+        item: &Item,
+        context: &Context,
+    ) -> Step {
         match is_on(generic, &generic.unseen, "unseen", context) {
             Ok(false) => Step::Done(answer),
             Ok(true) => {
@@ -580,12 +580,15 @@ fn identity(
         Some(template) => {
             let name = expand::expand(template, context)
                 .map_err(|error| expand_trouble(router, template, "user", &error))?;
-            Some(find_user(name.bytes(), context).map_err(|text| Trouble::defer(router.name.as_bstr(), text))?)
+            Some(
+                find_user(name.bytes(), context)
+                    .map_err(|text| Trouble::defer(router.name.as_bstr(), text))?,
+            )
         }
     };
     let Some(template) = &router.group else { return Ok(named) };
-    let name =
-        expand::expand(template, context).map_err(|error| expand_trouble(router, template, "group", &error))?;
+    let name = expand::expand(template, context)
+        .map_err(|error| expand_trouble(router, template, "group", &error))?;
     let gid =
         find_group(name.bytes(), context).map_err(|text| Trouble::defer(router.name.as_bstr(), text))?;
     Ok(named.map(|(uid, _)| (uid, gid)))

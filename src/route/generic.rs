@@ -87,8 +87,13 @@ pub enum SelfAction {
 }
 
 /// Options of routers that are known and in the tables but not built: set, they refuse.
-const NOT_BUILT: &[&str] =
-    &["dnssec_request_domains", "dnssec_require_domains", "dsn_lasthop", "fallback_hosts", "translate_ip_address"];
+const NOT_BUILT: &[&str] = &[
+    "dnssec_request_domains",
+    "dnssec_require_domains",
+    "dsn_lasthop",
+    "fallback_hosts",
+    "translate_ip_address",
+];
 
 impl Generic {
     /// Reads the generic options; `names` are all routers in order.
@@ -172,7 +177,11 @@ pub fn wrong(instance: &Instance, name: &str, message: impl Into<String>) -> Con
 /// All values of an option that may be given once or several times.
 pub fn all_texts(instance: &Instance, name: &str) -> Vec<Template> {
     let several = instance.options.texts(name);
-    if several.is_empty() { instance.options.text(name).into_iter().cloned().collect() } else { several.to_vec() }
+    if several.is_empty() {
+        instance.options.text(name).into_iter().cloned().collect()
+    } else {
+        several.to_vec()
+    }
 }
 
 /// A boolean that may be written as an expansion; `default` if unset or its expansion is forced to fail.

@@ -215,7 +215,10 @@ mod tests {
                 (1, item("z", None, false)),
             ]
         );
-        assert_eq!(parse(b"</ [::1]:1225 / ::1"), vec![(0, item("::1", Some(1225), false)), (0, item("::1", None, false))]);
+        assert_eq!(
+            parse(b"</ [::1]:1225 / ::1"),
+            vec![(0, item("::1", Some(1225), false)), (0, item("::1", None, false))]
+        );
     }
 
     #[test]

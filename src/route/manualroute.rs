@@ -172,7 +172,9 @@ impl Manualroute {
                     let problem = format!("unknown routing option or transport name \"{}\"", other.as_bstr());
                     let mut trouble =
                         Trouble::defer(asked.router.name.as_bstr(), format!("error in router: {problem}"));
-                    trouble.log_lines.push(format!("Error in {} router: {problem}", asked.router.name).into());
+                    trouble
+                        .log_lines
+                        .push(format!("Error in {} router: {problem}", asked.router.name).into());
                     return Err(trouble);
                 }
             }
@@ -287,7 +289,8 @@ fn no_address(action: FindFailed, item: &HostItem, asked: &Asked) -> Verdict {
 }
 
 fn all_ignored(action: FindFailed, asked: &Asked) -> Verdict {
-    let text = format!("lookup failed for all hosts in {} router: host_find_failed=ignore", asked.router.name);
+    let text =
+        format!("lookup failed for all hosts in {} router: host_find_failed=ignore", asked.router.name);
     by_action(action, text, asked)
 }
 
@@ -325,8 +328,7 @@ fn read_find_failed(
         b"decline" => FindFailed::Decline,
         b"ignore" if option == "host_find_failed" => FindFailed::Ignore,
         _ => {
-            let text =
-                format!("{} router:\n  unrecognized setting for {option} option", instance.name);
+            let text = format!("{} router:\n  unrecognized setting for {option} option", instance.name);
             errors.push(wrong(instance, option, text));
             default
         }
@@ -379,7 +381,6 @@ fn split_word(text: &BStr) -> (BString, &BStr) {
     }
     (text.into(), b"".as_bstr())
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -161,7 +161,10 @@ fn check_local_parts(router: &Generic, context: &mut Context) -> Result<bool, Tr
 fn find_local_user(router: &Generic, context: &mut Context) -> Result<Option<UserEntry>, Trouble> {
     let local_part = context.address.local_part.clone().unwrap_or_default();
     let found = context.globals.users.by_name(local_part.bytes()).map_err(|error| {
-        Trouble::defer(router.name.as_bstr(), format!("failed to look up user \"{}\": {error}", local_part.bytes()))
+        Trouble::defer(
+            router.name.as_bstr(),
+            format!("failed to look up user \"{}\": {error}", local_part.bytes()),
+        )
     })?;
     if let Some(entry) = &found {
         context.address.local_user = Some((entry.uid, entry.gid));
@@ -189,7 +192,9 @@ fn print_debug(router: &Generic, how: How, context: &Context) {
     }
     match expand::expand(template, context) {
         Ok(text) => log::debug!(target: "route", "{}", text.bytes()),
-        Err(error) => log::debug!(target: "route", "failed to expand debug_output \"{}\": {error}", template.text()),
+        Err(error) => {
+            log::debug!(target: "route", "failed to expand debug_output \"{}\": {error}", template.text())
+        }
     }
 }
 
@@ -253,7 +258,9 @@ fn named_user(router: &Generic, text: &BStr, context: &Context) -> Result<Option
         None => (text.as_bytes(), None),
     };
     let users = &context.globals.users;
-    let io = |error: std::io::Error| Trouble::defer(router.name.as_bstr(), format!("user look-up failed: {error}"));
+    let io = |error: std::io::Error| {
+        Trouble::defer(router.name.as_bstr(), format!("user look-up failed: {error}"))
+    };
     let Some(entry) = users.by_name(name).map_err(io)? else { return Ok(None) };
     match group {
         None => Ok(Some((entry.uid, entry.gid))),
@@ -319,7 +326,8 @@ fn stat_as_user(
 
 /// The deferral for an expansion that failed; it is also logged.
 pub fn expand_trouble(router: &Generic, template: &Template, option: &str, error: &ExpandError) -> Trouble {
-    let text = format!("failed to expand \"{}\" ({option}) in {} router: {error}", template.text(), router.name);
+    let text =
+        format!("failed to expand \"{}\" ({option}) in {} router: {error}", template.text(), router.name);
     let mut trouble = Trouble::defer(router.name.as_bstr(), text.clone());
     if !matches!(error, ExpandError::Defer(_)) {
         trouble.log_lines.push(text.into());

@@ -24,7 +24,8 @@ use std::sync::Arc;
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Options that are known but not built.
-const NOT_BUILT: &[&str] = &["allow_freeze", "syntax_errors_to", "syntax_errors_text", "reply_transport", "rewrite"];
+const NOT_BUILT: &[&str] =
+    &["allow_freeze", "syntax_errors_to", "syntax_errors_text", "reply_transport", "rewrite"];
 
 /// A compiled redirect router; fields are the options of their names.
 #[derive(Debug)]
@@ -102,7 +103,8 @@ impl Redirect {
         if options.bool("one_time") {
             for name in ["headers_add", "headers_remove", "unseen"] {
                 if options.written(name).is_some() {
-                    let text = format!("{} router:\n  \"{name}\" is not permitted with \"one_time\"", instance.name);
+                    let text =
+                        format!("{} router:\n  \"{name}\" is not permitted with \"one_time\"", instance.name);
                     errors.push(wrong(instance, name, text));
                 }
             }
@@ -273,7 +275,8 @@ impl Redirect {
                 let what = if kind == b'|' { "pipe" } else { "file" };
                 return Err(defer(format!("error in redirect data: delivery to a {what} is not permitted")));
             }
-            if matches!(item, ListItem::File(path) if *path == "/dev/null") || transports.contains_key(&kind) {
+            if matches!(item, ListItem::File(path) if *path == "/dev/null") || transports.contains_key(&kind)
+            {
                 continue;
             }
             let Some(template) = template else {
@@ -346,13 +349,7 @@ fn replace_ancestor(children: &Children, item: &Item, address: &Address) -> Addr
 }
 
 fn forced(asked: &Asked, text: BString, errno: i32) -> Trouble {
-    Trouble {
-        router: Some(asked.router.name.clone()),
-        text,
-        errno,
-        for_peer: true,
-        ..Trouble::default()
-    }
+    Trouble { router: Some(asked.router.name.clone()), text, errno, for_peer: true, ..Trouble::default() }
 }
 
 /// `# Exim filter` and `# Sieve filter` in the first line.
@@ -366,8 +363,12 @@ fn is_filter(data: &[u8]) -> bool {
 /// Reads a file with the user's rights if the router has a user, else with those at hand.
 fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, (i32, String)> {
     if let (Some(orders), Some(user)) = (asked.orders, asked.user) {
-        let who =
-            Identity { uid: user.uid, gid: user.gid, router: asked.router.name.clone(), ..Identity::default() };
+        let who = Identity {
+            uid: user.uid,
+            gid: user.gid,
+            router: asked.router.name.clone(),
+            ..Identity::default()
+        };
         let order = Order::ReadFile(ReadFile { path: path.into(), limit: FILE_MAX });
         return match orders.carry_out(&who, &order, &[]) {
             Ok(Answer::File(file)) => Ok(file),
@@ -394,8 +395,7 @@ impl Ownership {
         let options = &instance.options;
         let set = |name: &str| options.written(name).map(|_| options.bool(name));
         let list = |name: &str| options.plain(name).map_or_else(Vec::new, |text| items(&text, b':'));
-        let modemask =
-            if options.written("modemask").is_some() { options.int("modemask") } else { 0o022 };
+        let modemask = if options.written("modemask").is_some() { options.int("modemask") } else { 0o022 };
         Self {
             check_owner: set("check_owner"),
             check_group: set("check_group"),
@@ -412,7 +412,10 @@ impl Ownership {
         }
         if file.mode & self.modemask & 0o7777 != 0 {
             let mode = file.mode & 0o7777;
-            return Err(format!("bad mode ({mode:#o}) for {path}: {:#o} bit(s) unexpected", mode & self.modemask));
+            return Err(format!(
+                "bad mode ({mode:#o}) for {path}: {:#o} bit(s) unexpected",
+                mode & self.modemask
+            ));
         }
         let local = asked.user;
         let check_owner = self.check_owner.unwrap_or(local.is_some() || !self.owners.is_empty());
@@ -440,4 +443,3 @@ impl Ownership {
         Ok(())
     }
 }
-

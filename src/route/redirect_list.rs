@@ -140,7 +140,9 @@ impl Reader<'_> {
             return Some(not_permitted(&[b":include:", path].concat()));
         }
         if depth >= INCLUDE_DEPTH_MAX {
-            return Some(List::Wrong(format!("too many nested :include: files at {}", path.as_bstr()).into()));
+            return Some(List::Wrong(
+                format!("too many nested :include: files at {}", path.as_bstr()).into(),
+            ));
         }
         if !path.starts_with(b"/") {
             return Some(List::Wrong(

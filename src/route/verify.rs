@@ -65,6 +65,8 @@ pub fn is_routable(chain: &Chain, context: &Context, address: &Address) -> bool 
 pub fn text_of(verified: &Verified) -> &[u8] {
     match verified {
         Verified::Ok { .. } => b"verified",
-        Verified::Failed { log_message, .. } | Verified::Deferred { log_message, .. } => log_message.as_bytes(),
+        Verified::Failed { log_message, .. } | Verified::Deferred { log_message, .. } => {
+            log_message.as_bytes()
+        }
     }
 }

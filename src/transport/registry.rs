@@ -179,7 +179,11 @@ impl Generic {
 
 fn all_texts(instance: &Instance, name: &str) -> Vec<Template> {
     let several = instance.options.texts(name);
-    if several.is_empty() { instance.options.text(name).into_iter().cloned().collect() } else { several.to_vec() }
+    if several.is_empty() {
+        instance.options.text(name).into_iter().cloned().collect()
+    } else {
+        several.to_vec()
+    }
 }
 
 /// Errors for those options of `names` that are set to something other than their default.

@@ -49,10 +49,16 @@ pub(super) fn check_place(order: &Append, path: &Path) -> Result<(), Trouble> {
     let inside = below(text, home.as_bstr());
     let directly = inside.is_some_and(|rest| !rest.contains(&b'/'));
     if home.is_empty() || inside.is_none() || (order.create_directly && !directly) {
-        return Err(trouble(errno::BAD_PATH, format!("mailbox {text} does not exist, and creation outside home directory is not allowed")));
+        return Err(trouble(
+            errno::BAD_PATH,
+            format!("mailbox {text} does not exist, and creation outside home directory is not allowed"),
+        ));
     }
     if text.contains_str("..") {
-        return Err(trouble(errno::BAD_PATH, format!("mailbox {text}: \"..\" is not allowed in the name of a new file")));
+        return Err(trouble(
+            errno::BAD_PATH,
+            format!("mailbox {text}: \"..\" is not allowed in the name of a new file"),
+        ));
     }
     Ok(())
 }

@@ -66,7 +66,10 @@ fn check_before(order: &Append, path: &Path) -> Result<(), Trouble> {
             return check_place(order, path);
         }
         Err(error) => {
-            return Err(io_trouble(format!("stat error for {}: {}", path.display(), error_words(&error)), &error));
+            return Err(io_trouble(
+                format!("stat error for {}: {}", path.display(), error_words(&error)),
+                &error,
+            ));
         }
     };
     let name = shown(path, &meta);
@@ -130,14 +133,13 @@ fn open(order: &Append, path: &Path) -> Result<File, Trouble> {
 fn check_open(order: &Append, path: &Path, file: &File) -> Result<(), Trouble> {
     let failed = |error: io::Error| io_trouble(format!("fstat error for {}", path.display()), &error);
     let open = file.metadata().map_err(failed)?;
-    let named = if order.allow_symlink {
-        std::fs::metadata(path)
-    } else {
-        std::fs::symlink_metadata(path)
-    }
-    .map_err(failed)?;
+    let named = if order.allow_symlink { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) }
+        .map_err(failed)?;
     if (open.dev(), open.ino()) != (named.dev(), named.ino()) {
-        return Err(trouble(errno::OWNER, format!("mailbox {} changed while it was being opened", path.display())));
+        return Err(trouble(
+            errno::OWNER,
+            format!("mailbox {} changed while it was being opened", path.display()),
+        ));
     }
     let name = format!("mailbox {}", path.display());
     check_owner(order, &name, &open)?;
@@ -207,8 +209,7 @@ impl LockFile {
         let made = OpenOptions::new().write(true).create_new(true).mode(order.lockfile_mode).open(&post);
         if let Err(error) = made {
             let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-            let text =
-                format!("creating lock file hitching post {} (euid={uid} egid={gid})", post.display());
+            let text = format!("creating lock file hitching post {} (euid={uid} egid={gid})", post.display());
             return Err(io_trouble(text, &error));
         }
         let taken = Self::link(order, &post, &lock);

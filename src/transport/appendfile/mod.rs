@@ -282,8 +282,10 @@ impl Appendfile {
     ) -> Result<BString, Problem> {
         let template = match written {
             Some(template) => template.clone(),
-            None if plain => Template::parse(default.as_bytes(), &crate::syntax::Position::nowhere("default"))
-                .map_err(|error| problem(-1, error.to_string()))?,
+            None if plain => {
+                Template::parse(default.as_bytes(), &crate::syntax::Position::nowhere("default"))
+                    .map_err(|error| problem(-1, error.to_string()))?
+            }
             None => return Ok(BString::default()),
         };
         self.expand(&template, option, context).map(Value::into_bytes)
@@ -309,7 +311,8 @@ impl Appendfile {
             return Ok(BString::default());
         };
         let text = template.text();
-        let marked = text.replace("${inode}", single_file::INODE_MARK).replace("$inode", single_file::INODE_MARK);
+        let marked =
+            text.replace("${inode}", single_file::INODE_MARK).replace("$inode", single_file::INODE_MARK);
         let template =
             Template::parse(&marked, template.at()).map_err(|error| problem(-1, error.to_string()))?;
         self.expand(&template, "directory_file", context).map(Value::into_bytes)

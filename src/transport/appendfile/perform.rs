@@ -1,9 +1,7 @@
 //! Carrying an order out, with the rights at hand.
 
 use super::{maildir, mbox, single_file};
-use crate::as_user::order::{
-    Answer, Append, CheckFiles, Done, FileRead, Format, Order, ReadFile, Trouble,
-};
+use crate::as_user::order::{Answer, Append, CheckFiles, Done, FileRead, Format, Order, ReadFile, Trouble};
 use crate::transport::write_message::{BodyPart, LineForm, write_message};
 use bstr::{BStr, ByteSlice};
 use std::ffi::OsStr;
@@ -72,7 +70,8 @@ pub(super) fn write_all(order: &Append, file: &File, data: &File) -> io::Result<
         escape: order.escape_string.clone(),
     };
     let prefix_end = if lines.check.is_empty() { 0 } else { first_line_end(&order.before) };
-    let room = order.before.len() + order.after.len() + usize::try_from(order.body_size).unwrap_or(WRITE_BUFFER);
+    let room =
+        order.before.len() + order.after.len() + usize::try_from(order.body_size).unwrap_or(WRITE_BUFFER);
     let mut out = BufWriter::with_capacity(room.min(WRITE_BUFFER), file);
     // The prefix line `From ` of a mailbox is not itself escaped.
     out.write_all(&order.before[..prefix_end])?;

@@ -32,9 +32,7 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
         std::fs::rename(&temporary, &target).map(|()| (size, target))
     });
     match renamed {
-        Ok((size, target)) => {
-            Ok(Done { file: target.as_os_str().as_bytes().into(), size, mailbox_size: 0 })
-        }
+        Ok((size, target)) => Ok(Done { file: target.as_os_str().as_bytes().into(), size, mailbox_size: 0 }),
         Err(error) => {
             let _ = std::fs::remove_file(&temporary);
             Err(io_trouble(format!("error while writing to {}", directory.display()), &error))
