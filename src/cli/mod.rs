@@ -1,5 +1,6 @@
 //! The command line: what was asked for, who asked, and the way to what does it.
 pub mod args;
+pub mod info;
 
 /// The whole program: reads the command line, acts, and tells how it went.
 pub fn main() -> std::process::ExitCode {

@@ -197,7 +197,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("local_from_check", Bool, "true"),
     acts("local_from_prefix", Text, ""),
     acts("local_from_suffix", Text, ""),
-    acts("local_interfaces", Text, ""),
+    acts("local_interfaces", Text, "<; ::0 ; 0.0.0.0"),
     refuses("local_scan_timeout", Time, "5m"),
     acts("local_sender_retain", Bool, "false"),
     acts("localhost_number", Expanded, ""),

@@ -19,5 +19,6 @@ pub mod written;
 pub use macros::MacroOverrides;
 pub use option::{Effect, Flag, Kind, Number, OptionDef, Options, SettingValue};
 pub use section::read;
+pub use setting::is_short_form;
 pub use source::Opener;
 pub use written::{ConfigError, DriverDef, Instance, NamedLists, Tables, Written};

@@ -95,7 +95,9 @@ impl Reader<'_> {
 
     /// The next logical line, or none at the end and where a section begins (which is then `begin`).
     fn next_line(&mut self, begin: &mut Option<Located<BString>>) -> Option<Located<BString>> {
-        let line = self.source.next_line()?;
+        let line = self.source.next_line();
+        self.written.lines.append(&mut self.source.markers);
+        let line = line?;
         self.written.lines.push(line.clone());
         match line.value.strip_prefix(b"begin") {
             Some(name) if name.first().is_some_and(u8::is_ascii_whitespace) => {

@@ -121,6 +121,17 @@ fn joined(def: &OptionDef, old: &Setting, new: &Setting) -> Option<SettingValue>
     Template::parse(&text, &old.at).ok().map(SettingValue::Text)
 }
 
+/// Options that set two others.
+const SHORT_FORMS: [(&str, [&str; 2]); 2] = [
+    ("verify", ["verify_sender", "verify_recipient"]),
+    ("fail_verify", ["fail_verify_sender", "fail_verify_recipient"]),
+];
+
+/// True for a name that is only another way to write others; `-bP` leaves it out.
+pub fn is_short_form(name: &str) -> bool {
+    SHORT_FORMS.iter().any(|(short, _)| *short == name)
+}
+
 fn put(options: &mut Options, def: &'static OptionDef, mut setting: Setting) -> Outcome {
     if let Some(old) = options.written(def.name) {
         match joined(def, old, &setting) {
@@ -131,6 +142,13 @@ fn put(options: &mut Options, def: &'static OptionDef, mut setting: Setting) -> 
         }
     }
     let refused = check_effect(def, &setting.value);
+    for (name, others) in SHORT_FORMS {
+        for other in others.iter().filter(|_| name == def.name) {
+            if let Some(other) = options.def(other) {
+                options.put(other, setting.clone());
+            }
+        }
+    }
     options.put(def, setting);
     match refused {
         Some(message) => Outcome::Unsupported(message),

@@ -75,6 +75,8 @@ pub struct Source<'a> {
     pub macros: Macros,
     /// What is wrong so far.
     pub errors: Vec<ConfigError>,
+    /// `# line "file"` wherever reading goes on in another file, since these were last taken.
+    pub markers: Vec<Located<BString>>,
     last: Position,
 }
 
@@ -84,7 +86,15 @@ impl<'a> Source<'a> {
         let path = Arc::new(path.to_owned());
         let last = Position { file: path.clone(), line: 0 };
         let file = OpenFile { path, bytes: bytes.to_owned(), next: 0, line: 0 };
-        Self { files: vec![file], conditions: Vec::new(), opener, macros, errors: Vec::new(), last }
+        Self {
+            files: vec![file],
+            conditions: Vec::new(),
+            opener,
+            macros,
+            errors: Vec::new(),
+            markers: Vec::new(),
+            last,
+        }
     }
 
     /// The next logical line; it is never empty and never a comment.
@@ -101,7 +111,6 @@ impl<'a> Source<'a> {
     fn join_lines(&mut self) -> Option<Located<BString>> {
         let mut logical: Option<Located<BString>> = None;
         while let Some(physical) = self.next_physical(logical.is_some()) {
-            self.last = physical.at.clone();
             let (text, continued) = match physical.value.strip_suffix(b"\\") {
                 Some(text) => (BString::from(text), true),
                 None => (physical.value, false),
@@ -144,9 +153,11 @@ impl<'a> Source<'a> {
             };
             let Some(raw) = file.next_line() else {
                 self.files.pop();
+                self.mark();
                 continue;
             };
             let at = file.at();
+            self.last = at.clone();
             if raw.first() == Some(&b'#') {
                 continue;
             }
@@ -201,6 +212,14 @@ impl<'a> Source<'a> {
         true
     }
 
+    /// Notes the place in the present file.
+    fn mark(&mut self) {
+        if let Some(file) = self.files.last() {
+            let at = file.at();
+            self.markers.push(marker(&file.path, file.line, &at));
+        }
+    }
+
     fn is_active(&self) -> bool {
         self.conditions.last().is_none_or(|condition| condition.active)
     }
@@ -224,7 +243,7 @@ impl<'a> Source<'a> {
     fn check_conditions_are_closed(&mut self) {
         for condition in std::mem::take(&mut self.conditions) {
             let message = format!(
-                "Unexpected end of configuration file: .endif missing (for the condition of line {})",
+                "Unexpected end of configuration file: .endif missing (the condition begins in line {})",
                 condition.at.line
             );
             let at = self.last.clone();
@@ -255,7 +274,11 @@ impl<'a> Source<'a> {
                 let message = failed(": it is too long");
                 self.error(at, message, None);
             }
-            Ok(Some(bytes)) => self.files.push(OpenFile { path: Arc::new(path), bytes, next: 0, line: 0 }),
+            Ok(Some(bytes)) => {
+                self.mark();
+                self.markers.push(marker(&path, 1, at));
+                self.files.push(OpenFile { path: Arc::new(path), bytes, next: 0, line: 0 });
+            }
             Ok(None) if must_exist => {
                 let message = failed("");
                 self.error(at, message, None);
@@ -267,6 +290,10 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+fn marker(path: &Path, line: u32, at: &Position) -> Located<BString> {
+    Located { value: format!("# {line} \"{}\"", path.display()).into(), at: at.clone() }
 }
 
 fn is_conditional(line: &[u8]) -> bool {

@@ -154,10 +154,23 @@ pub struct Written {
     pub rewrite: Vec<Located<BString>>,
     /// All macros of the file, in order of definition, for `-bP macros`.
     pub macros: Vec<(BString, BString)>,
-    /// All logical lines after macros and conditionals, for `-bP config`.
+    /// All logical lines after macros and conditionals, for `-bP config`. Those that begin with `#` say which
+    /// line of which file comes next.
     pub lines: Vec<Located<BString>>,
     /// The file that was read.
     pub file: std::path::PathBuf,
+}
+
+impl Written {
+    /// Fills in the name of this host where the configuration does not say otherwise: `primary_hostname`, and from
+    /// that `qualify_domain` and `qualify_recipient`.
+    pub fn fill_names(&mut self, host_name: &str) {
+        let mut name = host_name.to_owned();
+        for option in ["primary_hostname", "qualify_domain", "qualify_recipient"] {
+            self.main.put_default(option, &name);
+            name = self.main.plain(option).map_or(name, |written| written.to_string());
+        }
+    }
 }
 
 /// One thing wrong in a configuration.

@@ -20,10 +20,14 @@ pub const DRIVERS: &[DriverDef] = &[
     DriverDef::built("redirect", REDIRECT).with_defaults(derive_redirect),
 ];
 
-/// `retry_use_local_part` is on where delivery may depend on the local part: with `check_local_user`, or with a
-/// user.
+/// Options that make what a router does depend on the local part.
+const LOCAL_PART_MATTERS: [&str; 6] =
+    ["local_parts", "condition", "local_part_prefix", "local_part_suffix", "senders", "require_files"];
+
+/// `retry_use_local_part` is on where routing may depend on the local part.
 fn derive_generic(options: &mut Options) {
-    if options.bool("check_local_user") || options.text("user").is_some() {
+    let any = LOCAL_PART_MATTERS.iter().any(|name| options.text(name).is_some());
+    if any || options.bool("check_local_user") {
         options.put_default("retry_use_local_part", "true");
     }
 }
@@ -197,7 +201,7 @@ pub const IPLOOKUP: &[OptionDef] = &[
     refuses("optional", Bool, "false"),
     refuses("port", Int, "0"),
     refuses("protocol", Text, ""),
-    refuses("query", Expanded, "$local_part@$domain $local_part@$domain"),
+    refuses("query", Expanded, ""),
     refuses("reroute", Expanded, ""),
     refuses("response_pattern", Text, ""),
     refuses("timeout", Time, "5s"),
