@@ -255,7 +255,7 @@ impl Listing<'_> {
             if let Some(section) = text.strip_prefix(b"begin ") {
                 drivers = !matches!(section, b"retry" | b"rewrite" | b"local_scan");
                 indent = "  ";
-                write!(out, "\n")?;
+                writeln!(out)?;
                 write_line(out, &text)?;
             } else if text.first() == Some(&b'#') {
                 write_line(out, &text)?;

@@ -14,6 +14,7 @@ use super::written::{
 };
 use crate::syntax::{Located, Position, Template};
 use bstr::{BString, ByteSlice};
+use std::collections::hash_map::Entry;
 use std::path::Path;
 
 /// Reads a configuration whose main file the caller has opened.
@@ -193,17 +194,21 @@ impl Reader<'_> {
             self.wrong(line, format!("missing '=' after \"{name}\""));
             return true;
         };
-        let key = (kind, BString::from(name));
         if name.is_empty() {
             self.wrong(line, format!("a named {shown} list needs a name"));
-        } else if self.written.lists.contains_key(&key) {
-            self.wrong(line, format!("duplicate name \"{name}\" for a named {shown} list"));
-        } else {
-            match read_list(items.trim(), &name.to_string(), &line.at) {
-                Ok(items) => drop(self.written.lists.insert(key, NamedList { items, cache, hidden })),
-                Err(message) => self.wrong(line, message),
-            }
+            return true;
         }
+        let message = match self.written.lists.entry((kind, name.into())) {
+            Entry::Occupied(_) => format!("duplicate name \"{name}\" for a named {shown} list"),
+            Entry::Vacant(place) => match read_list(items.trim(), &name.to_string(), &line.at) {
+                Ok(items) => {
+                    place.insert(NamedList { items, cache, hidden });
+                    return true;
+                }
+                Err(message) => message,
+            },
+        };
+        self.wrong(line, message);
         true
     }
 

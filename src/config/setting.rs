@@ -8,7 +8,7 @@ use super::print;
 use super::value;
 use super::written::Tables;
 use crate::syntax::{Position, Template};
-use bstr::{BString, ByteSlice};
+use bstr::ByteSlice;
 
 /// What came of an option line.
 pub enum Outcome {
@@ -166,7 +166,7 @@ fn check_effect(def: &OptionDef, value: &SettingValue) -> Option<String> {
     match def.effect {
         Effect::Acts | Effect::NoEffect(_) => None,
         Effect::Refuses => Some(format!("option \"{}\" is known but not supported yet", def.name)),
-        Effect::OnlyAs(only) if written == BString::from(only) => None,
+        Effect::OnlyAs(only) if written == only => None,
         Effect::OnlyAs(only) => {
             Some(format!("option \"{}\" is known, but only the value \"{only}\" is supported yet", def.name))
         }
