@@ -125,8 +125,28 @@ pub struct Problem {
     pub tls: Option<TlsInfo>,
     /// True: the problem is the host's (retry keyed by host), not the address's.
     pub host_problem: bool,
+    /// True: the problem is this message's at this host (retry keyed by host and message id).
+    pub message_problem: bool,
     /// Text for the peer's or user's eyes in a bounce, if it differs.
     pub user_text: Option<BString>,
     /// The message is to be frozen or other special treatment was asked for.
     pub freeze: bool,
+}
+
+/// What one host did to a message.
+#[derive(Clone, Debug)]
+pub struct HostReport {
+    /// The host.
+    pub host: Host,
+    /// The problem that was the host's or the message's at this host; none: it answered as it should.
+    pub problem: Option<Problem>,
+}
+
+/// What a remote delivery came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// One for each address of the job, in order.
+    pub outcomes: Vec<Outcome>,
+    /// One for each host that was tried, in order: what the retry hints are made from.
+    pub hosts: Vec<HostReport>,
 }

@@ -2,7 +2,7 @@
 //! (spec chapter "Generic options for transports").
 
 use super::appendfile::Appendfile;
-use super::{Job, Outcome};
+use super::{Job, Report};
 use crate::config::{ConfigError, Instance, SettingValue};
 use crate::syntax::Template;
 use bstr::{BStr, BString};
@@ -11,10 +11,16 @@ use std::sync::Arc;
 
 /// A transport that speaks to other hosts.
 pub trait Remote: Send + Sync {
-    /// Delivers the job; one outcome for each of its addresses, in their order.
-    fn deliver(&self, job: Job) -> Vec<Outcome>;
-    /// Most addresses of one job (`max_rcpt`); 0: no limit.
-    fn max_rcpt(&self) -> usize;
+    /// Delivers the job; one outcome for each of its addresses, in their order, and one report for each
+    /// host that was tried.
+    fn deliver(&self, job: Job) -> Report;
+    /// Most addresses of one job; 0: no limit (`max_rcpt` is the driver's own matter: it sends several
+    /// transactions over one connection).
+    fn max_rcpt(&self) -> usize {
+        0
+    }
+    /// Called each second by the delivery worker: idle connections are closed.
+    fn tick(&self, _now: std::time::Instant) {}
     /// May a job hold addresses of several domains (`multi_domain`)?
     fn multi_domain(&self) -> bool {
         true
