@@ -101,7 +101,7 @@ fn ask_exim(exim: &str, case: &Case) -> Answer {
         let text = text.trim_start().lines().next().unwrap();
         output = format!("error in line {}: {text}", line.unwrap_or("?"));
     }
-    Answer { code, output: output.replace(&format!("{}/c.conf", dir.path().display()), "c.conf") }
+    Answer { code, output: output.replace(&format!("{}/", dir.path().display()), "") }
 }
 
 fn record(exim: &str) {

@@ -440,3 +440,73 @@ fn group_number() -> String {
     let group = Group::from_name(build_settings::CONFIGURE_GROUP).ok().flatten();
     group.map_or("0".to_owned(), |group| group.gid.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, MacroOverrides};
+    use std::path::Path;
+
+    #[test]
+    fn the_version_has_the_lines_of_exim_4_97_and_claims_only_what_works() {
+        let tables = crate::config::Tables { ocsp: false, ..EMPTY };
+        let build = Build {
+            date: "1-Jan-2026 00:00:00",
+            number: 1,
+            gnutls_built: "3.7.9",
+            gnutls_running: "3.8.0",
+            support: &["IPv6", "GnuTLS"],
+            lookups: &["lsearch"],
+            tables: &tables,
+        };
+        let mut out = Vec::new();
+        print_version(&build, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("Exim version ") && lines[0].ends_with("#1 built 1-Jan-2026 00:00:00"));
+        assert!(lines[1].starts_with("oxim version ") && lines[1].contains("3.8.0 at run time"));
+        assert_eq!(lines[2], "Support for: IPv6 GnuTLS");
+        assert_eq!(lines[3], "Lookups (built-in): lsearch");
+        assert_eq!(lines[4], "Authenticators (built-in):");
+        assert_eq!(lines[5], "Routers (built-in): accept");
+        assert_eq!(lines[6], "Transports (built-in): appendfile/maildir");
+        assert_eq!(lines[9], "Size of off_t: 8");
+    }
+
+    #[test]
+    fn options_of_certificate_status_are_unknown_where_it_is_compiled_out() {
+        let tables = crate::config::Tables { ocsp: false, main: config::main_options::MAIN, ..EMPTY };
+        let read = |text: &[u8]| {
+            let mut opener = |_: &Path| Ok(None);
+            config::read(Path::new("c"), text, &MacroOverrides::default(), &tables, &mut opener)
+        };
+        let (_, errors) = read(b"tls_ocsp_file = x\n.ifdef _OPT_MAIN_TLS_OCSP_FILE\nbad\n.endif\n");
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].message.starts_with("main option \"tls_ocsp_file\" unknown"));
+        let (written, _) = read(b"");
+        let (written, asker) = (&written.unwrap(), Asker { admin: true, names: true });
+        let mut out = Vec::new();
+        Listing { written, tables: &tables, asker }.print(&[], &mut out).unwrap();
+        assert!(out.find(b"tls_certificate").is_some() && out.find(b"ocsp").is_none());
+    }
+
+    const EMPTY: Tables = Tables {
+        main: &[],
+        router_generic: &[],
+        routers: &[config::DriverDef::built("accept", &[]), config::DriverDef::refused("dnslookup", &[])],
+        transport_generic: &[],
+        transports: &[config::DriverDef::built("appendfile", &[])],
+        authenticator_generic: &[],
+        authenticators: &[config::DriverDef::refused("plaintext", &[])],
+        ocsp: true,
+        log_selectors: &[],
+        expansion_items: &[],
+        expansion_operators: &[],
+        expansion_conditions: &[],
+        expansion_variables: &[],
+        acl_conditions: &[],
+        acl_modifiers: &[],
+        lookups: &[],
+        features: &[],
+    };
+}

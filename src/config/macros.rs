@@ -37,6 +37,8 @@ pub struct Replaced {
     pub text: BString,
     /// True if any macro was replaced.
     pub any: bool,
+    /// True if the line would grow beyond [`MAX_LINE_LENGTH`]; the text is then unfinished.
+    pub too_long: bool,
 }
 
 impl Macros {
@@ -57,23 +59,18 @@ impl Macros {
     /// being defined stays.
     pub fn replace(&self, line: &[u8], at_start: bool) -> Replaced {
         let kept = if at_start { defined_name(line).map_or(0, |name| name.len()) } else { 0 };
-        let mut text = BString::from(&line[kept..]);
-        let mut any = false;
+        let mut replaced = Replaced { text: line[kept..].into(), any: false, too_long: false };
         // There are hundreds of builtin macros, and hardly any line has one.
-        if BUILTIN_STARTS.iter().any(|start| text.find(start).is_some()) {
+        if BUILTIN_STARTS.iter().any(|start| replaced.text.find(start).is_some()) {
             for (name, value) in &self.builtin {
-                any |= replace_all(&mut text, name, value);
+                replaced.replace_all(name, value);
             }
         }
         for one in &self.defined {
-            any |= replace_all(&mut text, &one.name, &one.value);
-            if text.len() > MAX_LINE_LENGTH {
-                break;
-            }
+            replaced.replace_all(&one.name, &one.value);
         }
-        let mut whole = BString::from(&line[..kept]);
-        whole.extend_from_slice(&text);
-        Replaced { text: whole, any }
+        replaced.text.splice(0..0, line[..kept].iter().copied());
+        replaced
     }
 
     /// Reads a definition (`NAME = text` or `NAME == text`), after replacement.
@@ -139,12 +136,23 @@ fn defined_name(line: &[u8]) -> Option<&[u8]> {
     rest.trim_start().starts_with(b"=").then_some(name)
 }
 
-fn replace_all(text: &mut BString, name: &[u8], value: &[u8]) -> bool {
-    if name.is_empty() || text.find(name).is_none() {
-        return false;
+impl Replaced {
+    /// Replaces one macro, unless the line gets too long: a few macros that double each other could fill the
+    /// memory.
+    fn replace_all(&mut self, name: &[u8], value: &[u8]) {
+        if name.is_empty() || self.too_long {
+            return;
+        }
+        let count = self.text.find_iter(name).count();
+        if count == 0 {
+            return;
+        }
+        self.any = true;
+        self.too_long = self.text.len().saturating_add(count.saturating_mul(value.len())) > MAX_LINE_LENGTH;
+        if !self.too_long {
+            self.text = self.text.replace(name, value).into();
+        }
     }
-    *text = text.replace(name, value).into();
-    true
 }
 
 /// The builtin macros of these tables.

@@ -105,7 +105,7 @@ pub const MAIN: &[OptionDef] = &[
     only_as("chunking_advertise_hosts", HostList, "*", ""),
     acts("commandline_checks_require_admin", Bool, "false"),
     refuses("daemon_modules_load", Text, ""),
-    acts("daemon_smtp_port", Text, ""),
+    acts("daemon_smtp_port", Text, "smtp"),
     acts("daemon_smtp_ports", Text, "smtp"),
     acts("daemon_startup_retries", Int, "9"),
     acts("daemon_startup_sleep", Time, "30s"),

@@ -1,7 +1,13 @@
 //! The known name that is nearest to an unknown one, for error messages.
 
+/// No known name is longer; comparing costs the product of both lengths.
+const MAX_NAME: usize = 64;
+
 /// The nearest of `known`, if it is near enough to be a help: at most a third of its letters differ.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > MAX_NAME {
+        return None;
+    }
     known
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, candidate)| distance * 3 <= candidate.len())

@@ -4,6 +4,7 @@
 //! whole kilobytes or megabytes get their letter, and what has no number is printed as nothing.
 
 use super::option::{Kind, OptionDef, Options, SettingValue};
+use super::setting::synonym;
 use crate::text::interval;
 use bstr::{BStr, BString, ByteSlice};
 
@@ -12,7 +13,7 @@ pub const HIDDEN: &str = "<value not displayable>";
 
 /// One option with its name, as a line without its end; `names` false: the value alone (`-n`).
 pub fn option(options: &Options, def: &OptionDef, names: bool, hidden: bool) -> BString {
-    let current = options.value(def.name);
+    let current = options.value(synonym(def.name).unwrap_or(def.name));
     if hidden {
         return named(def.name, HIDDEN.into(), names);
     }

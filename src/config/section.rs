@@ -12,6 +12,7 @@ use super::value;
 use super::written::{
     AclText, ConfigError, DriverDef, Instance, ListKind, NamedList, NamedLists, Tables, Written,
 };
+use crate::log::{SelectorError, Selectors};
 use crate::syntax::{Located, Position, Template};
 use bstr::{BString, ByteSlice};
 use std::collections::hash_map::Entry;
@@ -122,9 +123,7 @@ impl Reader<'_> {
     }
 
     fn unsupported(&mut self, line: &Located<BString>, message: String) {
-        let error =
-            ConfigError { at: line.at.clone(), message, line: Some(line.value.clone()), unsupported: true };
-        self.source.errors.push(error);
+        self.source.unsupported(&line.at, message, line.value.as_bstr());
     }
 
     /// Defines a macro if the line does that; false if it is something else.
@@ -373,23 +372,14 @@ impl Reader<'_> {
         let Some(setting) = self.written.main.written("log_selector") else { return };
         let at = setting.at.clone();
         let text = self.written.main.plain("log_selector").unwrap_or_default();
-        for word in text.fields() {
-            let message = match word.strip_prefix(b"+").or_else(|| word.strip_prefix(b"-")) {
-                None => format!(
-                    "malformed log_selector setting: + or - expected but found \"{}\"",
-                    word.as_bstr()
-                ),
-                Some(name) => {
-                    let name = name.to_str_lossy();
-                    if name == "all" || self.tables.log_selectors.contains(&name.as_ref()) {
-                        continue;
-                    }
-                    let hint = hint(&name, self.tables.log_selectors.iter().copied());
-                    format!("unknown log_selector setting: {}{hint}", word.as_bstr())
-                }
-            };
-            self.source.error(&at, message, None);
-        }
+        let Err(error) = Selectors::parse(&text) else { return };
+        let hint = match &error {
+            SelectorError::Unknown { name, .. } => {
+                hint(&name.to_str_lossy(), self.tables.log_selectors.iter().copied())
+            }
+            SelectorError::NoSign(_) => String::new(),
+        };
+        self.source.error(&at, format!("{error}{hint}"), None);
     }
 }
 

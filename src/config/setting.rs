@@ -63,7 +63,7 @@ pub fn read(
 
 /// The row of a name, which may have `no_` or `not_` before it.
 fn find(options: &Options, tables: &Tables, name: &str) -> Option<(&'static OptionDef, bool)> {
-    let known = |name: &str| options.def(name).filter(|def| tables.has(def));
+    let known = |name: &str| options.def(synonym(name).unwrap_or(name)).filter(|def| tables.has(def));
     let negated = name.strip_prefix("no_").or_else(|| name.strip_prefix("not_"));
     known(name).map(|def| (def, false)).or_else(|| negated.and_then(known).map(|def| (def, true)))
 }
@@ -127,9 +127,18 @@ const SHORT_FORMS: [(&str, [&str; 2]); 2] = [
     ("fail_verify", ["fail_verify_sender", "fail_verify_recipient"]),
 ];
 
+/// Old names of options.
+const SYNONYMS: [(&str, &str); 2] =
+    [("daemon_smtp_port", "daemon_smtp_ports"), ("return_size_limit", "bounce_return_size_limit")];
+
+/// The present name of an option, if this is an old one.
+pub fn synonym(name: &str) -> Option<&'static str> {
+    SYNONYMS.iter().find(|(old, _)| *old == name).map(|(_, present)| *present)
+}
+
 /// True for a name that is only another way to write others; `-bP` leaves it out.
 pub fn is_short_form(name: &str) -> bool {
-    SHORT_FORMS.iter().any(|(short, _)| *short == name)
+    synonym(name).is_some() || SHORT_FORMS.iter().any(|(short, _)| *short == name)
 }
 
 fn put(options: &mut Options, def: &'static OptionDef, mut setting: Setting) -> Outcome {

@@ -20,6 +20,11 @@ pub const MAX_LINE_LENGTH: usize = 4 * 1024 * 1024;
 /// Length of one file: a device or a wrong path must not fill the memory.
 pub const MAX_FILE_LENGTH: usize = 64 * 1024 * 1024;
 
+/// Errors that are kept: nobody reads more, and a file that is no configuration has one in each line.
+pub const MAX_ERRORS: usize = 200;
+/// Bytes of a line that are shown with an error.
+const MAX_SHOWN: usize = 200;
+
 /// Opens the files that `.include` names: the caller decides with which rights.
 pub trait Opener {
     /// The content of the file, or none if it does not exist.
@@ -129,10 +134,32 @@ impl<'a> Source<'a> {
         Some(line)
     }
 
-    /// Says what is wrong with the line that was read last.
+    /// Says what is wrong with a line.
     pub fn error(&mut self, at: &Position, message: String, line: Option<&BStr>) {
-        let line = line.map(ToOwned::to_owned);
-        self.errors.push(ConfigError { at: at.clone(), message, line, unsupported: false });
+        self.push_error(ConfigError {
+            at: at.clone(),
+            message,
+            line: line.map(shortened),
+            unsupported: false,
+        });
+    }
+
+    /// Says that a line asks for what is not supported yet.
+    pub fn unsupported(&mut self, at: &Position, message: String, line: &BStr) {
+        self.push_error(ConfigError {
+            at: at.clone(),
+            message,
+            line: Some(shortened(line)),
+            unsupported: true,
+        });
+    }
+
+    /// Beyond [`MAX_ERRORS`] only the first real one still counts: it decides whether the file can be used.
+    fn push_error(&mut self, error: ConfigError) {
+        let usable = || self.errors.iter().all(|error| error.unsupported);
+        if self.errors.len() < MAX_ERRORS || (!error.unsupported && usable()) {
+            self.errors.push(error);
+        }
     }
 
     fn append(&mut self, line: &mut Located<BString>, text: &[u8]) {
@@ -179,7 +206,7 @@ impl<'a> Source<'a> {
             return None;
         }
         let replaced = self.macros.replace(&raw, !continuing);
-        if replaced.text.len() > MAX_LINE_LENGTH {
+        if replaced.too_long {
             self.error(at, "configuration line is too long".to_owned(), Some(raw.as_bstr()));
             return None;
         }
@@ -292,6 +319,11 @@ impl<'a> Source<'a> {
     }
 }
 
+/// As much of a line as an error shows.
+fn shortened(line: &BStr) -> BString {
+    line[..line.len().min(MAX_SHOWN)].into()
+}
+
 fn marker(path: &Path, line: u32, at: &Position) -> Located<BString> {
     Located { value: format!("# {line} \"{}\"", path.display()).into(), at: at.clone() }
 }
@@ -337,6 +369,20 @@ mod tests {
         let mut source = Source::new(Path::new("x"), b".include x\n", Macros::new(Vec::new()), &mut opener);
         assert!(source.next_line().is_none());
         assert_eq!(source.errors.len(), 1);
+    }
+
+    #[test]
+    fn macros_that_double_each_other_are_refused_before_they_fill_the_memory() {
+        let mut macros = Macros::default();
+        macros.define(b"AA = xxxxxxxxxxxxxxxx").unwrap();
+        let doubled = macros.replace("AA".repeat(MAX_LINE_LENGTH / 4).as_bytes(), true);
+        assert!(doubled.any && doubled.too_long);
+    }
+
+    #[test]
+    fn errors_are_counted_up_to_a_limit() {
+        let (_, errors) = lines(&".endif\n".repeat(MAX_ERRORS * 2));
+        assert_eq!(errors.len(), MAX_ERRORS);
     }
 
     #[test]

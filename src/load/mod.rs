@@ -1,2 +1,3 @@
 //! From the written configuration to the meant one.
 pub mod tables;
+pub mod users;

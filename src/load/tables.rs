@@ -1,6 +1,7 @@
 //! The option tables of all sections, gathered for the reader of the configuration, which knows no driver.
 
 use crate::config::{Tables, main_options};
+use crate::log::selector;
 use crate::{auth, route, transport};
 
 /// All tables of this build.
@@ -14,7 +15,7 @@ pub const fn tables() -> Tables {
         authenticator_generic: auth::options::GENERIC,
         authenticators: auth::options::DRIVERS,
         ocsp: cfg!(feature = "ocsp"),
-        log_selectors: LOG_SELECTORS,
+        log_selectors: &LOG_SELECTORS,
         expansion_items: &[],
         expansion_operators: &[],
         expansion_conditions: &[],
@@ -26,73 +27,16 @@ pub const fn tables() -> Tables {
     }
 }
 
-/// Every log selector; `tls_ocsp` is oxim's own.
-const LOG_SELECTORS: &[&str] = &[
-    "8bitmime",
-    "acl_warn_skipped",
-    "address_rewrite",
-    "all_parents",
-    "arguments",
-    "connection_id",
-    "connection_reject",
-    "delay_delivery",
-    "deliver_time",
-    "delivery_size",
-    "dkim",
-    "dkim_verbose",
-    "dmarc",
-    "dmarc_verbose",
-    "dnslist_defer",
-    "dnssec",
-    "etrn",
-    "host_lookup_failed",
-    "ident_timeout",
-    "incoming_interface",
-    "incoming_port",
-    "lost_incoming_connection",
-    "millisec",
-    "msg_id",
-    "msg_id_created",
-    "outgoing_interface",
-    "outgoing_port",
-    "pid",
-    "pipelining",
-    "protocol_detail",
-    "proxy",
-    "queue_run",
-    "queue_time",
-    "queue_time_exclusive",
-    "queue_time_overall",
-    "receive_time",
-    "received_recipients",
-    "received_sender",
-    "rejected_header",
-    "rejected_headers",
-    "retry_defer",
-    "return_path_on_delivery",
-    "sender_on_delivery",
-    "sender_verify_fail",
-    "size_reject",
-    "skip_delivery",
-    "smtp_confirmation",
-    "smtp_connection",
-    "smtp_incomplete_transaction",
-    "smtp_mailauth",
-    "smtp_no_mail",
-    "smtp_protocol_error",
-    "smtp_syntax_error",
-    "spf",
-    "spf_verbose",
-    "subject",
-    "tls_certificate_verified",
-    "tls_cipher",
-    "tls_ocsp",
-    "tls_on_connect",
-    "tls_peerdn",
-    "tls_resumption",
-    "tls_sni",
-    "unknown_in_list",
-];
+/// The names of the log selectors.
+const LOG_SELECTORS: [&str; selector::ALL.len()] = {
+    let mut names = [""; selector::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = selector::ALL[index].0;
+        index += 1;
+    }
+    names
+};
 
 /// What is built, as `_HAVE_*` macros name it.
 const FEATURES: &[&str] = if cfg!(feature = "ocsp") {
