@@ -22,13 +22,16 @@ fn check_options(options: &Options) -> Vec<ConfigError> {
     settings.flat_map(|(kind, setting)| check_setting(kind, setting)).collect()
 }
 
+/// Says what is wrong with one name.
+type Check = fn(&BStr) -> Option<String>;
+
 fn check_setting(kind: Kind, setting: &Setting) -> Vec<ConfigError> {
     let SettingValue::Text(text) = &setting.value else { return Vec::new() };
     let text = text.text();
     if text.contains(&b'$') {
         return Vec::new();
     }
-    let (check, names): (fn(&BStr) -> Option<String>, Vec<&[u8]>) = match kind {
+    let (check, names): (Check, Vec<&[u8]>) = match kind {
         Kind::User => (check_user, vec![text]),
         Kind::Group => (check_group, vec![text]),
         Kind::UserList => (check_user, items(text)),
