@@ -1,4 +1,6 @@
 //! Expansion text and ACL text to trees: pure, with positions.
+pub mod acl;
+pub mod acl_words;
 pub mod position;
 pub mod template;
 
