@@ -1,0 +1,324 @@
+//! The command loop of one connection.
+//!
+//! A command is checked for synchronisation and counted here; its own `cmd_*` file does the rest and
+//! says whether the session goes on ([`Next`]). Everything a peer hears comes from [`Session::reply`].
+
+use super::command::{Command, Verb};
+use super::limits::Counts;
+use super::stream::Connection;
+use super::transaction::Transaction;
+use super::wire::{NoLine, Wire};
+use super::{LocalCall, Server};
+use crate::acl::{Place, Runner, peer};
+use crate::expand::context::Context;
+use crate::expand::{ExpandError, expand};
+use crate::log::Which;
+use crate::mail::Reply;
+use crate::matching::{self, HostSubject, Match};
+use bstr::{BStr, BString, ByteSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What follows a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next command.
+    Command,
+    /// The end, after QUIT.
+    Quit,
+    /// The end, without QUIT: the value of `$smtp_notquit_reason`; empty: the not-QUIT ACL is not run.
+    Close(&'static str),
+}
+
+/// One connection.
+pub struct Session<'s, 'h> {
+    pub(super) server: &'s Server,
+    pub(super) runner: &'h Runner<'s>,
+    pub(super) context: Context<'h>,
+    pub(super) wire: Wire<'s>,
+    pub(super) counts: Counts,
+    /// How `-bs` was called; none over TCP.
+    pub(super) local: Option<LocalCall>,
+    /// From the daemon: accepted messages are only queued.
+    pub(super) queue_only: bool,
+    /// `message_size_limit`, expanded for this connection; 0: none.
+    pub(super) size_limit: u64,
+    /// `recipients_max`, expanded; 0: none.
+    pub(super) recipients_max: usize,
+    /// HELO or EHLO was accepted.
+    pub(super) greeted: bool,
+    /// The last greeting was EHLO.
+    pub(super) esmtp: bool,
+    pub(super) pipelining_advertised: bool,
+    pub(super) tls_advertised: bool,
+    /// Between MAIL and the end of the message.
+    pub(super) transaction: Option<Transaction>,
+    pub(super) started: Instant,
+}
+
+impl<'s, 'h> Session<'s, 'h> {
+    /// A session that has not begun; `context.session` tells the peer.
+    pub fn new(server: &'s Server, runner: &'h Runner<'s>, connection: Connection, context: Context<'h>) -> Self {
+        let time = context.globals.main.time("smtp_receive_timeout");
+        Self {
+            server,
+            runner,
+            wire: Wire::new(connection, positive_or(time, RECEIVE_TIME), &server.stop),
+            context,
+            counts: Counts::default(),
+            local: None,
+            queue_only: false,
+            size_limit: 0,
+            recipients_max: 0,
+            greeted: false,
+            esmtp: false,
+            pipelining_advertised: false,
+            tls_advertised: false,
+            transaction: None,
+            started: Instant::now(),
+        }
+    }
+
+    /// Greeting, commands, end.
+    pub fn run(&mut self) {
+        let mut next = self.greet();
+        while next == Next::Command {
+            next = self.next_command();
+        }
+        if let Next::Close(reason) = next {
+            self.run_notquit(reason);
+        }
+        let _ = self.wire.flush();
+        self.wire.connection.transport().close();
+    }
+
+    fn next_command(&mut self) -> Next {
+        let (line, too_long) = match self.wire.read_line() {
+            Ok(line) => line,
+            Err(fault) => return self.end_without_line(&fault),
+        };
+        let command = Command::parse(&line);
+        if command.verb != Verb::Unknown {
+            self.counts.remember(command.word());
+        }
+        self.set_command_variables(&command);
+        if too_long {
+            return self.syntax_error(&command, 500, "Line too long");
+        }
+        if self.is_out_of_step(&command) {
+            return self.reject_out_of_step(&command);
+        }
+        if let Some(next) = self.count_nonmail(&command) {
+            return next;
+        }
+        match command.verb {
+            Verb::Helo | Verb::Ehlo => self.helo(&command),
+            Verb::Mail => self.mail(&command),
+            Verb::Rcpt => self.rcpt(&command),
+            Verb::Data => self.data(&command),
+            Verb::Rset => self.rset(&command),
+            Verb::Noop => self.reply(&Reply::new(250, "OK")),
+            Verb::Help => self.help(),
+            Verb::Quit => self.quit(&command),
+            Verb::Vrfy => self.vrfy(&command),
+            Verb::Expn => self.expn(&command),
+            Verb::Etrn => self.etrn(&command),
+            Verb::Starttls => self.starttls(&command),
+            Verb::Auth => self.protocol_error(&command, 503, "AUTH command used when not advertised"),
+            Verb::Bdat => self.protocol_error(&command, 503, "BDAT command used when CHUNKING not advertised"),
+            Verb::Unknown => self.unknown(&command),
+        }
+    }
+
+    /// Sends a reply: at once only if nothing more has come (RFC 2920 section 3.2).
+    pub(super) fn reply(&mut self, reply: &Reply) -> Next {
+        match self.wire.send(&reply.to_wire()) {
+            Ok(()) => Next::Command,
+            Err(_) => Next::Close("connection-lost"),
+        }
+    }
+
+    /// Sends a reply and ends the session.
+    pub(super) fn reply_and_close(&mut self, reply: &Reply, reason: &'static str) -> Next {
+        match self.reply(reply) {
+            Next::Command => Next::Close(reason),
+            other => other,
+        }
+    }
+
+    /// The peer as log lines name it.
+    pub(super) fn peer(&self, label: bool) -> BString {
+        peer::host_and_ident(&self.context.session.origin, label)
+    }
+
+    pub(super) fn log(&self, which: Which, line: &str) {
+        self.context.globals.log.write(which, line.as_bytes().as_bstr());
+    }
+
+    /// Main and reject log.
+    pub(super) fn log_rejection(&self, line: &str) {
+        self.log(Which::Main, line);
+        self.log(Which::Reject, line);
+    }
+
+    /// Is the peer in the host list of this main option? A list that cannot be tested counts as no match,
+    /// and says so in the main log.
+    pub(super) fn host_in(&self, option: &str) -> bool {
+        let Some(list) = self.context.globals.main.text(option) else { return false };
+        if list.text().is_empty() {
+            return false;
+        }
+        let origin = &self.context.session.origin;
+        let host = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
+        match matching::host(&self.context, &host, list) {
+            Ok(Match::Yes(_)) => true,
+            Ok(Match::No) => false,
+            Err(error) => {
+                self.log(Which::Main, &format!("host list \"{option}\" cannot be tested for {}: {error}", self.peer(false)));
+                false
+            }
+        }
+    }
+
+    /// An option that is expanded to a number with K, M or G; an error is for the log.
+    pub(super) fn expand_number(&self, option: &str) -> Result<u64, String> {
+        let main = &self.context.globals.main;
+        let Some(template) = main.text(option) else { return Ok(main.int(option).max(0).cast_unsigned()) };
+        match expand(template, &self.context) {
+            Ok(value) => parse_number(value.bytes()).ok_or_else(|| format!("bad value for {option}: \"{}\"", value.bytes())),
+            Err(ExpandError::Forced(_)) => Ok(0),
+            Err(error) => Err(format!("failed to expand {option}: {error}")),
+        }
+    }
+
+    /// The SMTP host name of this session.
+    pub(super) fn active_hostname(&self) -> BString {
+        let name = &self.context.session.smtp_active_hostname;
+        if name.is_empty() { self.context.globals.primary_hostname.clone() } else { name.clone() }
+    }
+
+    pub(super) fn is_tcp(&self) -> bool {
+        self.local.is_none()
+    }
+
+    fn set_command_variables(&mut self, command: &Command) {
+        let session = &mut self.context.session;
+        session.smtp_command = command.line.into();
+        session.smtp_command_argument = command.argument.into();
+        session.smtp_command_history = self.counts.history().into();
+    }
+
+    /// The peer sent something before it could know our answer.
+    fn is_out_of_step(&mut self, command: &Command) -> bool {
+        let enforced = self
+            .runner
+            .session_effects()
+            .enforce_sync
+            .unwrap_or_else(|| self.context.globals.main.bool("smtp_enforce_sync"));
+        let pipelined = self.pipelining_advertised && command.may_be_followed();
+        enforced
+            && self.is_tcp()
+            && !pipelined
+            && !matches!(command.verb, Verb::Unknown | Verb::Quit)
+            && self.wire.has_input()
+    }
+
+    fn reject_out_of_step(&mut self, command: &Command) -> Next {
+        let was = if self.pipelining_advertised { "was" } else { "was not" };
+        let shown = printable(&self.wire.unread()[..self.wire.unread().len().min(INPUT_SHOWN)]);
+        let peer = self.peer(true);
+        self.log_rejection(&format!(
+            "SMTP protocol synchronization error (next input sent too soon: pipelining {was} advertised): \
+             rejected \"{}\" {peer} next input=\"{shown}\"",
+            command.line
+        ));
+        self.reply_and_close(&Reply::new(554, "SMTP synchronization error"), "synchronization-error")
+    }
+
+    fn end_without_line(&mut self, fault: &NoLine) -> Next {
+        let peer = self.peer(false);
+        match fault {
+            NoLine::Lost => {
+                self.run_notquit("connection-lost");
+                if self.is_tcp() {
+                    let seconds = self.started.elapsed().as_secs();
+                    self.log(
+                        Which::Main,
+                        &format!("unexpected disconnection while reading SMTP command from {peer} D={seconds}s"),
+                    );
+                }
+                Next::Close("")
+            }
+            NoLine::TimedOut => {
+                let seconds = self.started.elapsed().as_secs();
+                self.log(Which::Main, &format!("SMTP command timeout on connection from {peer} D={seconds}s"));
+                self.close_421("SMTP command timeout - closing connection", "command-timeout")
+            }
+            NoLine::Stopping => {
+                self.log(Which::Main, &format!("SMTP call from {peer} closed: the server is shutting down"));
+                self.close_421("Service not available - closing connection", "signal-exit")
+            }
+        }
+    }
+
+    /// `421 <host> text`
+    pub(super) fn close_421(&mut self, text: &str, reason: &'static str) -> Next {
+        let host = self.active_hostname();
+        self.reply_and_close(&Reply::new(421, format!("{host} {text}")), reason)
+    }
+
+    fn run_notquit(&mut self, reason: &'static str) {
+        if reason.is_empty() {
+            return;
+        }
+        self.context.session.notquit_reason = reason.into();
+        let _ = self.runner.run_option(&mut self.context, Place::Notquit, None);
+    }
+}
+
+/// Time for a line if the option says 0: a peer must not hold a thread for ever.
+const RECEIVE_TIME: Duration = Duration::from_secs(300);
+/// Bytes of unexpected input that the log shows.
+const INPUT_SHOWN: usize = 150;
+
+fn positive_or(time: Duration, other: Duration) -> Duration {
+    if time.is_zero() { other } else { time }
+}
+
+/// With `\r`, `\n` and octal escapes, as Exim's log shows input.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\r' => text.push_str("\\r"),
+            b'\n' => text.push_str("\\n"),
+            b'\t' => text.push_str("\\t"),
+            b' '..=b'~' => text.push(char::from(*byte)),
+            other => text.push_str(&format!("\\{other:03o}")),
+        }
+    }
+    text
+}
+
+/// Digits with K, M or G; empty is 0.
+fn parse_number(text: &BStr) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    if digits == 0 {
+        return text.is_empty().then_some(0);
+    }
+    let number: u64 = text[..digits].to_str().ok()?.parse().ok()?;
+    let factor = match &text[digits..] {
+        b"" => 1,
+        b"k" | b"K" => 1 << 10,
+        b"m" | b"M" => 1 << 20,
+        b"g" | b"G" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// The log of a session's configuration, for threads that have none.
+pub(super) fn session_log(server: &Server) -> Arc<crate::log::Log> {
+    Arc::clone(&server.station.log)
+}

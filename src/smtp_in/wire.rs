@@ -1,0 +1,159 @@
+//! Lines in and replies out, over a [`Connection`], with a deadline for each and a limit on each.
+
+use super::stream::Connection;
+use bstr::{BString, ByteSlice};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest command line in bytes, its end included. RFC 5321 asks for 512, AUTH (RFC 4954) for 12288;
+/// Exim's buffer holds this much.
+pub const COMMAND_LINE_MAX: usize = 16384;
+/// Bytes read at once.
+const READ_SIZE: usize = 8192;
+/// Replies held back for one write (PIPELINING); more are sent at once.
+const REPLIES_HELD_MAX: usize = 8192;
+/// How often a session that waits looks whether the process is to end.
+const STOP_SLICE: Duration = Duration::from_secs(1);
+
+/// Why no line came.
+#[derive(Debug)]
+pub enum NoLine {
+    /// The peer closed or the connection failed.
+    Lost,
+    /// Nothing came in time.
+    TimedOut,
+    /// The process is to end.
+    Stopping,
+}
+
+/// The connection with its buffers.
+pub struct Wire<'s> {
+    /// The connection.
+    pub connection: Connection,
+    input: Vec<u8>,
+    taken: usize,
+    output: Vec<u8>,
+    /// Time for one line of input, and for one write (`smtp_receive_timeout`).
+    pub time: Duration,
+    stop: &'s AtomicBool,
+}
+
+impl<'s> Wire<'s> {
+    /// A connection with nothing read and nothing to send.
+    pub fn new(connection: Connection, time: Duration, stop: &'s AtomicBool) -> Self {
+        Self { connection, input: Vec::new(), taken: 0, output: Vec::new(), time, stop }
+    }
+
+    /// Puts a reply into the output.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.output.extend_from_slice(bytes);
+        if self.output.len() > REPLIES_HELD_MAX { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends what is held back.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let output = std::mem::take(&mut self.output);
+        self.connection.transport().write_all(&output, self.time)
+    }
+
+    /// One command line, without its end (LF, CRLF). Replies held back are sent before it waits. A line that
+    /// is too long is cut; its rest is thrown away and `true` comes with it.
+    pub fn read_line(&mut self) -> Result<(BString, bool), NoLine> {
+        let deadline = Instant::now() + self.time;
+        let mut too_long = false;
+        let mut seen = 0;
+        loop {
+            if let Some(end) = self.unread()[seen..].find_byte(b'\n') {
+                let line = &self.unread()[..seen + end];
+                let line = BString::from(line.strip_suffix(b"\r").unwrap_or(line));
+                self.consume(seen + end + 1);
+                return Ok((line, too_long));
+            }
+            seen = self.unread().len();
+            if seen >= COMMAND_LINE_MAX {
+                too_long = true;
+                let keep = 256;
+                self.input.drain(self.taken + keep..);
+                seen = keep;
+            }
+            self.fill(deadline)?;
+        }
+    }
+
+    /// Input that is here already.
+    pub fn unread(&self) -> &[u8] {
+        &self.input[self.taken..]
+    }
+
+    /// Takes bytes of [`Wire::unread`].
+    pub fn consume(&mut self, count: usize) {
+        self.taken = (self.taken + count).min(self.input.len());
+        if self.taken == self.input.len() {
+            self.input.clear();
+            self.taken = 0;
+        }
+    }
+
+    /// Is there input (or the end of it) that nobody asked for yet? Reads it, so that it can be shown.
+    pub fn has_input(&mut self) -> bool {
+        if !self.unread().is_empty() {
+            return true;
+        }
+        match self.connection.transport().wait_input(Duration::ZERO) {
+            Ok(true) => matches!(self.read_some(), Ok(count) if count > 0),
+            _ => false,
+        }
+    }
+
+    /// Waits for more input until the deadline, and reads it.
+    pub fn fill(&mut self, deadline: Instant) -> Result<(), NoLine> {
+        self.flush().map_err(|error| no_line(&error))?;
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(NoLine::Stopping);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(NoLine::TimedOut);
+            }
+            match self.connection.transport().wait_input(left.min(STOP_SLICE)) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(_) => return Err(NoLine::Lost),
+            }
+        }
+        match self.read_some() {
+            Ok(0) => Err(NoLine::Lost),
+            Ok(_) => Ok(()),
+            Err(error) => Err(no_line(&error)),
+        }
+    }
+
+    fn read_some(&mut self) -> io::Result<usize> {
+        if self.taken > 0 {
+            self.input.drain(..self.taken);
+            self.taken = 0;
+        }
+        let start = self.input.len();
+        self.input.resize(start + READ_SIZE, 0);
+        let read = loop {
+            match self.connection.transport().read(&mut self.input[start..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        self.input.truncate(start + *read.as_ref().unwrap_or(&0));
+        read
+    }
+}
+
+fn no_line(error: &io::Error) -> NoLine {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => NoLine::TimedOut,
+        _ => NoLine::Lost,
+    }
+}
