@@ -19,12 +19,13 @@ pub fn full_host(origin: &Origin) -> BString {
     }
 }
 
-/// The peer in a log line; `label` puts `H=` before a host. A local caller is `U=login`.
+/// The peer in a log line; `label` puts `H=` before a host. A local caller is `U=login`, or `login`.
 pub fn host_and_ident(origin: &Origin, label: bool) -> BString {
     let host = full_host(origin);
     let ident = origin.ident.as_ref().filter(|ident| !ident.is_empty());
     match (host.is_empty(), ident) {
-        (true, Some(ident)) => format!("U={ident}").into(),
+        (true, Some(ident)) if label => format!("U={ident}").into(),
+        (true, Some(ident)) => ident.clone(),
         (true, None) => "local".into(),
         (false, ident) => {
             let mut text = format!("{}{host}", if label { "H=" } else { "" });

@@ -5,6 +5,7 @@
 
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
+use crate::log::{Selector, Which};
 use crate::mail::Reply;
 use std::collections::VecDeque;
 
@@ -122,13 +123,19 @@ impl Session<'_, '_> {
         text: &str,
         logged: &str,
     ) -> Next {
-        if self.is_selected(kind) {
+        let selector = if kind == "syntax" { Selector::SmtpSyntaxError } else { Selector::SmtpProtocolError };
+        if self.context.globals.log.selectors().has(selector) {
             let line = format!("SMTP {kind} error in \"{}\" {} {logged}", command.line, self.peer(true));
-            self.log(crate::log::Which::Main, &line);
+            self.log(Which::Main, &line);
         }
+        self.count_error(command, &Reply::new(code, text))
+    }
+
+    /// Answers an error that was logged already, and counts it.
+    pub(super) fn count_error(&mut self, command: &Command, reply: &Reply) -> Next {
         self.counts.synprot += 1;
         if self.counts.synprot <= self.context.globals.main.int("smtp_max_synprot_errors") {
-            return self.reply(&Reply::new(code, text));
+            return self.reply(reply);
         }
         self.log_rejection(&format!(
             "SMTP call from {} dropped: too many syntax or protocol errors (last command was \"{}\",  C={})",
@@ -136,12 +143,8 @@ impl Session<'_, '_> {
             command.line,
             self.counts.history()
         ));
-        let text = format!("{text}\nToo many syntax or protocol errors");
-        self.reply_and_close(&Reply::new(code, text), "bad-commands")
-    }
-
-    fn is_selected(&self, _kind: &'static str) -> bool {
-        true
+        let text = format!("{}\nToo many syntax or protocol errors", reply.text);
+        self.reply_and_close(&Reply::new(reply.code, text), "bad-commands")
     }
 
     /// A verb that nobody knows.

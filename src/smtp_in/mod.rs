@@ -6,10 +6,31 @@
 //! The entry points are [`serve`] (a TCP connection, in a thread of its own) and [`serve_stdio`] (`-bs`).
 pub mod stream;
 
-use crate::acl::Acls;
+mod cmd_data;
+mod cmd_helo;
+mod cmd_mail;
+mod cmd_other;
+mod cmd_rcpt;
+mod cmd_starttls;
+mod command;
+mod data_reader;
+mod greeting;
+mod intake;
+mod limits;
+mod reject;
+mod session;
+mod transaction;
+mod wire;
+
+use crate::acl::{Acls, Runner};
+use crate::expand::context::Context;
+use crate::mail::Origin;
 use crate::receive::{Caller, Station};
 use crate::upward::Verifier;
+use bstr::{BString, ByteSlice};
+use session::{Next, Session};
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,6 +45,8 @@ pub struct Server {
     pub verifier: Arc<dyn Verifier + Send + Sync>,
     /// TLS, if it is configured: built by the process from the credentials.
     pub tls: Option<Arc<dyn stream::TlsAcceptor>>,
+    /// Login name of the user that oxim runs as: the originator of what comes over TCP.
+    pub login: BString,
     /// Set when the process is to end: sessions answer 421 at their next command and close.
     pub stop: Arc<AtomicBool>,
 }
@@ -49,9 +72,77 @@ pub struct LocalCall {
     /// Who calls.
     pub caller: Caller,
     /// `$sender_ident`: the login name, or `-oMt`.
-    pub ident: bstr::BString,
+    pub ident: BString,
     /// `-oMa` and kin: the peer that a trusted caller names.
-    pub origin: Option<crate::mail::Origin>,
+    pub origin: Option<Origin>,
     /// `-odq` and kin: messages are queued and not delivered at once.
     pub queue_only: bool,
+}
+
+/// Serves one TCP connection to its end. It never panics: what panics inside ends this session with 421 and
+/// a line in the panic log.
+pub fn serve(server: &Server, stream: TcpStream, how: Connected) {
+    let goodbye = stream.try_clone().ok();
+    let served = catch_unwind(AssertUnwindSafe(|| serve_tcp(server, stream, how)));
+    if served.is_err() {
+        let line = format!("SMTP session with [{}] ended by an internal error", how.peer.ip());
+        server.station.log.panic(line.as_bytes().as_bstr());
+        if let Some(mut stream) = goodbye
+            && !how.tls_on_connect
+        {
+            let text = b"421 Service not available - closing connection\r\n";
+            let _ = stream::Transport::write_all(&mut stream, text, GOODBYE_TIME);
+        }
+    }
+}
+
+/// Time for the 421 of a session that failed.
+const GOODBYE_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn serve_tcp(server: &Server, stream: TcpStream, how: Connected) {
+    let runner = Runner::new(&server.acls, &*server.verifier, &server.stop);
+    let mut context = Context::new(Arc::clone(&server.station.globals), &runner);
+    context.session.origin = Origin {
+        host: Some(plain_address(how.peer)),
+        interface: Some((plain_address(how.local).ip(), how.local.port())),
+        protocol: "smtp".into(),
+        ..Origin::default()
+    };
+    context.session.count_at_start = how.count;
+    let mut session = Session::new(server, &runner, stream::Connection::Clear(stream), context);
+    session.queue_only = how.queue_only;
+    session.tls_on_connect = how.tls_on_connect;
+    session.run();
+}
+
+/// IPv4 that came in over an IPv6 socket is IPv4.
+fn plain_address(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Serves `-bs`: SMTP with a local caller on two descriptors. True if it ended with QUIT or the end of input.
+pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call: LocalCall) -> bool {
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        let runner = Runner::new(&server.acls, &*server.verifier, &server.stop);
+        let mut context = Context::new(Arc::clone(&server.station.globals), &runner);
+        context.session.origin = call.origin.clone().unwrap_or_else(|| Origin {
+            local: true,
+            ident: Some(call.ident.clone()),
+            protocol: "local-smtp".into(),
+            ..Origin::default()
+        });
+        context.session.caller_uid = call.caller.uid;
+        context.session.caller_gid = call.caller.gid;
+        let mut session = Session::new(server, &runner, stream::Connection::Other(transport), context);
+        session.queue_only = call.queue_only;
+        session.local = Some(call);
+        session.run()
+    }));
+    match served {
+        Ok(end) => matches!(end, Next::Quit | Next::Close("" | "connection-lost")),
+        Err(_) => {
+            server.station.log.panic(b"SMTP session with a local caller ended by an internal error".as_bstr());
+            false
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use super::command::{Command, Verb};
 use super::limits::Counts;
 use super::stream::Connection;
-use super::transaction::Transaction;
+use super::transaction::{Rejections, Transaction};
 use super::wire::{NoLine, Wire};
 use super::{LocalCall, Server};
 use crate::acl::{Place, Runner, peer};
@@ -16,7 +16,6 @@ use crate::log::Which;
 use crate::mail::Reply;
 use crate::matching::{self, HostSubject, Match};
 use bstr::{BStr, BString, ByteSlice};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What follows a command.
@@ -39,6 +38,8 @@ pub struct Session<'s, 'h> {
     pub(super) counts: Counts,
     /// How `-bs` was called; none over TCP.
     pub(super) local: Option<LocalCall>,
+    /// TLS comes before the banner.
+    pub(super) tls_on_connect: bool,
     /// From the daemon: accepted messages are only queued.
     pub(super) queue_only: bool,
     /// `message_size_limit`, expanded for this connection; 0: none.
@@ -53,20 +54,26 @@ pub struct Session<'s, 'h> {
     pub(super) tls_advertised: bool,
     /// Between MAIL and the end of the message.
     pub(super) transaction: Option<Transaction>,
+    /// The errors that RCPT commands got since MAIL.
+    pub(super) rejections: Rejections,
+    /// MAIL was rejected just now: RCPT commands sent with it are no errors of their own.
+    pub(super) mail_was_rejected: bool,
+    /// The last command was RCPT.
+    pub(super) last_was_rcpt: bool,
     pub(super) started: Instant,
 }
 
 impl<'s, 'h> Session<'s, 'h> {
     /// A session that has not begun; `context.session` tells the peer.
     pub fn new(server: &'s Server, runner: &'h Runner<'s>, connection: Connection, context: Context<'h>) -> Self {
-        let time = context.globals.main.time("smtp_receive_timeout");
         Self {
             server,
             runner,
-            wire: Wire::new(connection, positive_or(time, RECEIVE_TIME), &server.stop),
+            wire: Wire::new(connection, RECEIVE_TIME, &server.stop),
             context,
             counts: Counts::default(),
             local: None,
+            tls_on_connect: false,
             queue_only: false,
             size_limit: 0,
             recipients_max: 0,
@@ -75,12 +82,15 @@ impl<'s, 'h> Session<'s, 'h> {
             pipelining_advertised: false,
             tls_advertised: false,
             transaction: None,
+            rejections: Rejections::default(),
+            mail_was_rejected: false,
+            last_was_rcpt: false,
             started: Instant::now(),
         }
     }
 
     /// Greeting, commands, end.
-    pub fn run(&mut self) {
+    pub fn run(&mut self) -> Next {
         let mut next = self.greet();
         while next == Next::Command {
             next = self.next_command();
@@ -88,8 +98,10 @@ impl<'s, 'h> Session<'s, 'h> {
         if let Next::Close(reason) = next {
             self.run_notquit(reason);
         }
+        // nobody is left to hear of an error
         let _ = self.wire.flush();
         self.wire.connection.transport().close();
+        next
     }
 
     fn next_command(&mut self) -> Next {
@@ -111,11 +123,12 @@ impl<'s, 'h> Session<'s, 'h> {
         if let Some(next) = self.count_nonmail(&command) {
             return next;
         }
+        let last_was_rcpt = std::mem::replace(&mut self.last_was_rcpt, command.verb == Verb::Rcpt);
         match command.verb {
             Verb::Helo | Verb::Ehlo => self.helo(&command),
             Verb::Mail => self.mail(&command),
             Verb::Rcpt => self.rcpt(&command),
-            Verb::Data => self.data(&command),
+            Verb::Data => self.data(&command, last_was_rcpt),
             Verb::Rset => self.rset(&command),
             Verb::Noop => self.reply(&Reply::new(250, "OK")),
             Verb::Help => self.help(),
@@ -210,17 +223,28 @@ impl<'s, 'h> Session<'s, 'h> {
 
     /// The peer sent something before it could know our answer.
     fn is_out_of_step(&mut self, command: &Command) -> bool {
-        let enforced = self
-            .runner
-            .session_effects()
-            .enforce_sync
-            .unwrap_or_else(|| self.context.globals.main.bool("smtp_enforce_sync"));
         let pipelined = self.pipelining_advertised && command.may_be_followed();
-        enforced
+        self.enforces_sync()
             && self.is_tcp()
             && !pipelined
             && !matches!(command.verb, Verb::Unknown | Verb::Quit)
             && self.wire.has_input()
+    }
+
+    pub(super) fn enforces_sync(&self) -> bool {
+        let set = self.runner.session_effects().enforce_sync;
+        set.unwrap_or_else(|| self.context.globals.main.bool("smtp_enforce_sync"))
+    }
+
+    /// Input before the banner.
+    pub(super) fn reject_early_talk(&mut self) -> Next {
+        let shown = printable(&self.wire.unread()[..self.wire.unread().len().min(INPUT_SHOWN)]);
+        let peer = self.peer(true);
+        self.log_rejection(&format!(
+            "SMTP protocol synchronization error (input sent without waiting for greeting): \
+             rejected connection from {peer} input=\"{shown}\""
+        ));
+        self.reply_and_close(&Reply::new(554, "SMTP synchronization error"), "")
     }
 
     fn reject_out_of_step(&mut self, command: &Command) -> Next {
@@ -276,14 +300,10 @@ impl<'s, 'h> Session<'s, 'h> {
     }
 }
 
-/// Time for a line if the option says 0: a peer must not hold a thread for ever.
-const RECEIVE_TIME: Duration = Duration::from_secs(300);
+/// Time for a line until the option is expanded, and if it says 0: a peer must not hold a thread for ever.
+pub(super) const RECEIVE_TIME: Duration = Duration::from_secs(300);
 /// Bytes of unexpected input that the log shows.
 const INPUT_SHOWN: usize = 150;
-
-fn positive_or(time: Duration, other: Duration) -> Duration {
-    if time.is_zero() { other } else { time }
-}
 
 /// With `\r`, `\n` and octal escapes, as Exim's log shows input.
 pub(super) fn printable(bytes: &[u8]) -> String {
@@ -316,9 +336,4 @@ fn parse_number(text: &BStr) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(factor)
-}
-
-/// The log of a session's configuration, for threads that have none.
-pub(super) fn session_log(server: &Server) -> Arc<crate::log::Log> {
-    Arc::clone(&server.station.log)
 }

@@ -1,6 +1,6 @@
 //! Lines in and replies out, over a [`Connection`], with a deadline for each and a limit on each.
 
-use super::stream::Connection;
+use super::stream::{Connection, Nothing};
 use bstr::{BString, ByteSlice};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,18 @@ impl<'s> Wire<'s> {
     /// A connection with nothing read and nothing to send.
     pub fn new(connection: Connection, time: Duration, stop: &'s AtomicBool) -> Self {
         Self { connection, input: Vec::new(), taken: 0, output: Vec::new(), time, stop }
+    }
+
+    /// Takes connection and buffers out, for the reader of message data; nothing works here until
+    /// [`Wire::give_back`].
+    pub fn lend(&mut self) -> Wire<'s> {
+        let empty = Wire::new(Connection::Gone(Nothing), self.time, self.stop);
+        std::mem::replace(self, empty)
+    }
+
+    /// Puts back what was lent.
+    pub fn give_back(&mut self, wire: Wire<'s>) {
+        *self = wire;
     }
 
     /// Puts a reply into the output.

@@ -1,0 +1,197 @@
+//! MAIL FROM (RFC 5321 section 4.1.1.2) with SIZE (RFC 1870) and BODY (RFC 6152).
+
+use super::command::Command;
+use super::session::{Next, Session};
+use super::transaction::Transaction;
+use crate::acl::{Place, Verdict};
+use crate::log::Which;
+use crate::mail::Reply;
+use crate::mail::address_parse::{Syntax, parse_address};
+use crate::mail::Address;
+use bstr::{BStr, ByteSlice};
+use std::time::SystemTime;
+
+/// Parameters of MAIL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    size: Option<u64>,
+    body: u8,
+}
+
+impl Session<'_, '_> {
+    pub(super) fn mail(&mut self, command: &Command) -> Next {
+        if let Some(next) = self.check_mail_allowed(command) {
+            return next;
+        }
+        let (path, parameters) = self.cut_parameters(command.argument);
+        let sender = match self.read_sender(command, path) {
+            Ok(sender) => sender,
+            Err(next) => return next,
+        };
+        if let Some(next) = self.check_size(command, parameters.size) {
+            return next;
+        }
+        self.counts.mails += 1;
+        self.begin_transaction(sender, parameters);
+        let answer = self.runner.run_option(&mut self.context, Place::Mail, None);
+        match answer {
+            Some(answer) if answer.verdict == Verdict::Discard => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.discarded = Some(answer.log_message.clone().or_else(|| answer.message.clone()));
+                }
+                self.reply_accepted(250, Some(&answer), "OK")
+            }
+            Some(answer) if answer.verdict != Verdict::Accept => {
+                let what = format!("MAIL {path}");
+                self.reset_transaction();
+                self.mail_was_rejected = true;
+                self.reject(Place::Mail, &answer, &what)
+            }
+            answer => self.reply_accepted(250, answer.as_ref(), "OK"),
+        }
+    }
+
+    fn check_mail_allowed(&mut self, command: &Command) -> Option<Next> {
+        if !self.greeted && self.host_in("hosts_require_helo") {
+            self.log_rejection(&format!("rejected MAIL from {}: no HELO/EHLO given", self.peer(false)));
+            return Some(self.reply(&Reply::new(503, "HELO or EHLO required")));
+        }
+        if self.transaction.is_some() {
+            return Some(self.protocol_error(command, 503, "sender already given"));
+        }
+        if command.argument.is_empty() {
+            return Some(self.protocol_error(command, 501, "MAIL must have an address operand"));
+        }
+        let limit = match self.expand_number("smtp_accept_max_per_connection") {
+            Ok(limit) => limit,
+            Err(why) => {
+                self.log(Which::Main, &why);
+                self.log(Which::Panic, &why);
+                return Some(self.reply(&Reply::new(451, "Temporary local problem - please try later")));
+            }
+        };
+        if limit > 0 && self.counts.mails >= limit && self.is_tcp() {
+            self.log(
+                Which::Main,
+                &format!("rejected MAIL command {}: too many messages in one connection", self.peer(true)),
+            );
+            return Some(self.reply(&Reply::new(421, "too many messages in this connection")));
+        }
+        None
+    }
+
+    /// Takes known parameters off the end, as Exim does; what it does not know is left for the address parser
+    /// to complain about.
+    fn cut_parameters<'a>(&self, argument: &'a BStr) -> (&'a BStr, Parameters) {
+        let mut rest = argument;
+        let mut parameters = Parameters::default();
+        if !self.esmtp && !self.greeted {
+            return (rest, parameters);
+        }
+        while let Some(space) = rest.rfind_byteset(b" \t") {
+            let Some((name, value)) = rest[space + 1..].split_once_str("=") else { break };
+            match name.to_ascii_uppercase().as_slice() {
+                b"SIZE" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                    // more digits than fit are more than any limit
+                    parameters.size = Some(value.to_str().ok().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX));
+                }
+                b"BODY" if self.context.globals.main.bool("accept_8bitmime") => {
+                    match value.to_ascii_uppercase().as_slice() {
+                        b"8BITMIME" => parameters.body = 8,
+                        b"7BIT" => parameters.body = 7,
+                        _ => break,
+                    }
+                }
+                _ => break,
+            }
+            rest = rest[..space].trim_end().as_bstr();
+        }
+        (rest, parameters)
+    }
+
+    fn read_sender(&mut self, command: &Command, path: &BStr) -> Result<Address, Next> {
+        let syntax = Syntax { null: true, ..self.address_syntax() };
+        let address = match parse_address(path, syntax) {
+            Ok(parsed) => parsed.address,
+            Err(error) => {
+                let text = format!("{path}: {}", error.message);
+                return Err(self.synprot_error(command, "syntax", 501, &text, &error.message.to_str_lossy()));
+            }
+        };
+        if address.is_null() || !address.domain().is_empty() {
+            return Ok(lower_domain(&address));
+        }
+        if !self.is_tcp() || self.host_in("sender_unqualified_hosts") {
+            return Ok(Address::new(address.local_part(), self.context.globals.qualify_domain.clone()));
+        }
+        self.log_rejection(&format!("unqualified sender rejected: {path} {}", self.peer(true)));
+        let text = format!("{path}: sender address must contain a domain");
+        Err(self.reply(&Reply::new(501, text)))
+    }
+
+    /// The declared size against the limit, and against the room in the spool.
+    fn check_size(&mut self, command: &Command, size: Option<u64>) -> Option<Next> {
+        let size = size?;
+        if self.size_limit > 0 && size > self.size_limit {
+            self.log_rejection(&format!(
+                "rejected {} {}: message too big: size={size} max={}",
+                mail_shown(command),
+                self.peer(true),
+                self.size_limit
+            ));
+            return Some(self.reply(&Reply::new(552, "Message size exceeds maximum permitted")));
+        }
+        let main = &self.context.globals.main;
+        if main.bool("smtp_check_spool_space") && !has_room(&self.context.globals.spool_directory, size, main.int("check_spool_space"))
+        {
+            self.log_rejection(&format!("no room for message of size {size} {}", self.peer(true)));
+            return Some(self.reply(&Reply::new(452, "space shortage, please try later")));
+        }
+        None
+    }
+
+    fn begin_transaction(&mut self, sender: Address, parameters: Parameters) {
+        self.runner.reset_message(&self.context);
+        let mut transaction = Transaction::new(sender.clone(), SystemTime::now());
+        transaction.body_8bitmime = parameters.body;
+        self.transaction = Some(transaction);
+        self.context.message = crate::expand::context::MessageVars {
+            sender: Some(sender),
+            size: parameters.size.unwrap_or(0),
+            ..Default::default()
+        };
+        let session = &mut self.context.session;
+        (session.rcpt_count, session.rcpt_defer_count, session.rcpt_fail_count) = (0, 0, 0);
+    }
+
+    /// What address syntax the options allow.
+    pub(super) fn address_syntax(&self) -> Syntax {
+        let main = &self.context.globals.main;
+        Syntax {
+            domain_literals: main.bool("allow_domain_literals"),
+            utf8_domains: main.bool("allow_utf8_domains"),
+            strip_trailing_dot: main.bool("strip_trailing_dot"),
+            null: false,
+        }
+    }
+}
+
+/// The command without its parameters.
+fn mail_shown<'a>(command: &Command<'a>) -> &'a BStr {
+    let end = command.line.find_byteset(b" \t").and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
+    command.line[..end.unwrap_or(command.line.len())].as_bstr()
+}
+
+/// Domains are compared and shown in lower case.
+pub(super) fn lower_domain(address: &Address) -> Address {
+    Address::new(address.local_part(), address.domain().to_ascii_lowercase())
+}
+
+/// Is there room for a message of this size, with `check_spool_space` (in kilobytes) left? What cannot be
+/// asked counts as room: writing will tell.
+fn has_room(spool: &std::path::Path, size: u64, keep_kilobytes: i64) -> bool {
+    let Ok(room) = nix::sys::statvfs::statvfs(spool) else { return true };
+    let free = room.blocks_available().saturating_mul(room.fragment_size());
+    let keep = keep_kilobytes.max(0).cast_unsigned().saturating_mul(1024);
+    size.saturating_add(keep) <= free
+}

@@ -1,0 +1,119 @@
+//! RSET, HELP, QUIT, VRFY, EXPN and ETRN.
+
+use super::command::Command;
+use super::reject::denial;
+use super::session::{Next, Session};
+use super::transaction::Rejections;
+use crate::acl::{Answer, Place, Verdict};
+use crate::expand::context::MessageVars;
+use crate::log::{Selector, Which};
+use crate::mail::Reply;
+use crate::mail::address_parse::parse_address;
+use crate::mail::Address;
+use crate::text::Value;
+use crate::upward::Verified;
+
+impl Session<'_, '_> {
+    pub(super) fn rset(&mut self, command: &Command) -> Next {
+        if !command.argument.is_empty() {
+            return self.syntax_error(command, 501, "unexpected argument data");
+        }
+        self.reset_transaction();
+        self.reply(&Reply::new(250, "Reset OK"))
+    }
+
+    pub(super) fn help(&mut self) -> Next {
+        let tls = if self.server.tls.is_some() { "STARTTLS " } else { "" };
+        let text = format!("Commands supported:\n{tls}HELO EHLO MAIL RCPT DATA NOOP QUIT RSET HELP");
+        self.reply(&Reply::new(214, text))
+    }
+
+    pub(super) fn quit(&mut self, command: &Command) -> Next {
+        if !command.argument.is_empty() {
+            return self.syntax_error(command, 501, "unexpected argument data");
+        }
+        let answer = self.runner.run_option(&mut self.context, Place::Quit, None);
+        let text = match answer.and_then(|answer| answer.message) {
+            Some(message) => message,
+            None => format!("{} closing connection", self.active_hostname()).into(),
+        };
+        match self.reply(&Reply::new(221, text)) {
+            Next::Command => Next::Quit,
+            other => other,
+        }
+    }
+
+    pub(super) fn vrfy(&mut self, command: &Command) -> Next {
+        let text = command.argument;
+        let address = match parse_address(text, self.address_syntax()) {
+            Ok(parsed) => parsed.address,
+            Err(error) => return self.reply(&Reply::new(501, error.message)),
+        };
+        let address = if !address.domain().is_empty() {
+            super::cmd_mail::lower_domain(&address)
+        } else if !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
+            Address::new(address.local_part(), self.context.globals.qualify_recipient.clone())
+        } else {
+            self.log_rejection(&format!("unqualified verify rejected: <{text}> {}", self.peer(true)));
+            return self.reply(&Reply::new(501, format!("{text}: recipient address must contain a domain")));
+        };
+        self.context.address.local_part = Some(Value::tainted(address.local_part().to_ascii_lowercase()));
+        self.context.address.domain = Some(Value::tainted(address.domain()));
+        let answer = self.runner.run_option(&mut self.context, Place::Vrfy, Some(&address));
+        self.context.address = Default::default();
+        match answer {
+            Some(answer) if matches!(answer.verdict, Verdict::Accept | Verdict::Discard) => {
+                self.answer_vrfy(&address)
+            }
+            answer => self.refuse_vrfy(answer.as_ref(), command),
+        }
+    }
+
+    /// 252 unless the ACL has an own code: clients that VRFY before each RCPT are not stopped.
+    fn refuse_vrfy(&mut self, answer: Option<&Answer>, command: &Command) -> Next {
+        let denied = denial();
+        let answer = answer.unwrap_or(&denied);
+        let what = format!("VRFY {}", command.argument);
+        let reply = self.log_and_word_rejection(answer, &what, "", false);
+        let has_code = answer.message.as_ref().is_some_and(|message| message.starts_with(b"5"));
+        let code = if has_code || reply.is_temporary() { reply.code } else { 252 };
+        let reply = Reply::new(code, reply.text);
+        if answer.verdict == Verdict::Drop { self.reply_and_close(&reply, "acl-drop") } else { self.reply(&reply) }
+    }
+
+    fn answer_vrfy(&mut self, address: &Address) -> Next {
+        let reply = match self.server.verifier.verify(&self.context, address, false) {
+            Verified::Ok { .. } => Reply::new(250, format!("<{address}> is deliverable")),
+            Verified::Deferred { message, .. } => {
+                Reply::new(451, format!("<{address}> cannot be resolved at this time: {message}"))
+            }
+            Verified::Failed { message, .. } => {
+                let line = format!("VRFY failed for {address} {}", self.peer(true));
+                self.log(Which::Main, &line);
+                Reply::new(550, format!("<{address}> {message}"))
+            }
+        };
+        self.reply(&reply)
+    }
+
+    pub(super) fn expn(&mut self, command: &Command) -> Next {
+        self.reject(Place::Expn, &denial(), &format!("EXPN {}", command.argument))
+    }
+
+    pub(super) fn etrn(&mut self, command: &Command) -> Next {
+        if self.context.globals.log.selectors().has(Selector::Etrn) {
+            self.log(Which::Main, &format!("ETRN {} received from {}", command.argument, self.peer(false)));
+        }
+        let reply = self.log_and_word_rejection(&denial(), &format!("ETRN {}", command.argument), "", false);
+        self.reply(&Reply::new(458, reply.text))
+    }
+
+    /// Forgets the transaction and what ACLs set for it.
+    pub(super) fn reset_transaction(&mut self) {
+        self.transaction = None;
+        self.rejections = Rejections::default();
+        self.mail_was_rejected = false;
+        self.context.message = MessageVars::default();
+        self.runner.reset_message(&self.context);
+    }
+}

@@ -1,0 +1,96 @@
+//! STARTTLS (RFC 3207), and TLS from the first byte.
+//!
+//! Everything that can fail without the peer is done before 220 is sent, so that the peer hears 454 and
+//! may go on in clear. Input sent with STARTTLS is an error: it would be read as if it came over TLS.
+
+use super::command::Command;
+use super::session::{Next, Session};
+use super::stream::{Connection, TlsHandshake};
+use crate::acl::{Place, Verdict};
+use crate::log::Which;
+use crate::mail::Reply;
+
+impl Session<'_, '_> {
+    pub(super) fn starttls(&mut self, command: &Command) -> Next {
+        if !self.tls_advertised {
+            return self.protocol_error(command, 503, "STARTTLS command used when not advertised");
+        }
+        if !command.argument.is_empty() {
+            return self.syntax_error(command, 501, "unexpected argument data");
+        }
+        let answer = self.runner.run_option(&mut self.context, Place::Starttls, None);
+        if let Some(answer) = &answer
+            && answer.verdict != Verdict::Accept
+        {
+            return self.reject(Place::Starttls, answer, "STARTTLS");
+        }
+        // whatever was said in clear is forgotten (RFC 3207 section 4.2)
+        self.reset_transaction();
+        let Some(handshake) = self.prepare_tls() else {
+            return self.reply(&Reply::new(454, "TLS currently unavailable"));
+        };
+        if self.wire.has_input() {
+            self.log_rejection(&format!("input sent with STARTTLS before TLS was started: {}", self.peer(true)));
+            return self.reply_and_close(&Reply::new(554, "Security failure"), "synchronization-error");
+        }
+        if let Next::Close(reason) = self.reply(&Reply::new(220, "TLS go ahead")) {
+            return Next::Close(reason);
+        }
+        if self.wire.flush().is_err() {
+            return Next::Close("connection-lost");
+        }
+        self.shake_hands(handshake)
+    }
+
+    /// TLS on connect: before the banner. An error closes the connection without a word.
+    pub(super) fn start_tls_on_connect(&mut self) -> Next {
+        match self.prepare_tls() {
+            Some(handshake) => self.shake_hands(handshake),
+            None => Next::Close("tls-failed"),
+        }
+    }
+
+    fn prepare_tls(&mut self) -> Option<Box<dyn TlsHandshake>> {
+        let acceptor = self.server.tls.clone()?;
+        match acceptor.prepare(&self.context) {
+            Ok(handshake) => Some(handshake),
+            Err(why) => {
+                let line = format!("TLS error on connection from {} {why}", self.peer(false));
+                self.log(Which::Main, &line);
+                None
+            }
+        }
+    }
+
+    fn shake_hands(&mut self, handshake: Box<dyn TlsHandshake>) -> Next {
+        let Some(stream) = self.wire.connection.take_clear() else { return Next::Close("tls-failed") };
+        match handshake.run(stream, self.wire.time) {
+            Ok(session) => {
+                self.wire.connection = Connection::Secured(session.transport);
+                let origin = &mut self.context.session.origin;
+                origin.tls = Some(session.info);
+                origin.helo = None;
+                origin.helo_verified = false;
+                self.greeted = false;
+                self.esmtp = false;
+                self.tls_advertised = false;
+                self.pipelining_advertised = false;
+                self.counts.tls_started();
+                self.set_protocol();
+                Next::Command
+            }
+            Err(why) => {
+                self.log(Which::Main, &format!("TLS error on connection from {} {why}", self.peer(false)));
+                Next::Close("tls-failed")
+            }
+        }
+    }
+
+    /// TLS is there, not started yet, wanted for this host, and the connection can carry it.
+    pub(super) fn may_start_tls(&self) -> bool {
+        self.server.tls.is_some()
+            && self.context.session.origin.tls.is_none()
+            && matches!(self.wire.connection, Connection::Clear(_))
+            && self.host_in("tls_advertise_hosts")
+    }
+}

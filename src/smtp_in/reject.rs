@@ -1,0 +1,240 @@
+//! Replies and log lines for what ACLs say: codes in messages, multi-line replies, rejections.
+//!
+//! Specification: sections on the `message` modifier and on `verify = sender`; texts recorded from Exim.
+
+use super::session::{Next, Session};
+use crate::acl::effects::SenderVerifyFailure;
+use crate::acl::{Answer, Place, Verdict};
+use crate::log::Which;
+use crate::mail::Reply;
+use bstr::{BString, ByteSlice};
+
+/// Text of a reply line is cut at a space before it grows longer than this (RFC 5321 allows 512 bytes for
+/// a line; Exim keeps them readable).
+const LINE_WIDTH: usize = 75;
+
+/// A reply made of an ACL's `message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Worded {
+    /// The reply, with the extended code on each line.
+    pub reply: Reply,
+    /// The message with the code that is really sent, if it had one.
+    pub message: BString,
+    /// The message had a code of the wrong class: for main and panic log.
+    pub fault: Option<String>,
+}
+
+/// Splits `550 5.7.1 text` and makes the reply; `code` is what is sent if there is none.
+pub(super) fn word_reply(code: u16, message: &[u8]) -> Worded {
+    let mut text = message;
+    let mut sent = code;
+    let mut fault = None;
+    let mut shown = BString::from(message);
+    if let Some((digits, rest)) = split_code(message) {
+        if digits / 100 == code / 100 {
+            sent = digits;
+        } else {
+            let expected = code / 100;
+            fault = Some(format!(
+                "configured error code starts with incorrect digit (expected {expected}) in \"{}\"",
+                message.as_bstr()
+            ));
+            shown = format!("{code} {}", rest.as_bstr()).into();
+        }
+        text = rest;
+    }
+    let (extended, text) = split_extended(text, sent);
+    let mut lines = Vec::new();
+    for line in text.split(|b| *b == b'\n') {
+        wrap(line, &mut lines);
+    }
+    let lines: Vec<BString> =
+        lines.into_iter().map(|line| [extended, line].concat().into()).collect();
+    Worded { reply: Reply::new(sent, bstr::join("\n", lines)), message: shown, fault }
+}
+
+/// Three digits and a space.
+fn split_code(message: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, rest) = message.split_at_checked(3)?;
+    let rest = rest.strip_prefix(b" ")?;
+    let code = digits.to_str().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))?.parse().ok()?;
+    Some((code, rest))
+}
+
+/// `n.n.n ` of the class of the code (RFC 3463).
+fn split_extended(text: &[u8], code: u16) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(text.len());
+    let parts: Vec<&[u8]> = text[..end].split(|b| *b == b'.').collect();
+    let fits = parts.len() == 3
+        && parts.iter().all(|part| (1..=3).contains(&part.len()))
+        && parts[0] == (code / 100).to_string().as_bytes()
+        && text.get(end) == Some(&b' ');
+    if fits { text.split_at(end + 1) } else { (b"", text) }
+}
+
+fn wrap<'t>(mut line: &'t [u8], lines: &mut Vec<&'t [u8]>) {
+    while line.len() > LINE_WIDTH {
+        let cut = line[..=LINE_WIDTH].rfind_byte(b' ').or_else(|| line.find_byte(b' '));
+        let Some(cut) = cut.filter(|cut| *cut > 0) else { break };
+        lines.push(&line[..cut]);
+        line = line[cut..].trim_start();
+    }
+    lines.push(line);
+}
+
+/// The default code of a rejection.
+fn code_of(verdict: Verdict) -> u16 {
+    match verdict {
+        Verdict::Defer | Verdict::Error => 451,
+        _ => 550,
+    }
+}
+
+/// The verdict of an ACL that is not there, where that means no.
+pub(super) fn denial() -> Answer {
+    Answer {
+        verdict: Verdict::Deny,
+        message: None,
+        log_message: None,
+        log_targets: vec![Which::Main, Which::Reject],
+        sender_failure: None,
+    }
+}
+
+impl Session<'_, '_> {
+    /// Answers a command that an ACL accepted: its `message`, or `text`.
+    pub(super) fn reply_accepted(&mut self, code: u16, answer: Option<&Answer>, text: &str) -> Next {
+        let message = answer.and_then(|answer| answer.message.clone()).unwrap_or_else(|| text.into());
+        let reply = self.word(code, &message).reply;
+        self.reply(&reply)
+    }
+
+    /// Makes a reply, and logs a code of the wrong class.
+    pub(super) fn word(&self, code: u16, message: &[u8]) -> Worded {
+        let worded = word_reply(code, message);
+        if let Some(fault) = &worded.fault {
+            self.log(Which::Main, fault);
+            self.log(Which::Panic, fault);
+        }
+        if self.runner.session_effects().no_multiline_responses {
+            let first = worded.reply.text.lines().next().unwrap_or_default().into();
+            return Worded { reply: Reply { text: first, ..worded.reply }, ..worded };
+        }
+        worded
+    }
+
+    /// Logs and answers a rejection. `what` is what the log says was rejected (`RCPT <a@b>`), `sender` puts
+    /// `F=<...>` before it.
+    pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &str) -> Next {
+        let reply = self.log_and_word_rejection(answer, what, "", place == Place::Rcpt);
+        match answer.verdict {
+            Verdict::Drop => self.reply_and_close(&reply, "acl-drop"),
+            _ => self.reply(&reply),
+        }
+    }
+
+    /// Logs a rejection, and makes the reply. `id` is put before the line (`1abc... `).
+    pub(super) fn log_and_word_rejection(&self, answer: &Answer, what: &str, id: &str, sender: bool) -> Reply {
+        for line in self.rejection_lines(answer, what, id, sender) {
+            for target in &answer.log_targets {
+                self.log(*target, &line);
+            }
+        }
+        let code = code_of(answer.verdict);
+        let reply = match (&answer.message, self.details(answer, what)) {
+            (Some(message), _) => self.word(code, message).reply,
+            (None, Some(details)) => self.word(code, &details).reply,
+            (None, None) if code == 451 => Reply::new(451, "Temporary local problem - please try later"),
+            (None, None) => Reply::new(550, "Administrative prohibition"),
+        };
+        self.with_sender_details(reply, answer.sender_failure.as_ref())
+    }
+
+    /// The text for the log goes to the peer where `smtp_return_error_details` says so.
+    fn details(&self, answer: &Answer, what: &str) -> Option<BString> {
+        if !self.context.globals.main.bool("smtp_return_error_details") || code_of(answer.verdict) == 451 {
+            return None;
+        }
+        let log = answer.log_message.as_ref()?;
+        Some(format!("Rejected {what}: {log}").into())
+    }
+
+    /// What the logs say of a rejection: the failed sender first, if there is one.
+    pub(super) fn rejection_lines(&self, answer: &Answer, what: &str, id: &str, sender: bool) -> Vec<String> {
+        let code = code_of(answer.verdict);
+        let peer = self.peer(true);
+        let mut lines = Vec::new();
+        if let Some(failure) = &answer.sender_failure {
+            let kind = if failure.temporary { "defer" } else { "fail" };
+            let SenderVerifyFailure { address, log_message, .. } = failure;
+            lines.push(format!("{id}{peer} sender verify {kind} for <{address}>: {log_message}"));
+        }
+        let logged = match (&answer.log_message, &answer.message) {
+            (Some(log), message) if Some(log) != message.as_ref() => Some(log.clone()),
+            (_, Some(message)) => Some(word_reply(code, message).message),
+            (log, None) => log.clone(),
+        };
+        let from = if sender { format!("F=<{}> ", self.sender()) } else { String::new() };
+        let how = if code == 451 { "temporarily " } else { "" };
+        let why = logged.as_ref().map_or_else(String::new, |text| {
+            format!(": {}", text.lines().next().unwrap_or_default().as_bstr())
+        });
+        lines.push(format!("{id}{peer} {from}{how}rejected {what}{why}"));
+        lines
+    }
+
+    /// `550-Verification failed for <a@b>`, why, and then the reply: permanent failures only.
+    fn with_sender_details(&self, reply: Reply, failure: Option<&SenderVerifyFailure>) -> Reply {
+        match failure {
+            Some(failure) if !failure.temporary && !self.runner.session_effects().no_multiline_responses => {
+                let text = format!(
+                    "Verification failed for <{}>\n{}\n{}",
+                    failure.address, failure.message, reply.text
+                );
+                Reply::new(reply.code, text)
+            }
+            _ => reply,
+        }
+    }
+
+    pub(super) fn sender(&self) -> BString {
+        self.context.message.sender.as_ref().map(|sender| sender.to_bytes()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_may_begin_with_codes_of_its_class() {
+        let worded = word_reply(550, b"554 5.7.1 a\nb");
+        assert_eq!(worded.reply, Reply::new(554, "5.7.1 a\n5.7.1 b"));
+        assert_eq!(worded.fault, None);
+        let worded = word_reply(550, b"5.1.1 ext only");
+        assert_eq!(worded.reply, Reply::new(550, "5.1.1 ext only"));
+        let worded = word_reply(550, b"550-a");
+        assert_eq!(worded.reply, Reply::new(550, "550-a"));
+    }
+
+    #[test]
+    fn a_code_of_the_wrong_class_is_replaced_and_told() {
+        let worded = word_reply(550, b"250 wrong class");
+        assert_eq!(worded.reply, Reply::new(550, "wrong class"));
+        assert_eq!(worded.message, "550 wrong class");
+        assert_eq!(
+            worded.fault.as_deref(),
+            Some("configured error code starts with incorrect digit (expected 5) in \"250 wrong class\"")
+        );
+    }
+
+    #[test]
+    fn long_lines_are_cut_at_words() {
+        let text = format!("{} {} {}", "a".repeat(54), "b".repeat(40), "c".repeat(20));
+        let worded = word_reply(550, text.as_bytes());
+        let lines: Vec<_> = worded.reply.text.lines().map(<[u8]>::len).collect();
+        assert_eq!(lines, [54, 61]);
+        let unbroken = "x".repeat(200);
+        assert_eq!(word_reply(550, unbroken.as_bytes()).reply.text, unbroken.as_str());
+    }
+}
