@@ -61,8 +61,10 @@ impl Runner<'_> {
             }
             Word::Hosts => {
                 let origin = &context.session.origin;
-                let host =
-                    HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
+                let host = HostSubject {
+                    address: origin.host.map(|host| host.ip()),
+                    name: origin.host_name.clone(),
+                };
                 let (tested, data) = outcome(matching::host(context, &host, list), list, texts);
                 set_if_met(tested, data, &mut context.dynamic.borrow_mut().host_data);
                 tested
@@ -179,7 +181,11 @@ fn test_expanded(context: &Context, argument: &Template, texts: &mut Texts) -> T
         b"" | b"no" | b"false" => Tested::NotMet,
         b"yes" | b"true" => Tested::Met,
         digits if digits.iter().all(u8::is_ascii_digit) => {
-            if digits.iter().all(|digit| *digit == b'0') { Tested::NotMet } else { Tested::Met }
+            if digits.iter().all(|digit| *digit == b'0') {
+                Tested::NotMet
+            } else {
+                Tested::Met
+            }
         }
         _ => {
             texts.log = Some(format!("invalid \"condition\" value \"{}\"", value.bytes()).into());
@@ -194,7 +200,11 @@ pub(super) fn fail_expansion(template: &Template, error: &ExpandError, texts: &m
     if matches!(error, ExpandError::Defer(_)) { Tested::Defer } else { Tested::Error }
 }
 
-fn outcome(matched: Result<Match, MatchError>, list: &Template, texts: &mut Texts) -> (Tested, Option<Value>) {
+fn outcome(
+    matched: Result<Match, MatchError>,
+    list: &Template,
+    texts: &mut Texts,
+) -> (Tested, Option<Value>) {
     match matched {
         Ok(Match::Yes(data)) => (Tested::Met, data),
         Ok(Match::No) => (Tested::NotMet, None),

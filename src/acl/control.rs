@@ -56,7 +56,8 @@ impl Control {
         if let Some(known) = NOT_BUILT.iter().find(|known| **known == name) {
             return (known, Err(ControlError::NotBuilt));
         }
-        let plain = |control: Control| if options.is_none() { Ok(control) } else { Err(ControlError::Syntax) };
+        let plain =
+            |control: Control| if options.is_none() { Ok(control) } else { Err(ControlError::Syntax) };
         match name.to_str().unwrap_or_default() {
             "caseful_local_part" => ("caseful_local_part", plain(Self::CasefulLocalPart(true))),
             "caselower_local_part" => ("caselower_local_part", plain(Self::CasefulLocalPart(false))),
@@ -76,7 +77,12 @@ impl Control {
     }
 
     /// Puts it into effect. `caseful` is the case of `$local_part` in the rest of the ACL.
-    pub(super) fn apply(self, session: &mut SessionEffects, message: &mut MessageEffects, caseful: &mut bool) {
+    pub(super) fn apply(
+        self,
+        session: &mut SessionEffects,
+        message: &mut MessageEffects,
+        caseful: &mut bool,
+    ) {
         match self {
             Self::CasefulLocalPart(yes) => *caseful = yes,
             Self::DkimDisableVerify => {}

@@ -54,7 +54,9 @@ pub(super) fn check_syntax(context: &Context) -> Result<(), HeaderFault> {
                 Ok(_) => continue,
                 Err(error) => error.message.to_string(),
             };
-            return Err(HeaderFault::logged(format!("{why}: failing address in \"{name}:\" header is: {text}")));
+            return Err(HeaderFault::logged(format!(
+                "{why}: failing address in \"{name}:\" header is: {text}"
+            )));
         }
     }
     Ok(())

@@ -39,7 +39,9 @@ pub fn look_up(dns: &dyn Resolver, address: IpAddr) -> HostName {
     }
     match (later, names.first()) {
         (Some(why), _) => HostName::TryLater(why),
-        (None, Some(name)) => HostName::NotFound(format!("{address} does not match any IP address for {name}")),
+        (None, Some(name)) => {
+            HostName::NotFound(format!("{address} does not match any IP address for {name}"))
+        }
         (None, None) => HostName::NotFound(format!("no host name found for IP address {address}")),
     }
 }
@@ -68,7 +70,9 @@ pub fn helo_matches(
     if name.is_some_and(|name| name.eq_ignore_ascii_case(helo)) {
         return Ok(true);
     }
-    if name.is_none() && matches!(look_up(dns, address), HostName::Found(name) if name.eq_ignore_ascii_case(helo)) {
+    if name.is_none()
+        && matches!(look_up(dns, address), HostName::Found(name) if name.eq_ignore_ascii_case(helo))
+    {
         return Ok(true);
     }
     leads_to(dns, helo, address)

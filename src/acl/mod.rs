@@ -60,7 +60,9 @@ impl Acls {
     pub fn check_options(&mut self, main: &Options) -> Vec<ConfigError> {
         let mut errors = Vec::new();
         for place in Place::ALL {
-            let Some(setting) = main.def(place.option()).and_then(|_| main.text(place.option())) else { continue };
+            let Some(setting) = main.def(place.option()).and_then(|_| main.text(place.option())) else {
+                continue;
+            };
             let text = setting.text();
             if text.starts_with(b"/") {
                 errors.push(unsupported(setting.at(), format!("{}: an ACL in a file", place.option())));
@@ -93,7 +95,12 @@ fn delays(statements: &[Statement]) -> bool {
 }
 
 fn config_error(fault: AclSyntaxError) -> ConfigError {
-    ConfigError { at: fault.at, message: format!("error in ACL: {}", fault.message), line: None, unsupported: false }
+    ConfigError {
+        at: fault.at,
+        message: format!("error in ACL: {}", fault.message),
+        line: None,
+        unsupported: false,
+    }
 }
 
 fn unsupported(at: &Position, what: String) -> ConfigError {
@@ -151,7 +158,11 @@ mod tests {
         let at = |line: usize| Position { file: Arc::clone(&file), line: line as u32 };
         AclText {
             name: name.into(),
-            lines: lines.iter().enumerate().map(|(i, l)| Located { value: (*l).into(), at: at(i + 2) }).collect(),
+            lines: lines
+                .iter()
+                .enumerate()
+                .map(|(i, l)| Located { value: (*l).into(), at: at(i + 2) })
+                .collect(),
             at: at(1),
         }
     }
@@ -169,9 +180,14 @@ mod tests {
     fn callouts_and_unknown_controls_are_refused() {
         let (_, errors) = Acls::compile(&[acl(
             "a",
-            &["require verify = recipient/callout=10s,defer_ok", "warn control = cutthrough_delivery", "warn control = foo"],
+            &[
+                "require verify = recipient/callout=10s,defer_ok",
+                "warn control = cutthrough_delivery",
+                "warn control = foo",
+            ],
         )]);
-        let messages: Vec<_> = errors.iter().map(|error| (error.message.as_str(), error.unsupported)).collect();
+        let messages: Vec<_> =
+            errors.iter().map(|error| (error.message.as_str(), error.unsupported)).collect();
         assert_eq!(
             messages,
             [

@@ -27,7 +27,13 @@ const VARIABLES_BYTES_MAX: usize = 4 << 20;
 const DELAY_SLICE: Duration = Duration::from_millis(200);
 
 impl Runner<'_> {
-    pub(super) fn apply_modifier(&self, context: &mut Context, place: Place, item: &Item, texts: &mut Texts) -> Tested {
+    pub(super) fn apply_modifier(
+        &self,
+        context: &mut Context,
+        place: Place,
+        item: &Item,
+        texts: &mut Texts,
+    ) -> Tested {
         let value = match expand(&item.argument, context) {
             Ok(value) => value,
             Err(ExpandError::Forced(_)) => return Tested::Met,
@@ -42,7 +48,8 @@ impl Runner<'_> {
                 Tested::Met
             }
             Word::RemoveHeader => {
-                let names = value.bytes().split_str(":").map(|name| name.trim()).filter(|name| !name.is_empty());
+                let names =
+                    value.bytes().split_str(":").map(|name| name.trim()).filter(|name| !name.is_empty());
                 let mut state = self.state();
                 let room = HEADERS_MAX.saturating_sub(state.message.headers_to_remove.len());
                 state.message.headers_to_remove.extend(names.take(room).map(BString::from));
@@ -68,7 +75,8 @@ impl Runner<'_> {
                 control.apply(&mut state.session, &mut state.message, &mut state.caseful);
                 if let (Place::Rcpt, Some(recipient)) = (place, &state.recipient) {
                     let local_part = recipient.local_part();
-                    let shown = if state.caseful { local_part.to_vec() } else { local_part.to_ascii_lowercase() };
+                    let shown =
+                        if state.caseful { local_part.to_vec() } else { local_part.to_ascii_lowercase() };
                     context.address.local_part = Some(Value::tainted(shown));
                 }
                 Tested::Met
@@ -88,8 +96,11 @@ impl Runner<'_> {
     fn wait(&self, value: &Value, texts: &mut Texts) -> Tested {
         let Some(time) = parse_interval(value.bytes()) else {
             texts.log = Some(
-                format!("syntax error in argument for \"delay\" modifier: \"{}\" is not a time value", value.bytes())
-                    .into(),
+                format!(
+                    "syntax error in argument for \"delay\" modifier: \"{}\" is not a time value",
+                    value.bytes()
+                )
+                .into(),
             );
             return Tested::Error;
         };
@@ -145,7 +156,8 @@ fn read_header(line: &BStr) -> AddedHeader {
         (":at_start_rfc:", HeaderPlace::AtStartRfc),
         (":at_end:", HeaderPlace::AtEnd),
     ];
-    let found = prefixes.iter().find_map(|(prefix, place)| Some((line.strip_prefix(prefix.as_bytes())?, *place)));
+    let found =
+        prefixes.iter().find_map(|(prefix, place)| Some((line.strip_prefix(prefix.as_bytes())?, *place)));
     let (text, place) = found.unwrap_or((line, HeaderPlace::AtEnd));
     let text = text.trim_start();
     let name_end = text.iter().position(|b| !b.is_ascii_graphic() || *b == b':').unwrap_or(0);

@@ -100,9 +100,7 @@ const HEADERS: Places = set(&[Place::Data, Place::NotSmtp]);
 /// Where a condition or modifier may be used.
 pub fn places_of(word: Word) -> Places {
     match word {
-        Word::Authenticated => {
-            Places::EVERYWHERE.but(NON_SMTP).but(&[Place::Connect, Place::Helo])
-        }
+        Word::Authenticated => Places::EVERYWHERE.but(NON_SMTP).but(&[Place::Connect, Place::Helo]),
         Word::Domains | Word::LocalParts => set(&[Place::Rcpt, Place::Vrfy, Place::DataPrdr]),
         Word::Recipients => set(&[Place::Rcpt, Place::DataPrdr]),
         Word::Encrypted => Places::EVERYWHERE.but(NON_SMTP).but(&[Place::Helo]),
@@ -134,9 +132,7 @@ pub fn places_of_control(what: &str) -> Places {
     match what {
         "freeze" | "queue" => RECEIVING,
         "submission" => set(&[Place::Mail, Place::Rcpt, Place::Predata]),
-        "suppress_local_fixups" => {
-            set(&[Place::Mail, Place::Rcpt, Place::Predata, Place::NotSmtpStart])
-        }
+        "suppress_local_fixups" => set(&[Place::Mail, Place::Rcpt, Place::Predata, Place::NotSmtpStart]),
         "caseful_local_part" | "caselower_local_part" => set(&[Place::Rcpt]),
         "dkim_disable_verify" => Places::EVERYWHERE.but(NON_SMTP).but(&[Place::Data]),
         _ => Places::EVERYWHERE.but(NON_SMTP),

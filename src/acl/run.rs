@@ -144,7 +144,12 @@ impl<'s> Runner<'s> {
 
     /// Runs the ACL that the main option of this place names; none if it is unset. `recipient` is for
     /// the ACLs of RCPT and VRFY.
-    pub fn run_option(&self, context: &mut Context, place: Place, recipient: Option<&Address>) -> Option<Answer> {
+    pub fn run_option(
+        &self,
+        context: &mut Context,
+        place: Place,
+        recipient: Option<&Address>,
+    ) -> Option<Answer> {
         let template = context.globals.main.text(place.option())?.clone();
         let text = match expand(&template, context) {
             Ok(text) if text.is_empty() => return None,
@@ -156,7 +161,13 @@ impl<'s> Runner<'s> {
     }
 
     /// Runs one ACL by name or text.
-    pub fn run(&self, context: &mut Context, place: Place, text: &Value, recipient: Option<&Address>) -> Answer {
+    pub fn run(
+        &self,
+        context: &mut Context,
+        place: Place,
+        text: &Value,
+        recipient: Option<&Address>,
+    ) -> Answer {
         {
             let mut state = self.state.borrow_mut();
             state.place = Some(place);
@@ -186,7 +197,13 @@ impl<'s> Runner<'s> {
     }
 
     /// Finds and runs an ACL at any depth.
-    pub(super) fn run_named(&self, context: &mut Context, place: Place, text: &Value, texts: &mut Texts) -> Verdict {
+    pub(super) fn run_named(
+        &self,
+        context: &mut Context,
+        place: Place,
+        text: &Value,
+        texts: &mut Texts,
+    ) -> Verdict {
         if self.state.borrow().depth >= NESTED_MAX {
             texts.log = Some("ACL nested too deep: possible loop".into());
             return Verdict::Error;
@@ -219,7 +236,13 @@ impl<'s> Runner<'s> {
             .map_err(|faults| faults.first().map(|fault| fault.message.clone()).unwrap_or_default().into())
     }
 
-    fn run_statements(&self, context: &mut Context, place: Place, statements: &[Statement], texts: &mut Texts) -> Verdict {
+    fn run_statements(
+        &self,
+        context: &mut Context,
+        place: Place,
+        statements: &[Statement],
+        texts: &mut Texts,
+    ) -> Verdict {
         for statement in statements {
             texts.user = None;
             texts.log = None;
@@ -262,11 +285,19 @@ impl<'s> Runner<'s> {
         Tested::Met
     }
 
-    fn test_item(&self, context: &mut Context, place: Place, verb: Verb, item: &Item, texts: &mut Texts) -> Tested {
+    fn test_item(
+        &self,
+        context: &mut Context,
+        place: Place,
+        verb: Verb,
+        item: &Item,
+        texts: &mut Texts,
+    ) -> Tested {
         let word = item.word;
         if !super::place::places_of(word).contains(place) {
             let act = if word.is_modifier() { "use" } else { "test" };
-            texts.log = Some(format!("cannot {act} {} condition in {} ACL", word.name(), place.name()).into());
+            texts.log =
+                Some(format!("cannot {act} {} condition in {} ACL", word.name(), place.name()).into());
             return Tested::Error;
         }
         let tested = if word.is_modifier() {
@@ -299,7 +330,8 @@ impl<'s> Runner<'s> {
             }
             Tested::Defer => {
                 let why = texts.log.take().map_or_else(String::new, |why| format!(": {}", first_line(&why)));
-                let line = format!("{host} Warning: ACL \"warn\" statement skipped: condition test deferred{why}");
+                let line =
+                    format!("{host} Warning: ACL \"warn\" statement skipped: condition test deferred{why}");
                 log.write(Which::Main, line.as_bytes().as_bstr());
             }
             _ => {}

@@ -84,7 +84,9 @@ fn parse(text: &BStr) -> Result<Verification, VerifyError> {
     for option in parts {
         match option {
             b"defer_ok" => verification.defer_ok = true,
-            b"case_insensitive" if verification.what == What::NotBlind => verification.case_insensitive = true,
+            b"case_insensitive" if verification.what == What::NotBlind => {
+                verification.case_insensitive = true
+            }
             b"no_details" => verification.no_details = true,
             option if option.starts_with(b"callout") || option.starts_with(b"quota") => {
                 return Err(VerifyError::NotBuilt);
@@ -103,7 +105,9 @@ pub(super) fn check(argument: &Template) -> Option<ConfigError> {
     match parse(text) {
         Err(VerifyError::NotBuilt) => Some(unsupported(argument.at(), format!("ACL \"verify = {text}\""))),
         Err(VerifyError::Syntax) if expands && !text.contains_str("/callout") => None,
-        Err(VerifyError::Syntax) if expands => Some(unsupported(argument.at(), format!("ACL \"verify = {text}\""))),
+        Err(VerifyError::Syntax) if expands => {
+            Some(unsupported(argument.at(), format!("ACL \"verify = {text}\"")))
+        }
         Err(VerifyError::Syntax) => Some(ConfigError {
             at: argument.at().clone(),
             message: format!("error in ACL: {}", syntax_message(text)),
@@ -122,7 +126,13 @@ fn syntax_message(text: &BStr) -> String {
 }
 
 impl Runner<'_> {
-    pub(super) fn test_verify(&self, context: &mut Context, place: Place, item: &Item, texts: &mut Texts) -> Tested {
+    pub(super) fn test_verify(
+        &self,
+        context: &mut Context,
+        place: Place,
+        item: &Item,
+        texts: &mut Texts,
+    ) -> Tested {
         let value = match expand(&item.argument, context) {
             Ok(value) => value,
             Err(ExpandError::Forced(_)) => return Tested::Met,
@@ -214,10 +224,12 @@ impl Runner<'_> {
             Err(failure) => {
                 context.dynamic.borrow_mut().sender_verify_failure = "route".into();
                 let temporary = failure.temporary;
-                let text = if temporary { "Could not complete sender verify" } else { "Sender verify failed" };
+                let text =
+                    if temporary { "Could not complete sender verify" } else { "Sender verify failed" };
                 texts.user = Some(text.into());
                 texts.log = Some(text.into());
-                context.dynamic.borrow_mut().acl_verify_message = Some(Value::tainted(failure.message.clone()));
+                context.dynamic.borrow_mut().acl_verify_message =
+                    Some(Value::tainted(failure.message.clone()));
                 texts.sender_failure = (!how.no_details).then_some(failure);
                 if temporary { Tested::Defer } else { Tested::NotMet }
             }

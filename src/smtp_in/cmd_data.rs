@@ -76,7 +76,11 @@ impl Session<'_, '_> {
             let mut wire = self.wire.lend();
             let mut reader = DataReader::new(&mut wire, ends);
             let mut ask = |context: &mut Context, draft: Draft| {
-                if has_recipients { self.ask_data_acl(context, draft, &mut asked) } else { receive::Verdict::Accept }
+                if has_recipients {
+                    self.ask_data_acl(context, draft, &mut asked)
+                } else {
+                    receive::Verdict::Accept
+                }
             };
             let outcome = intake::accept(&self.server.station, &mut context, mail, &mut reader, &mut ask);
             let ended = reader.has_ended();
@@ -156,7 +160,8 @@ impl Session<'_, '_> {
     fn controls(&self, effects: &MessageEffects) -> Controls {
         let main = &self.context.globals.main;
         let per_connection = main.int("smtp_accept_queue_per_connection");
-        let many = per_connection > 0 && i64::try_from(self.counts.mails).unwrap_or(i64::MAX) > per_connection;
+        let many =
+            per_connection > 0 && i64::try_from(self.counts.mails).unwrap_or(i64::MAX) > per_connection;
         Controls {
             freeze: effects.freeze.is_some(),
             queue_only: effects.queue_only || self.queue_only || (many && self.is_tcp()),

@@ -3,8 +3,8 @@
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
 use crate::acl::{Place, Verdict, host_name};
-use crate::matching::{self, Match};
 use crate::mail::Reply;
+use crate::matching::{self, Match};
 use crate::text::Value;
 use bstr::{BStr, BString, ByteSlice};
 
@@ -116,7 +116,9 @@ impl Session<'_, '_> {
         let called = match (helo, origin.host, &origin.ident) {
             (Some(helo), None, _) => helo.to_string(),
             (Some(helo), Some(host), _) => format!("{helo} [{}]", host.ip()),
-            (None, None, ident) => format!("{} at {}", ident.clone().unwrap_or_default(), self.active_hostname()),
+            (None, None, ident) => {
+                format!("{} at {}", ident.clone().unwrap_or_default(), self.active_hostname())
+            }
             (None, Some(host), _) => format!("[{}]", host.ip()),
         };
         format!("{} Hello {called}", self.active_hostname()).into()
@@ -174,7 +176,9 @@ fn is_helo_name(name: &[u8], allowed: &[u8]) -> bool {
         return literal.to_str().is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok());
     }
     !name.is_empty()
-        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || allowed.contains(b) || *b >= 128)
+        && name.iter().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || allowed.contains(b) || *b >= 128
+        })
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use super::session::{Next, Session};
 use super::transaction::Transaction;
 use crate::acl::{Place, Verdict};
 use crate::log::Which;
+use crate::mail::Address;
 use crate::mail::Reply;
 use crate::mail::address_parse::{Syntax, parse_address};
-use crate::mail::Address;
 use bstr::{BStr, ByteSlice};
 use std::time::SystemTime;
 
@@ -37,7 +37,8 @@ impl Session<'_, '_> {
         match answer {
             Some(answer) if answer.verdict == Verdict::Discard => {
                 if let Some(transaction) = &mut self.transaction {
-                    transaction.discarded = Some(answer.log_message.clone().or_else(|| answer.message.clone()));
+                    transaction.discarded =
+                        Some(answer.log_message.clone().or_else(|| answer.message.clone()));
                 }
                 self.reply_accepted(250, Some(&answer), "OK")
             }
@@ -93,7 +94,8 @@ impl Session<'_, '_> {
             match name.to_ascii_uppercase().as_slice() {
                 b"SIZE" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                     // more digits than fit are more than any limit
-                    parameters.size = Some(value.to_str().ok().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX));
+                    parameters.size =
+                        Some(value.to_str().ok().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX));
                 }
                 b"BODY" if self.context.globals.main.bool("accept_8bitmime") => {
                     match value.to_ascii_uppercase().as_slice() {
@@ -142,7 +144,8 @@ impl Session<'_, '_> {
             return Some(self.reply(&Reply::new(552, "Message size exceeds maximum permitted")));
         }
         let main = &self.context.globals.main;
-        if main.bool("smtp_check_spool_space") && !has_room(&self.context.globals.spool_directory, size, main.int("check_spool_space"))
+        if main.bool("smtp_check_spool_space")
+            && !has_room(&self.context.globals.spool_directory, size, main.int("check_spool_space"))
         {
             self.log_rejection(&format!("no room for message of size {size} {}", self.peer(true)));
             return Some(self.reply(&Reply::new(452, "space shortage, please try later")));
@@ -178,7 +181,10 @@ impl Session<'_, '_> {
 
 /// The command without its parameters.
 fn mail_shown<'a>(command: &Command<'a>) -> &'a BStr {
-    let end = command.line.find_byteset(b" \t").and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
+    let end = command
+        .line
+        .find_byteset(b" \t")
+        .and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
     command.line[..end.unwrap_or(command.line.len())].as_bstr()
 }
 

@@ -7,9 +7,9 @@ use super::transaction::Rejections;
 use crate::acl::{Answer, Place, Verdict};
 use crate::expand::context::MessageVars;
 use crate::log::{Selector, Which};
+use crate::mail::Address;
 use crate::mail::Reply;
 use crate::mail::address_parse::parse_address;
-use crate::mail::Address;
 use crate::text::Value;
 use crate::upward::Verified;
 
@@ -78,7 +78,11 @@ impl Session<'_, '_> {
         let has_code = answer.message.as_ref().is_some_and(|message| message.starts_with(b"5"));
         let code = if has_code || reply.is_temporary() { reply.code } else { 252 };
         let reply = Reply::new(code, reply.text);
-        if answer.verdict == Verdict::Drop { self.reply_and_close(&reply, "acl-drop") } else { self.reply(&reply) }
+        if answer.verdict == Verdict::Drop {
+            self.reply_and_close(&reply, "acl-drop")
+        } else {
+            self.reply(&reply)
+        }
     }
 
     fn answer_vrfy(&mut self, address: &Address) -> Next {

@@ -16,7 +16,11 @@ impl Session<'_, '_> {
         }
         self.count_rcpt();
         if command.argument.is_empty() {
-            return self.rcpt_fault(command, "RCPT must have an address operand", "RCPT must have an address operand");
+            return self.rcpt_fault(
+                command,
+                "RCPT must have an address operand",
+                "RCPT must have an address operand",
+            );
         }
         let recipient = match self.read_recipient(command, command.argument) {
             Ok(recipient) => recipient,
@@ -85,7 +89,8 @@ impl Session<'_, '_> {
             return None;
         }
         let first = !std::mem::replace(&mut transaction.too_many, true);
-        let (what, code) = if reject { ("message rejected", 552) } else { ("excess temporarily rejected", 452) };
+        let (what, code) =
+            if reject { ("message rejected", 552) } else { ("excess temporarily rejected", 452) };
         if first {
             let line = format!("too many recipients: {what}: sender=<{sender}> {peer}");
             self.log_rejection(&line);
@@ -122,7 +127,11 @@ impl Session<'_, '_> {
     fn refuse_rcpt(&mut self, answer: &Answer, path: &BStr) -> Next {
         let temporary = matches!(answer.verdict, Verdict::Defer | Verdict::Error);
         let text = answer.message.clone().unwrap_or_else(|| {
-            if temporary { "Temporary local problem - please try later".into() } else { "Administrative prohibition".into() }
+            if temporary {
+                "Temporary local problem - please try later".into()
+            } else {
+                "Administrative prohibition".into()
+            }
         });
         if temporary {
             if let Some(transaction) = &mut self.transaction {
@@ -162,8 +171,7 @@ impl Session<'_, '_> {
             transaction.rcpt_discarded = true;
         }
         let why = log.map_or_else(String::new, |log| format!(": {log}"));
-        let line =
-            format!("{} F=<{}> RCPT {path}: discarded by {by}{why}", self.peer(true), self.sender());
+        let line = format!("{} F=<{}> RCPT {path}: discarded by {by}{why}", self.peer(true), self.sender());
         self.log_rejection(&line);
         self.reply_accepted(250, answer, "Accepted")
     }

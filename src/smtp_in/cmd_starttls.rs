@@ -30,7 +30,10 @@ impl Session<'_, '_> {
             return self.reply(&Reply::new(454, "TLS currently unavailable"));
         };
         if self.wire.has_input() {
-            self.log_rejection(&format!("input sent with STARTTLS before TLS was started: {}", self.peer(true)));
+            self.log_rejection(&format!(
+                "input sent with STARTTLS before TLS was started: {}",
+                self.peer(true)
+            ));
             return self.reply_and_close(&Reply::new(554, "Security failure"), "synchronization-error");
         }
         if let Next::Close(reason) = self.reply(&Reply::new(220, "TLS go ahead")) {

@@ -66,14 +66,15 @@ impl Session<'_, '_> {
     }
 
     fn expand_banner(&self) -> Result<BString, Option<String>> {
-        let Some(template) = self.context.globals.main.text("smtp_banner") else { return Ok(self.active_hostname()) };
+        let Some(template) = self.context.globals.main.text("smtp_banner") else {
+            return Ok(self.active_hostname());
+        };
         match expand(template, &self.context) {
             Ok(text) => Ok(text.into_bytes()),
             Err(ExpandError::Forced(_)) => Err(None),
-            Err(error) => Err(Some(format!(
-                "Expansion of \"{}\" (smtp_banner) failed: {error}",
-                template.text()
-            ))),
+            Err(error) => {
+                Err(Some(format!("Expansion of \"{}\" (smtp_banner) failed: {error}", template.text())))
+            }
         }
     }
 
@@ -89,7 +90,10 @@ impl Session<'_, '_> {
                 Ok(name) => self.context.session.smtp_active_hostname = name.into_bytes(),
                 Err(ExpandError::Forced(_)) => {}
                 Err(error) => {
-                    return Err(format!("failed to expand \"{}\" (smtp_active_hostname): {error}", template.text()));
+                    return Err(format!(
+                        "failed to expand \"{}\" (smtp_active_hostname): {error}",
+                        template.text()
+                    ));
                 }
             }
         }
@@ -101,8 +105,9 @@ impl Session<'_, '_> {
     /// `smtp_receive_timeout`; none: what is set already holds.
     fn expand_receive_time(&self) -> Result<Option<Duration>, String> {
         let Some(template) = self.context.globals.main.text("smtp_receive_timeout") else { return Ok(None) };
-        let value = expand(template, &self.context)
-            .map_err(|error| format!("failed to expand \"{}\" (smtp_receive_timeout): {error}", template.text()))?;
+        let value = expand(template, &self.context).map_err(|error| {
+            format!("failed to expand \"{}\" (smtp_receive_timeout): {error}", template.text())
+        })?;
         let time = interval::parse(value.bytes())
             .ok_or_else(|| format!("bad time value \"{}\" for smtp_receive_timeout", value.bytes()))?;
         Ok((!time.is_zero()).then_some(time))

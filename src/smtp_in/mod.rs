@@ -141,7 +141,10 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
     match served {
         Ok(end) => matches!(end, Next::Quit | Next::Close("" | "connection-lost")),
         Err(_) => {
-            server.station.log.panic(b"SMTP session with a local caller ended by an internal error".as_bstr());
+            server
+                .station
+                .log
+                .panic(b"SMTP session with a local caller ended by an internal error".as_bstr());
             false
         }
     }

@@ -48,8 +48,7 @@ pub(super) fn word_reply(code: u16, message: &[u8]) -> Worded {
     for line in text.split(|b| *b == b'\n') {
         wrap(line, &mut lines);
     }
-    let lines: Vec<BString> =
-        lines.into_iter().map(|line| [extended, line].concat().into()).collect();
+    let lines: Vec<BString> = lines.into_iter().map(|line| [extended, line].concat().into()).collect();
     Worded { reply: Reply::new(sent, bstr::join("\n", lines)), message: shown, fault }
 }
 
@@ -134,7 +133,13 @@ impl Session<'_, '_> {
     }
 
     /// Logs a rejection, and makes the reply. `id` is put before the line (`1abc... `).
-    pub(super) fn log_and_word_rejection(&self, answer: &Answer, what: &str, id: &str, sender: bool) -> Reply {
+    pub(super) fn log_and_word_rejection(
+        &self,
+        answer: &Answer,
+        what: &str,
+        id: &str,
+        sender: bool,
+    ) -> Reply {
         for line in self.rejection_lines(answer, what, id, sender) {
             for target in &answer.log_targets {
                 self.log(*target, &line);

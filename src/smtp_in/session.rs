@@ -65,7 +65,12 @@ pub struct Session<'s, 'h> {
 
 impl<'s, 'h> Session<'s, 'h> {
     /// A session that has not begun; `context.session` tells the peer.
-    pub fn new(server: &'s Server, runner: &'h Runner<'s>, connection: Connection, context: Context<'h>) -> Self {
+    pub fn new(
+        server: &'s Server,
+        runner: &'h Runner<'s>,
+        connection: Connection,
+        context: Context<'h>,
+    ) -> Self {
         Self {
             server,
             runner,
@@ -138,7 +143,9 @@ impl<'s, 'h> Session<'s, 'h> {
             Verb::Etrn => self.etrn(&command),
             Verb::Starttls => self.starttls(&command),
             Verb::Auth => self.protocol_error(&command, 503, "AUTH command used when not advertised"),
-            Verb::Bdat => self.protocol_error(&command, 503, "BDAT command used when CHUNKING not advertised"),
+            Verb::Bdat => {
+                self.protocol_error(&command, 503, "BDAT command used when CHUNKING not advertised")
+            }
             Verb::Unknown => self.unknown(&command),
         }
     }
@@ -187,7 +194,10 @@ impl<'s, 'h> Session<'s, 'h> {
             Ok(Match::Yes(_)) => true,
             Ok(Match::No) => false,
             Err(error) => {
-                self.log(Which::Main, &format!("host list \"{option}\" cannot be tested for {}: {error}", self.peer(false)));
+                self.log(
+                    Which::Main,
+                    &format!("host list \"{option}\" cannot be tested for {}: {error}", self.peer(false)),
+                );
                 false
             }
         }
@@ -198,7 +208,8 @@ impl<'s, 'h> Session<'s, 'h> {
         let main = &self.context.globals.main;
         let Some(template) = main.text(option) else { return Ok(main.int(option).max(0).cast_unsigned()) };
         match expand(template, &self.context) {
-            Ok(value) => parse_number(value.bytes()).ok_or_else(|| format!("bad value for {option}: \"{}\"", value.bytes())),
+            Ok(value) => parse_number(value.bytes())
+                .ok_or_else(|| format!("bad value for {option}: \"{}\"", value.bytes())),
             Err(ExpandError::Forced(_)) => Ok(0),
             Err(error) => Err(format!("failed to expand {option}: {error}")),
         }
@@ -268,14 +279,19 @@ impl<'s, 'h> Session<'s, 'h> {
                     let seconds = self.started.elapsed().as_secs();
                     self.log(
                         Which::Main,
-                        &format!("unexpected disconnection while reading SMTP command from {peer} D={seconds}s"),
+                        &format!(
+                            "unexpected disconnection while reading SMTP command from {peer} D={seconds}s"
+                        ),
                     );
                 }
                 Next::Close("")
             }
             NoLine::TimedOut => {
                 let seconds = self.started.elapsed().as_secs();
-                self.log(Which::Main, &format!("SMTP command timeout on connection from {peer} D={seconds}s"));
+                self.log(
+                    Which::Main,
+                    &format!("SMTP command timeout on connection from {peer} D={seconds}s"),
+                );
                 self.close_421("SMTP command timeout - closing connection", "command-timeout")
             }
             NoLine::Stopping => {

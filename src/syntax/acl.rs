@@ -116,7 +116,8 @@ fn parse_item(word: Word, negated: bool, mut rest: &BStr, verb: Verb, at: &Posit
             .map(|value| value.trim_start().as_bstr())
             .ok_or_else(|| format!("\"=\" missing after ACL \"{name}\" {kind}"))?;
     }
-    let argument = Template::parse(rest, at).map_err(|error| format!("{error} in ACL \"{name}\" argument \"{rest}\""))?;
+    let argument = Template::parse(rest, at)
+        .map_err(|error| format!("{error} in ACL \"{name}\" argument \"{rest}\""))?;
     Ok(Item { word, negated, variable, argument })
 }
 
@@ -139,7 +140,8 @@ fn take_name<'a>(rest: &mut &'a BStr) -> &'a BStr {
 }
 
 fn take_variable(rest: &mut &BStr) -> Result<BString, String> {
-    let fault = |why: &str| format!("invalid variable name after \"set\" in ACL modifier \"set {rest}\" ({why})");
+    let fault =
+        |why: &str| format!("invalid variable name after \"set\" in ACL modifier \"set {rest}\" ({why})");
     let Some(after) = rest.strip_prefix(b"acl_c").or_else(|| rest.strip_prefix(b"acl_m")) else {
         return Err(fault("must start \"acl_c\" or \"acl_m\""));
     };
