@@ -45,12 +45,12 @@ const STAPLING: Version = (3, 1, 3);
 const GATES: &[(&str, Version)] = &[
     // gnutls_ocsp_status_request_is_checked (at exactly 3.1.3 stapling is on without it)
     ("gnutls_status_is_checked", (3, 1, 4)),
-    // gnutls_certificate_set_x509_trust_dir
-    ("gnutls_trust_dir", (3, 3, 6)),
+    // gnutls_session_get_desc
+    ("gnutls_session_desc", (3, 1, 10)),
     // GNUTLS_NO_SIGNAL
     ("gnutls_no_signal", (3, 4, 2)),
-    // gnutls_group_get
-    ("gnutls_groups", (3, 6, 0)),
+    // GNUTLS_CERT_MISSING_OCSP_STATUS: must-staple is checked by the library
+    ("gnutls_checks_must_staple", (3, 5, 1)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
     ("gnutls_ciphersuite_get", (3, 7, 4)),
     // GNUTLS_NO_STATUS_REQUEST
@@ -70,6 +70,12 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_error_is_fatal", OLD),
     ("gnutls_malloc", OLD),
     ("gnutls_free", OLD),
+    // enumerations that functions take or give as plain numbers
+    ("gnutls_certificate_status_t", OLD),
+    ("gnutls_x509_subject_alt_name_t", OLD),
+    ("gnutls_pkcs_encrypt_flags_t", OLD),
+    ("gnutls_certificate_verify_flags", OLD),
+    ("gnutls_ocsp_cert_status_t", (3, 0, 12)),
     // hashes
     ("gnutls_hash_fast", OLD),
     ("gnutls_hash_get_len", OLD),
@@ -118,15 +124,14 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_certificate_free_credentials", OLD),
     ("gnutls_credentials_set", OLD),
     ("gnutls_certificate_set_x509_key", OLD),
-    ("gnutls_certificate_set_x509_trust", OLD),
-    ("gnutls_certificate_set_x509_crl", OLD),
+    ("gnutls_certificate_set_x509_trust_mem", OLD),
+    ("gnutls_certificate_set_x509_crl_mem", OLD),
     ("gnutls_certificate_set_x509_system_trust", (3, 0, 20)),
-    ("gnutls_certificate_set_x509_trust_dir", (3, 3, 6)),
-    ("gnutls_certificate_set_verify_flags", OLD),
     ("gnutls_certificate_server_set_request", OLD),
     ("gnutls_certificate_get_peers", OLD),
     ("gnutls_certificate_get_ours", OLD),
     ("gnutls_certificate_verify_peers2", OLD),
+    ("gnutls_certificate_get_issuer", (3, 0, 0)),
     // certificates and keys
     ("gnutls_x509_crt_init", OLD),
     ("gnutls_x509_crt_deinit", OLD),
@@ -136,7 +141,6 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_get_dn", OLD),
     ("gnutls_x509_crt_get_issuer_dn", OLD),
     ("gnutls_x509_crt_get_raw_issuer_dn", OLD),
-    ("gnutls_x509_crt_get_raw_dn", OLD),
     ("gnutls_x509_crt_get_serial", OLD),
     ("gnutls_x509_crt_get_activation_time", OLD),
     ("gnutls_x509_crt_get_expiration_time", OLD),
@@ -146,7 +150,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_get_fingerprint", OLD),
     ("gnutls_x509_crt_check_hostname", OLD),
     ("gnutls_x509_crt_check_issuer", OLD),
-    ("gnutls_x509_crt_list_verify", OLD),
+    ("gnutls_x509_crt_verify", OLD),
     ("gnutls_x509_crt_set_version", OLD),
     ("gnutls_x509_crt_set_serial", OLD),
     ("gnutls_x509_crt_set_activation_time", OLD),
@@ -157,10 +161,8 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_privkey_init", OLD),
     ("gnutls_x509_privkey_deinit", OLD),
     ("gnutls_x509_privkey_import", OLD),
+    ("gnutls_x509_privkey_import_pkcs8", OLD),
     ("gnutls_x509_privkey_generate", OLD),
-    ("gnutls_x509_crl_init", OLD),
-    ("gnutls_x509_crl_deinit", OLD),
-    ("gnutls_x509_crl_list_import2", (3, 0, 0)),
     // certificate status: parsed and checked since 3.0.12, stapled since 3.1.3
     ("gnutls_ocsp_resp_init", (3, 0, 12)),
     ("gnutls_ocsp_resp_deinit", (3, 0, 12)),
@@ -208,8 +210,6 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_CERT_INVALID", OLD),
     ("GNUTLS_CERT_REVOKED", OLD),
     ("GNUTLS_CERT_SIGNER_NOT_FOUND", OLD),
-    ("GNUTLS_CERT_EXPIRED", OLD),
-    ("GNUTLS_CERT_NOT_ACTIVATED", OLD),
     ("GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED", (3, 0, 0)),
     ("GNUTLS_CERT_INVALID_OCSP_STATUS", (3, 5, 1)),
     ("GNUTLS_CERT_MISSING_OCSP_STATUS", (3, 5, 1)),
@@ -220,6 +220,8 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_X509_FMT_DER", OLD),
     ("GNUTLS_X509_FMT_PEM", OLD),
     ("GNUTLS_PK_RSA", OLD),
+    ("GNUTLS_PKCS_PLAIN", OLD),
+    ("GNUTLS_VERIFY_DISABLE_TIME_CHECKS", OLD),
     ("GNUTLS_DIG_MD5", OLD),
     ("GNUTLS_DIG_SHA1", OLD),
     ("GNUTLS_DIG_SHA224", OLD),
@@ -233,7 +235,7 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_MAC_SHA384", OLD),
     ("GNUTLS_MAC_SHA512", OLD),
     ("GNUTLS_TLS1", OLD),
-    ("GNUTLS_A_USER_CANCELED", OLD),
+    ("GNUTLS_AL_FATAL", OLD),
     ("GNUTLS_A_BAD_CERTIFICATE", OLD),
     ("GNUTLS_OCSP_RESP_SUCCESSFUL", (3, 0, 12)),
     ("GNUTLS_OCSP_CERT_GOOD", (3, 0, 12)),
@@ -307,7 +309,7 @@ fn write_bindings(library: &pkg_config::Library, version: Version, stapling: boo
         .parse_callbacks(Box::new(OnlyThese(exposed(CONSTANTS))))
         .blocklist_file(".*/(stdio|stdlib|unistd)\\.h");
     for name in exposed(NAMES) {
-        builder = builder.allowlist_function(name).allowlist_var(name);
+        builder = builder.allowlist_function(name).allowlist_var(name).allowlist_type(name);
     }
     for name in exposed(CONSTANTS) {
         builder = builder.allowlist_var(name);

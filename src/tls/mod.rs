@@ -1,7 +1,29 @@
 //! TLS as a mail server needs it, on top of [gnutls].
+//!
+//! [`server::ServerTls`] and [`client::ClientTls`] turn a plain socket into a [`stream::TlsStream`] that owns it, and tell
+//! what was agreed on as a `TlsInfo`. Both hold what they load (certificates, keys, trust, proofs) in a
+//! bounded [`cache`] of immutable units that connections share.
+//!
+//! This folder never expands a string (it gets closures or expanded values) and never writes a log: it
+//! reports [`notice::Notice`]s, one for each change of state.
 
+pub mod cache;
+pub mod client;
 #[allow(unsafe_code, reason = "room 2: GnuTLS by FFI")]
 pub mod gnutls;
+mod info;
+pub mod notice;
+mod priorities;
+pub mod server;
+pub mod settings;
+pub mod stream;
+mod unit;
+
+pub use client::{ClientError, ClientRequest, ClientSettings, ClientTls, Verify};
+pub use notice::{Audience, Notice, Notify};
+pub use server::{Accept, ServerError, ServerTls};
+pub use settings::{Expand, ExpandFailure, refers_to_sni};
+pub use stream::TlsStream;
 
 /// Certificate status (OCSP stapling) is compiled in: GnuTLS is new enough and nobody disabled it.
 pub const OCSP: bool = cfg!(ocsp_stapling);

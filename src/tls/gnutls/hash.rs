@@ -46,6 +46,13 @@ impl Digest {
         }
     }
 
+    /// The algorithm by GnuTLS's number.
+    #[cfg(ocsp_stapling)]
+    pub(super) fn from_gnutls(number: sys::gnutls_digest_algorithm_t) -> Option<Self> {
+        use Digest::*;
+        [Md5, Sha1, Sha224, Sha256, Sha384, Sha512].into_iter().find(|known| known.algorithm() == number)
+    }
+
     fn mac(self) -> sys::gnutls_mac_algorithm_t {
         match self {
             Digest::Md5 => sys::GNUTLS_MAC_MD5,

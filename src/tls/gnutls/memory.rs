@@ -36,7 +36,6 @@ macro_rules! owned {
         unsafe impl Send for $name {}
     };
 }
-#[allow(unused_imports, reason = "the session that uses it comes next")]
 pub(super) use owned;
 
 /// Borrowed bytes in the form GnuTLS reads them. The result is valid as long as `bytes` is; GnuTLS only reads it

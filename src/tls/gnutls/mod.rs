@@ -10,11 +10,17 @@
 //!
 //! The names of the C functions are given as `doc(alias)`, so that they can be searched for.
 
-#[allow(dead_code, reason = "the session that uses it comes next")]
 pub mod check;
+pub mod credentials;
+mod der;
 pub mod hash;
-#[allow(dead_code, unused_macros, reason = "the session that uses it comes next")]
 mod memory;
+#[cfg_attr(not(ocsp_stapling), path = "ocsp_absent.rs")]
+pub mod ocsp;
+pub mod priority;
+pub mod session;
+mod transport;
+pub mod x509;
 
 /// The bindings that build.rs made from `wrapper.h`, cut down to what the library's version has.
 #[allow(
@@ -31,6 +37,17 @@ mod gnutls_sys {
 }
 
 pub use check::Error;
+
+/// Starts the library; before anything else is called. Newer versions start themselves.
+#[doc(alias = "gnutls_global_init")]
+fn start() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: counted by GnuTLS and called once; needed before 3.3 only. If it fails (no memory, self
+    // tests of FIPS mode), every later call fails with its own code.
+    ONCE.call_once(|| unsafe {
+        gnutls_sys::gnutls_global_init();
+    });
+}
 
 /// Version of the library that is loaded.
 #[doc(alias = "gnutls_check_version")]

@@ -1,0 +1,116 @@
+//! Certificate credentials: what one side of a session shows and trusts.
+//!
+//! They are built by one thread ([`CredentialsBuilder`]) and then only read: [`Credentials`] has no
+//! function that changes it, which is the condition under which GnuTLS allows threads to share them.
+
+use super::check::{Error, check};
+use super::gnutls_sys as sys;
+use super::memory::{datum, owned};
+use super::x509::{Certificate, PrivateKey};
+use std::ffi::c_int;
+use std::ptr;
+
+owned! {
+    /// Certificates, keys, trust and revocation lists.
+    CredentialsHandle: sys::gnutls_certificate_credentials_t, sys::gnutls_certificate_free_credentials
+}
+
+/// Credentials that nobody shares yet.
+pub struct CredentialsBuilder(CredentialsHandle);
+
+/// Credentials that sessions of many threads use at once; never changed again.
+pub struct Credentials(CredentialsHandle);
+
+// SAFETY: no function here changes the credentials after `CredentialsBuilder::share` (which takes the
+// builder by value), and GnuTLS only reads them in handshakes and verification. Its manual (Thread
+// safety) allows sharing under exactly that condition.
+unsafe impl Sync for Credentials {}
+
+impl CredentialsBuilder {
+    /// Empty credentials.
+    #[doc(alias = "gnutls_certificate_allocate_credentials")]
+    pub fn new() -> Result<Self, Error> {
+        super::start();
+        let mut handle: sys::gnutls_certificate_credentials_t = ptr::null_mut();
+        // SAFETY: the out pointer is ours; on success it holds a handle that we own.
+        check(unsafe { sys::gnutls_certificate_allocate_credentials(&mut handle) })?;
+        Ok(Self(CredentialsHandle::own(handle)))
+    }
+
+    /// The certificate to show, leaf first, with its key. Fails if they do not belong together.
+    #[doc(alias = "gnutls_certificate_set_x509_key")]
+    pub fn set_key(&mut self, chain: &[Certificate], key: &PrivateKey) -> Result<(), Error> {
+        let mut handles: Vec<_> = chain.iter().map(Certificate::raw).collect();
+        let count = c_int::try_from(handles.len()).expect("a chain is limited when it is read");
+        // SAFETY: all handles are alive during the call; GnuTLS copies certificates and key.
+        check(unsafe {
+            sys::gnutls_certificate_set_x509_key(self.0.raw(), handles.as_mut_ptr(), count, key.raw())
+        })?;
+        Ok(())
+    }
+
+    /// Trusts the certificates in a PEM text; tells how many.
+    #[doc(alias = "gnutls_certificate_set_x509_trust_mem")]
+    pub fn trust_pem(&mut self, pem: &[u8]) -> Result<usize, Error> {
+        let data = datum(pem);
+        // SAFETY: `pem` is only read, and only during the call.
+        let count = check(unsafe {
+            sys::gnutls_certificate_set_x509_trust_mem(self.0.raw(), &data, sys::GNUTLS_X509_FMT_PEM)
+        })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Trusts what the system trusts; tells how many certificates that is.
+    #[doc(alias = "gnutls_certificate_set_x509_system_trust")]
+    pub fn trust_system(&mut self) -> Result<usize, Error> {
+        // SAFETY: the handle is ours alone.
+        let count = check(unsafe { sys::gnutls_certificate_set_x509_system_trust(self.0.raw()) })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Adds the revocation lists in a PEM text; tells how many.
+    #[doc(alias = "gnutls_certificate_set_x509_crl_mem")]
+    pub fn revocation_lists_pem(&mut self, pem: &[u8]) -> Result<usize, Error> {
+        let data = datum(pem);
+        // SAFETY: `pem` is only read, and only during the call.
+        let count = check(unsafe {
+            sys::gnutls_certificate_set_x509_crl_mem(self.0.raw(), &data, sys::GNUTLS_X509_FMT_PEM)
+        })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Lets each session that uses these credentials staple what [`super::session::Session::set_staple`]
+    /// gave it. The credentials themselves hold no proof, so a new proof needs no new credentials.
+    #[doc(alias = "gnutls_certificate_set_ocsp_status_request_function")]
+    pub fn staple_by_session(&mut self) {
+        super::session::register_staple_callback(self);
+    }
+
+    /// No more changes: from here on it is shared.
+    pub fn share(self) -> Credentials {
+        Credentials(self.0)
+    }
+
+    pub(super) fn raw(&mut self) -> sys::gnutls_certificate_credentials_t {
+        self.0.raw()
+    }
+}
+
+impl Credentials {
+    /// The trusted certificate that issued this one, in DER.
+    #[doc(alias = "gnutls_certificate_get_issuer")]
+    pub fn trusted_issuer(&self, certificate: &Certificate) -> Result<Vec<u8>, Error> {
+        let mut issuer: sys::gnutls_x509_crt_t = ptr::null_mut();
+        // SAFETY: both handles are alive; the result belongs to the credentials and is only read.
+        check(unsafe {
+            sys::gnutls_certificate_get_issuer(self.0.raw(), certificate.raw(), &mut issuer, 0)
+        })?;
+        // SAFETY: not ours to free, so it is borrowed for this one call and never dropped.
+        let borrowed = std::mem::ManuallyDrop::new(Certificate::own(issuer));
+        borrowed.der()
+    }
+
+    pub(super) fn raw(&self) -> sys::gnutls_certificate_credentials_t {
+        self.0.raw()
+    }
+}

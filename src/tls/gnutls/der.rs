@@ -1,0 +1,85 @@
+//! Just enough DER (X.690) to take two fields out of a certificate that GnuTLS has already parsed and has
+//! no function for: the bits of the public key (what a CertID hashes) and the list of TLS features.
+
+/// INTEGER
+const INTEGER: u8 = 0x02;
+/// BIT STRING
+const BIT_STRING: u8 = 0x03;
+/// SEQUENCE
+const SEQUENCE: u8 = 0x30;
+/// `[0]`, constructed: a certificate's version
+const VERSION: u8 = 0xa0;
+
+/// One element: its tag, its contents, and what follows it. None if it is cut off or longer than any file we read.
+fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x83 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    let (contents, rest) = rest.split_at_checked(length)?;
+    Some((tag, contents, rest))
+}
+
+/// The contents of the next element, which must have this tag, and what follows it.
+fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    split(bytes).filter(|(found, ..)| *found == tag).map(|(_, contents, rest)| (contents, rest))
+}
+
+/// The bits of the subject's public key in a certificate (RFC 5280 4.1), without tag, length and
+/// number of unused bits: what `issuerKeyHash` is made of (RFC 6960 4.1.1).
+pub(super) fn public_key_bits(certificate: &[u8]) -> Option<&[u8]> {
+    let (certificate, _) = expect(certificate, SEQUENCE)?;
+    let (mut rest, _) = expect(certificate, SEQUENCE)?;
+    if let Some((_, after)) = expect(rest, VERSION) {
+        rest = after;
+    }
+    // serial number, signature algorithm, issuer, validity, subject
+    for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE] {
+        (_, rest) = expect(rest, tag)?;
+    }
+    let (key_info, _) = expect(rest, SEQUENCE)?;
+    let (_, after_algorithm) = expect(key_info, SEQUENCE)?;
+    let (bits, _) = expect(after_algorithm, BIT_STRING)?;
+    bits.split_first().map(|(_unused, bits)| bits)
+}
+
+/// True if a list of TLS features (RFC 7633: `SEQUENCE OF INTEGER`) has this one, a number below 128.
+pub(super) fn has_feature(features: &[u8], wanted: u8) -> bool {
+    let Some((mut rest, _)) = expect(features, SEQUENCE) else { return false };
+    while let Some((number, after)) = expect(rest, INTEGER) {
+        if number == [wanted] {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_read_number_by_number() {
+        assert!(has_feature(&[0x30, 3, 2, 1, 5], 5));
+        assert!(has_feature(&[0x30, 6, 2, 1, 17, 2, 1, 5], 5));
+        assert!(!has_feature(&[0x30, 4, 2, 2, 1, 5], 5));
+        assert!(!has_feature(&[0x30, 9, 2, 1, 5], 5));
+        assert!(!has_feature(&[], 5));
+    }
+
+    #[test]
+    fn nonsense_has_no_public_key() {
+        for bytes in
+            [&b""[..], b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00", b"\x30\x80\x00\x00"]
+        {
+            assert_eq!(public_key_bits(bytes), None);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! OCSP responses (RFC 6960) as GnuTLS parses them, and the client's half of stapling. No judgement:
+//! that is `crate::ocsp`'s.
+
+use super::check::{Error, check};
+use super::gnutls_sys as sys;
+use super::hash::Digest;
+use super::memory::{bytes_of, datum, empty_datum, owned, take_bytes};
+use super::session::Session;
+use super::x509::{Certificate, time_of};
+use std::ffi::{c_int, c_uint};
+use std::ptr;
+use std::time::SystemTime;
+
+owned! {
+    /// One parsed response.
+    ResponseHandle: sys::gnutls_ocsp_resp_t, sys::gnutls_ocsp_resp_deinit
+}
+
+/// Most single responses that are looked at: a proof has one, or one for each element of a chain.
+const MAX_SINGLES: c_uint = 64;
+/// Most certificates in a response that are looked at.
+const MAX_CERTIFICATES: usize = 16;
+
+/// A parsed response.
+pub struct Response(ResponseHandle);
+
+/// Says of which certificate a single response speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertId {
+    /// Algorithm of both hashes; none if it is one we do not know.
+    pub digest: Option<Digest>,
+    /// Hash of the issuer's name.
+    pub issuer_name_hash: Vec<u8>,
+    /// Hash of the issuer's public key.
+    pub issuer_key_hash: Vec<u8>,
+    /// Serial number, big-endian.
+    pub serial: Vec<u8>,
+}
+
+/// What the responder says of the certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertStatus {
+    /// Not revoked.
+    Good,
+    /// Revoked at this time.
+    Revoked(SystemTime),
+    /// The responder does not know it.
+    Unknown,
+}
+
+/// One single response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Single {
+    /// Of which certificate.
+    pub cert_id: CertId,
+    /// What of it.
+    pub status: CertStatus,
+    /// True from this time.
+    pub this_update: SystemTime,
+    /// Newer information will be there by this time.
+    pub next_update: Option<SystemTime>,
+}
+
+impl Response {
+    /// Parses DER.
+    #[doc(alias = "gnutls_ocsp_resp_import")]
+    pub fn parse(der: &[u8]) -> Result<Self, Error> {
+        super::start();
+        let mut handle: sys::gnutls_ocsp_resp_t = ptr::null_mut();
+        // SAFETY: the out pointer is ours; on success it holds a handle that we own.
+        check(unsafe { sys::gnutls_ocsp_resp_init(&mut handle) })?;
+        let response = Self(ResponseHandle::own(handle));
+        let data = datum(der);
+        // SAFETY: the handle is ours; `der` is only read during the call.
+        check(unsafe { sys::gnutls_ocsp_resp_import(response.0.raw(), &data) })?;
+        Ok(response)
+    }
+
+    /// Status of the whole response: 0 successful, 3 tryLater, 6 unauthorized, ... (RFC 6960 4.2.1).
+    #[doc(alias = "gnutls_ocsp_resp_get_status")]
+    pub fn status(&self) -> Result<u8, Error> {
+        // SAFETY: the handle is alive.
+        let status = check(unsafe { sys::gnutls_ocsp_resp_get_status(self.0.raw()) })?;
+        Ok(u8::try_from(status).unwrap_or(u8::MAX))
+    }
+
+    /// Its single responses.
+    #[doc(alias = "gnutls_ocsp_resp_get_single")]
+    pub fn singles(&self) -> Result<Vec<Single>, Error> {
+        let mut all = Vec::new();
+        for index in 0..MAX_SINGLES {
+            match self.single(index) {
+                Ok(single) => all.push(single),
+                Err(error) if error.is_not_available() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    fn single(&self, index: c_uint) -> Result<Single, Error> {
+        let mut digest: sys::gnutls_digest_algorithm_t = 0;
+        let (mut name, mut key, mut serial) = (empty_datum(), empty_datum(), empty_datum());
+        let (mut status, mut reason): (c_uint, c_uint) = (0, 0);
+        let (mut this, mut next, mut revoked): (sys::time_t, sys::time_t, sys::time_t) = (0, 0, 0);
+        // SAFETY: the handle is alive, all out pointers are ours.
+        check(unsafe {
+            sys::gnutls_ocsp_resp_get_single(
+                self.0.raw(),
+                index,
+                &mut digest,
+                &mut name,
+                &mut key,
+                &mut serial,
+                &mut status,
+                &mut this,
+                &mut next,
+                &mut revoked,
+                &mut reason,
+            )
+        })?;
+        // SAFETY: on success the three were allocated for us; each is taken once.
+        let (issuer_name_hash, issuer_key_hash, serial) =
+            unsafe { (take_bytes(name), take_bytes(key), take_bytes(serial)) };
+        let status = match status {
+            sys::GNUTLS_OCSP_CERT_GOOD => CertStatus::Good,
+            sys::GNUTLS_OCSP_CERT_REVOKED => CertStatus::Revoked(time_of(revoked)),
+            _ => CertStatus::Unknown,
+        };
+        Ok(Single {
+            cert_id: CertId {
+                digest: Digest::from_gnutls(digest),
+                issuer_name_hash,
+                issuer_key_hash,
+                serial,
+            },
+            status,
+            this_update: time_of(this),
+            // GnuTLS says -1 where there is none.
+            next_update: (next > 0).then(|| time_of(next)),
+        })
+    }
+
+    /// The certificates inside.
+    #[doc(alias = "gnutls_ocsp_resp_get_certs")]
+    pub fn certificates(&self) -> Result<Vec<Certificate>, Error> {
+        let mut list: *mut sys::gnutls_x509_crt_t = ptr::null_mut();
+        let mut count: usize = 0;
+        // SAFETY: the handle is alive, the out pointers are ours.
+        check(unsafe { sys::gnutls_ocsp_resp_get_certs(self.0.raw(), &mut list, &mut count) })?;
+        // SAFETY: on success `list` is an allocation with `count` handles, all of them ours.
+        let mut all: Vec<_> = (0..count).map(|at| Certificate::own(unsafe { *list.add(at) })).collect();
+        // SAFETY: the array itself is an allocation of GnuTLS that is ours; NULL is allowed.
+        unsafe { super::memory::free(list.cast()) };
+        all.truncate(MAX_CERTIFICATES);
+        Ok(all)
+    }
+
+    /// True if `issuer` signed the response, or a certificate inside that `issuer` issued for it (now
+    /// valid, with the key purpose). An error means that it could not be checked, so it is as good as false.
+    #[doc(alias = "gnutls_ocsp_resp_verify_direct")]
+    pub fn is_signed_for(&self, issuer: &Certificate) -> Result<bool, Error> {
+        let mut reasons: c_uint = c_uint::MAX;
+        // SAFETY: both handles are alive, the out pointer is ours.
+        check(unsafe { sys::gnutls_ocsp_resp_verify_direct(self.0.raw(), issuer.raw(), &mut reasons, 0) })?;
+        Ok(reasons == 0)
+    }
+}
+
+/// Asks for a staple in the ClientHello.
+#[doc(alias = "gnutls_ocsp_status_request_enable_client")]
+pub fn request_staple(session: &mut Session) -> Result<(), Error> {
+    // SAFETY: the handle is alive; no responders and no extensions are named.
+    check(unsafe {
+        sys::gnutls_ocsp_status_request_enable_client(session.raw(), ptr::null_mut(), 0, ptr::null_mut())
+    })?;
+    Ok(())
+}
+
+/// What the server stapled, byte for byte; none if it did not.
+#[doc(alias = "gnutls_ocsp_status_request_get")]
+pub fn received_staple(session: &Session) -> Option<Vec<u8>> {
+    let mut response = empty_datum();
+    // SAFETY: the handle is alive; the bytes live in the session and are copied at once.
+    let code: c_int = unsafe { sys::gnutls_ocsp_status_request_get(session.raw(), &mut response) };
+    // SAFETY: filled by GnuTLS on success.
+    (code >= 0 && response.size > 0).then(|| unsafe { bytes_of(&response) }.to_vec())
+}
+
+/// GnuTLS's opinion of the staple; has a meaning only after [`Session::verify_peer`], and is no
+/// verdict by itself (GNUTLS.md 1c). Where the library cannot tell (exactly 3.1.3) it is true.
+#[doc(alias = "gnutls_ocsp_status_request_is_checked")]
+pub fn library_checked_staple(session: &Session) -> bool {
+    #[cfg(gnutls_status_is_checked)]
+    // SAFETY: the handle is alive; a plain number.
+    return unsafe { sys::gnutls_ocsp_status_request_is_checked(session.raw(), 0) } != 0;
+    #[cfg(not(gnutls_status_is_checked))]
+    {
+        let _ = session;
+        true
+    }
+}

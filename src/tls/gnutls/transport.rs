@@ -1,0 +1,106 @@
+//! The socket below a session: owned, every wait bounded by a deadline.
+//!
+//! GnuTLS reads and writes through [`Transport::pull`] and [`Transport::push`] (called from the callbacks in
+//! `session`). A deadline that passes shows to GnuTLS as `EAGAIN`, so that the session stays sound: after a
+//! read that timed out one can still say `421` over it.
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::cell::Cell;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+/// A socket, when to give up, and what went wrong on it.
+pub(super) struct Transport {
+    socket: TcpStream,
+    deadline: Cell<Option<Instant>>,
+    failure: Cell<Option<Errno>>,
+}
+
+impl Transport {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket, deadline: Cell::new(None), failure: Cell::new(None) }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub(super) fn set_deadline(&self, deadline: Option<Instant>) {
+        self.deadline.set(deadline);
+    }
+
+    /// What stopped the latest `pull` or `push`, asked for once.
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
+        match self.failure.take()? {
+            Errno::ETIMEDOUT => Some(io::ErrorKind::TimedOut.into()),
+            errno => Some(errno.into()),
+        }
+    }
+
+    /// Receives at least one byte, or 0 at the end of the stream.
+    pub(super) fn pull(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.until_ready(PollFlags::POLLIN, || recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
+    }
+
+    /// Sends at least one byte.
+    pub(super) fn push(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        self.until_ready(PollFlags::POLLOUT, || {
+            send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+        })
+    }
+
+    /// True as soon as there is something to read, false after `limit`.
+    pub(super) fn wait_readable(&self, limit: Duration) -> Result<bool, Errno> {
+        self.wait(PollFlags::POLLIN, Some(Instant::now() + limit))
+    }
+
+    /// Tries first and waits only if the socket is not ready: one system call where there is data.
+    fn until_ready(
+        &self,
+        event: PollFlags,
+        mut attempt: impl FnMut() -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        let result = loop {
+            match attempt() {
+                Err(Errno::EAGAIN) => match self.wait(event, self.deadline.get()) {
+                    Ok(true) => continue,
+                    Ok(false) => break Err(Errno::ETIMEDOUT),
+                    Err(errno) => break Err(errno),
+                },
+                Err(Errno::EINTR) => continue,
+                other => break other,
+            }
+        };
+        if let Err(errno) = result {
+            self.failure.set(Some(errno));
+        }
+        // A deadline looks like "not now" to GnuTLS; the caller finds the truth in `take_failure`.
+        result.map_err(|errno| if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { errno })
+    }
+
+    fn wait(&self, event: PollFlags, deadline: Option<Instant>) -> Result<bool, Errno> {
+        loop {
+            let timeout = match deadline {
+                None => PollTimeout::NONE,
+                Some(deadline) => poll_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            let mut descriptors = [PollFd::new(self.socket.as_fd(), event)];
+            match poll(&mut descriptors, timeout) {
+                Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(false),
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => return Ok(true),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// In milliseconds, rounded up, so that a wait never ends just before its deadline and spins.
+fn poll_timeout(left: Duration) -> PollTimeout {
+    let millis = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
+    PollTimeout::try_from(millis as i32).unwrap_or(PollTimeout::MAX)
+}

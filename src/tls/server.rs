@@ -1,0 +1,191 @@
+//! The server's side: which unit is shown, the handshake, and what came of it.
+//!
+//! [`ServerTls::prepare`] comes before `220 TLS go ahead`, so that a certificate that cannot be loaded is
+//! answered by `454 TLS currently unavailable`; [`ServerTls::accept`] after it. If `tls_certificate` depends on the
+//! server name, all options of the unit are expanded again between ClientHello and ServerHello (row S2).
+
+use super::cache::FileCache;
+use super::gnutls;
+use super::gnutls::priority::{Priority, PriorityError};
+use super::gnutls::session::{
+    ChainStatus, ClientCertificate, ClientHello, Refusal, Session, SessionError, Side,
+};
+use super::info;
+use super::notice::Notify;
+use super::priorities::Priorities;
+use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
+use super::stream::TlsStream;
+use super::unit::{Unit, UnitError};
+use crate::mail::envelope::{OcspState, TlsInfo};
+use crate::text::Value;
+use bstr::BString;
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// The TLS of all servers of one configuration; shared by their threads.
+pub struct ServerTls {
+    units: FileCache<UnitSettings, Unit, UnitError>,
+    priorities: Priorities,
+    depends_on_sni: bool,
+}
+
+/// One connection's circumstances.
+pub struct Accept<'a> {
+    /// Expands `tls_certificate`, `tls_privatekey`, `tls_verify_certificates`, `tls_crl`, `tls_ocsp_file`
+    /// and `tls_require_ciphers`.
+    pub expand: Expand<'a>,
+    /// Takes notices.
+    pub notify: Notify<'a>,
+    /// `tls_try_verify_hosts` matched: `Requested`; `tls_verify_hosts` matched: `Required`.
+    pub client_certificate: ClientCertificate,
+    /// When to give up the handshake. The stream keeps it until another is set.
+    pub deadline: Option<Instant>,
+    /// TLS from the first byte.
+    pub on_connect: bool,
+    /// `$smtp_active_hostname`, for a self-signed certificate.
+    pub own_name: &'a [u8],
+    /// The time.
+    pub now: SystemTime,
+}
+
+/// All that a handshake needs, loaded.
+pub struct Prepared {
+    unit: Arc<Unit>,
+    priority: Arc<Priority>,
+}
+
+/// Why there is no TLS, in Exim's words: what follows `TLS error on connection from ... `.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An option could not be expanded.
+    #[error("{0}")]
+    Option(#[from] OptionError),
+    /// A file is unusable.
+    #[error("{0}")]
+    Unit(Arc<UnitError>),
+    /// `tls_require_ciphers` is wrong.
+    #[error("(gnutls_priority_init): {0}")]
+    Priority(#[from] PriorityError),
+    /// The session could not be made.
+    #[error("(gnutls_init): {0}")]
+    Session(gnutls::Error),
+    /// The handshake failed.
+    #[error("(gnutls_handshake): {}", handshake_text(.0))]
+    Handshake(SessionError),
+    /// The client's certificate was required, and is not good.
+    #[error("(certificate verification failed): {0}")]
+    ClientCertificate(&'static str),
+}
+
+impl ServerTls {
+    /// For a configuration whose `tls_certificate` is written so; see [`super::refers_to_sni`].
+    pub fn new(depends_on_sni: bool) -> Self {
+        Self { units: FileCache::new(), priorities: Priorities::default(), depends_on_sni }
+    }
+
+    /// Loads what the handshake will need, without a server name; also the check of the configuration.
+    pub fn prepare(&self, accept: &Accept<'_>) -> Result<Prepared, ServerError> {
+        let unit = self.unit(accept, None)?;
+        // Says what is wrong with the proof, even if nobody asks for it.
+        unit.staple(accept.now, accept.notify);
+        let ciphers = value(accept.expand, "tls_require_ciphers", None)?;
+        let priority = self.priorities.get(ciphers.as_ref().map(|text| text.as_slice()))?;
+        Ok(Prepared { unit, priority })
+    }
+
+    /// Shakes hands. `socket` must have no byte left in any buffer of the caller: whatever the client sent
+    /// after STARTTLS in the same packet was thrown away or refused before.
+    pub fn accept(
+        &self,
+        prepared: Prepared,
+        socket: TcpStream,
+        accept: &Accept<'_>,
+    ) -> Result<(TlsStream, TlsInfo), ServerError> {
+        let Prepared { unit, priority } = prepared;
+        let mut staple = unit.staple(accept.now, accept.notify);
+        let mut stapled = staple.is_some();
+        let mut session = Session::new(Side::Server, socket, Arc::clone(&unit.credentials), priority)
+            .map_err(ServerError::Session)?;
+        session.set_deadline(accept.deadline);
+        session.set_staple(staple.take());
+        session.ask_certificate(accept.client_certificate);
+        let mut failure = None;
+        let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, accept) {
+            Ok(None) => Ok(()),
+            Ok(Some(has_staple)) => {
+                stapled = has_staple;
+                Ok(())
+            }
+            Err(error) => {
+                failure = Some(error);
+                Err(Refusal)
+            }
+        };
+        let result = session.handshake(self.depends_on_sni.then_some(&mut hook));
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        result.map_err(ServerError::Handshake)?;
+        let sni = session.server_name().and_then(|name| safe_server_name(&name)).map(Value::tainted);
+        let mut info = info::describe(&session, sni, accept.on_connect);
+        info.ocsp = status(session.status_was_asked(), stapled);
+        info.certificate_verified = check_client(&mut session, accept.client_certificate, &info)?;
+        Ok((TlsStream::new(session), info))
+    }
+
+    /// After the ClientHello: another unit, if the client named a server. Tells whether that has a staple.
+    fn choose(&self, hello: &ClientHello<'_>, accept: &Accept<'_>) -> Result<Option<bool>, ServerError> {
+        let Some(name) = hello.server_name().and_then(|sent| safe_server_name(&sent)) else {
+            return Ok(None);
+        };
+        let unit = self.unit(accept, Some(&name))?;
+        let staple = unit.staple(accept.now, accept.notify);
+        let has_staple = staple.is_some();
+        hello.show(&unit.credentials, staple).map_err(ServerError::Session)?;
+        hello.ask_certificate(accept.client_certificate);
+        Ok(Some(has_staple))
+    }
+
+    fn unit(&self, accept: &Accept<'_>, sni: Option<&BString>) -> Result<Arc<Unit>, ServerError> {
+        let asks = accept.client_certificate != ClientCertificate::Ignored;
+        let sni = sni.map(|name| name.as_slice());
+        let settings = UnitSettings::expand(accept.expand, sni, asks, accept.own_name)?;
+        let load = |files: &mut _, before: Option<&Arc<Unit>>| {
+            Unit::load(&settings, files, before, accept.now, accept.notify)
+        };
+        self.units.get(&settings, Instant::now(), load).map_err(ServerError::Unit)
+    }
+}
+
+/// `$tls_in_ocsp`. What is stapled was verified before, so there is nothing between 1 and 4.
+fn status(asked: bool, stapled: bool) -> OcspState {
+    match (asked, stapled) {
+        (false, _) => OcspState::NotRequested,
+        (true, false) => OcspState::NoResponse,
+        (true, true) => OcspState::Verified,
+    }
+}
+
+fn check_client(session: &mut Session, wish: ClientCertificate, info: &TlsInfo) -> Result<bool, ServerError> {
+    if wish == ClientCertificate::Ignored || info.peer_certificate.is_empty() {
+        return Ok(false);
+    }
+    // Nobody staples for a client; a status word other than 0 is bad.
+    let status = session.verify_peer().unwrap_or(ChainStatus::UNVERIFIABLE);
+    if !status.is_good() && wish == ClientCertificate::Required {
+        session.refuse_certificate();
+        let word = if status.is_revoked() { "certificate revoked" } else { "certificate invalid" };
+        return Err(ServerError::ClientCertificate(word));
+    }
+    Ok(status.is_good())
+}
+
+/// Exim says `timed out` where the deadline passed.
+pub(super) fn handshake_text(error: &SessionError) -> String {
+    match error {
+        SessionError::Connection(error) if error.kind() == io::ErrorKind::TimedOut => "timed out".to_owned(),
+        other => other.to_string(),
+    }
+}
