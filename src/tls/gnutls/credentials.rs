@@ -83,7 +83,7 @@ impl CredentialsBuilder {
     /// gave it. The credentials themselves hold no proof, so a new proof needs no new credentials.
     #[doc(alias = "gnutls_certificate_set_ocsp_status_request_function")]
     pub fn staple_by_session(&mut self) {
-        super::session::register_staple_callback(self);
+        super::reach::register_staple_callback(self);
     }
 
     /// No more changes: from here on it is shared.

@@ -18,6 +18,7 @@ mod memory;
 #[cfg_attr(not(ocsp_stapling), path = "ocsp_absent.rs")]
 pub mod ocsp;
 pub mod priority;
+mod reach;
 pub mod session;
 mod transport;
 pub mod x509;

@@ -1,30 +1,24 @@
 //! One TLS session over a socket that it owns.
 //!
-//! GnuTLS calls back into [`Reach`], which is found through the session's pointer. `Reach` is only ever
-//! used by shared reference (its fields are cells), so a callback may run while a method of
-//! [`Session`] is on the stack. It is held by `Rc`, not `Box`: moving a `Box` claims that nobody else points
-//! into it, and GnuTLS does.
-//!
-//! A callback that panics parks the panic in `Reach`; the method that called GnuTLS raises it again once
-//! no C frame is left on the stack.
+//! GnuTLS reads, writes and asks through the callbacks in `reach`. What they reach is held by `Rc`, not
+//! `Box`: moving a `Box` claims that nobody else points into it, and GnuTLS does.
 
 use super::check::{Error, check, static_text};
-use super::credentials::{Credentials, CredentialsBuilder};
+use super::credentials::Credentials;
 use super::gnutls_sys as sys;
 use super::memory::{bytes_of, owned};
 use super::priority::Priority;
-use super::transport::Transport;
+use super::reach::{self, HookGuard, Reach};
 use super::x509::MAX_CHAIN;
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint};
 use std::io;
 use std::net::TcpStream;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+pub use super::reach::{ClientHello, ClientHelloHook, Refusal};
 
 owned! {
     /// A session's handle; see [`Session`].
@@ -33,48 +27,16 @@ owned! {
 
 /// A TLS session, client or server; sent between threads, used by one at a time.
 pub struct Session {
-    // The order matters: fields are dropped in this order, and the handle points to all that follow.
+    // The order matters: fields are dropped in this order, and the handle points into all that follow.
     handle: SessionHandle,
     reach: Rc<Reach>,
-    priority: Option<Arc<Priority>>,
-    /// All credentials the handle was ever given: GnuTLS may still point into earlier ones.
-    credentials: Vec<Arc<Credentials>>,
+    _priority: Arc<Priority>,
 }
 
-// SAFETY: `reach` is never cloned nor lent beyond a call, so the Rc moves as a whole with the session;
-// its contents may move between threads (`_reach_moves` below checks what the compiler can), and its raw
-// pointers are either the session's own handle or None outside of `handshake`.
+// SAFETY: `reach` is never cloned nor lent beyond a call, so the Rc moves as a whole with the session. What
+// it holds may move between threads: a socket, Arcs of Sync values, a panic's payload (Send), the session's own
+// handle, and a pointer that is None outside of `handshake`, which does not move.
 unsafe impl Send for Session {}
-
-fn _reach_moves() {
-    fn is_send<T: Send>() {}
-    is_send::<(Transport, RefCell<Option<Arc<[u8]>>>, Cell<Option<Parked>>)>();
-}
-
-type Parked = Box<dyn Any + Send>;
-
-/// Asked once during a server's handshake, after the ClientHello: may change what the session shows.
-pub type ClientHelloHook<'a> = dyn FnMut(&ClientHello<'_>) -> Result<(), Refusal> + 'a;
-
-/// The hook said no: the handshake ends with an alert.
-#[derive(Clone, Copy, Debug)]
-pub struct Refusal;
-
-/// What callbacks reach.
-struct Reach {
-    transport: Transport,
-    /// The handle of the session, once made.
-    session: Cell<sys::gnutls_session_t>,
-    /// Set only while `handshake` runs, which outlives every call of it.
-    hook: Cell<Option<NonNull<ClientHelloHook<'static>>>>,
-    /// What to staple, byte for byte.
-    staple: RefCell<Option<Arc<[u8]>>>,
-    /// The peer asked for a staple.
-    status_asked: Cell<bool>,
-    /// Credentials and so on that the hook set; kept alive by the session after the handshake.
-    adopted: RefCell<Vec<Arc<Credentials>>>,
-    parked: Cell<Option<Parked>>,
-}
 
 /// Why a session failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,33 +76,6 @@ pub enum ClientCertificate {
     Required,
 }
 
-/// The ClientHello, for the hook.
-pub struct ClientHello<'a> {
-    reach: &'a Reach,
-}
-
-impl ClientHello<'_> {
-    /// The name the client wants to talk to, as sent; none if it sent none.
-    #[doc(alias = "gnutls_server_name_get")]
-    pub fn server_name(&self) -> Option<Vec<u8>> {
-        server_name(self.reach.session.get())
-    }
-
-    /// Shows these credentials and this staple from here on.
-    #[doc(alias = "gnutls_credentials_set")]
-    pub fn show(&self, credentials: &Arc<Credentials>, staple: Option<Arc<[u8]>>) -> Result<(), Error> {
-        set_credentials(self.reach.session.get(), credentials)?;
-        self.reach.adopted.borrow_mut().push(Arc::clone(credentials));
-        self.reach.staple.replace(staple);
-        Ok(())
-    }
-
-    /// What to ask of the client's certificate.
-    pub fn ask_certificate(&self, wish: ClientCertificate) {
-        ask_certificate(self.reach.session.get(), wish);
-    }
-}
-
 /// What the session agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agreed {
@@ -171,40 +106,14 @@ impl Session {
         // SAFETY: the out pointer is ours; on success it holds a handle that we own.
         check(unsafe { sys::gnutls_init(&mut raw, init_flags(side)) })?;
         let handle = SessionHandle::own(raw);
-        let reach = Rc::new(Reach {
-            transport: Transport::new(socket),
-            session: Cell::new(raw),
-            hook: Cell::new(None),
-            staple: RefCell::new(None),
-            status_asked: Cell::new(false),
-            adopted: RefCell::new(Vec::new()),
-            parked: Cell::new(None),
-        });
-        let pointer = Rc::as_ptr(&reach).cast_mut().cast::<c_void>();
-        // SAFETY: `pointer` stays valid as long as the handle: both are fields of this session, the handle
-        // is dropped first, and an Rc's contents do not move.
-        unsafe {
-            sys::gnutls_session_set_ptr(raw, pointer);
-            sys::gnutls_transport_set_ptr(raw, pointer);
-            sys::gnutls_transport_set_push_function(raw, Some(push));
-            sys::gnutls_transport_set_pull_function(raw, Some(pull));
-            sys::gnutls_transport_set_pull_timeout_function(raw, Some(pull_timeout));
-        }
-        let session = Self { handle, reach, priority: None, credentials: Vec::new() };
-        session.with_settings(credentials, priority)
-    }
-
-    fn with_settings(
-        mut self,
-        credentials: Arc<Credentials>,
-        priority: Arc<Priority>,
-    ) -> Result<Self, Error> {
-        // SAFETY: both handles are alive; the priority is kept in `self` as long as the handle.
-        check(unsafe { sys::gnutls_priority_set(self.handle.raw(), priority.raw()) })?;
-        self.priority = Some(priority);
-        set_credentials(self.handle.raw(), &credentials)?;
-        self.credentials.push(credentials);
-        Ok(self)
+        let reach = Rc::new(Reach::new(socket, raw));
+        // SAFETY: `reach` stays where it is as long as the handle lives: both are fields of this session, the
+        // handle is dropped first, and an Rc's contents do not move.
+        unsafe { reach::register(raw, &reach) };
+        // SAFETY: both handles are alive; the priority stays so with the session.
+        check(unsafe { sys::gnutls_priority_set(raw, priority.raw()) })?;
+        reach.set_credentials(&credentials)?;
+        Ok(Self { handle, reach, _priority: priority })
     }
 
     /// When to give up waiting, in all later calls; None waits for ever.
@@ -219,13 +128,13 @@ impl Session {
 
     /// What the server staples if the client asks; see [`CredentialsBuilder::staple_by_session`].
     pub fn set_staple(&mut self, staple: Option<Arc<[u8]>>) {
-        self.reach.staple.replace(staple);
+        self.reach.set_staple(staple);
     }
 
     /// What the server asks of the client's certificate.
     #[doc(alias = "gnutls_certificate_server_set_request")]
     pub fn ask_certificate(&mut self, wish: ClientCertificate) {
-        ask_certificate(self.handle.raw(), wish);
+        self.reach.ask_certificate(wish);
     }
 
     /// The name a client asks for.
@@ -247,26 +156,13 @@ impl Session {
     #[doc(alias = "gnutls_handshake")]
     pub fn handshake(&mut self, hook: Option<&mut ClientHelloHook<'_>>) -> Result<(), SessionError> {
         let raw = self.handle.raw();
-        if let Some(hook) = hook {
-            let pointer = NonNull::from(hook);
-            // SAFETY: only the lifetime in the type changes. The pointer is removed again below,
-            // before the borrow it came from ends, and is used only by calls from within gnutls_handshake.
-            let pointer = unsafe {
-                std::mem::transmute::<NonNull<ClientHelloHook<'_>>, NonNull<ClientHelloHook<'static>>>(
-                    pointer,
-                )
-            };
-            self.reach.hook.set(Some(pointer));
-            // SAFETY: the handle is alive; the function is a plain one.
-            unsafe { sys::gnutls_handshake_set_post_client_hello_function(raw, Some(post_client_hello)) };
-        }
-        let result = self.repeat(|| {
-            // SAFETY: the handle is alive, and so is all that its callbacks reach.
-            unsafe { sys::gnutls_handshake(raw) as isize }
-        });
-        self.reach.hook.set(None);
-        self.credentials.append(&mut self.reach.adopted.borrow_mut());
-        self.raise_parked();
+        let result = {
+            let _hook = hook.map(|hook| HookGuard::place(&self.reach, hook));
+            self.repeat(|| {
+                // SAFETY: the handle is alive, and so is all that its callbacks reach.
+                unsafe { sys::gnutls_handshake(raw) as isize }
+            })
+        };
         if let Err(SessionError::Tls(error)) = &result {
             // SAFETY: the handle is alive. Best effort: the peer may be gone.
             unsafe { sys::gnutls_alert_send_appropriate(raw, error.code()) };
@@ -322,7 +218,7 @@ impl Session {
         unsafe {
             sys::gnutls_alert_send(self.handle.raw(), sys::GNUTLS_AL_FATAL, sys::GNUTLS_A_BAD_CERTIFICATE);
         }
-        self.raise_parked();
+        self.reach.raise_parked();
     }
 
     /// True if the client asked for a staple (known only where the credentials have the callback).
@@ -332,7 +228,7 @@ impl Session {
 
     /// The name the client asked for.
     pub fn server_name(&self) -> Option<Vec<u8>> {
-        server_name(self.handle.raw())
+        self.reach.server_name()
     }
 
     /// What was agreed on.
@@ -395,10 +291,10 @@ impl Session {
 
     /// Calls until it is done, fails for good, or the deadline passed. GnuTLS returns `AGAIN` on blocking
     /// sockets too, for instance after a session ticket.
-    fn repeat(&mut self, mut call: impl FnMut() -> isize) -> Result<usize, SessionError> {
+    fn repeat(&self, mut call: impl FnMut() -> isize) -> Result<usize, SessionError> {
         loop {
             let code = call();
-            self.raise_parked();
+            self.reach.raise_parked();
             if let Ok(count) = usize::try_from(code) {
                 return Ok(count);
             }
@@ -415,13 +311,6 @@ impl Session {
             if !error.is_worth_retrying() || code == sys::GNUTLS_E_REHANDSHAKE as isize {
                 return Err(error.into());
             }
-        }
-    }
-
-    /// Goes on with a panic that a callback parked; no C frame is on the stack here.
-    fn raise_parked(&self) {
-        if let Some(panic) = self.reach.parked.take() {
-            resume_unwind(panic);
         }
     }
 }
@@ -504,35 +393,6 @@ fn no_signal() -> c_uint {
     0
 }
 
-fn set_credentials(session: sys::gnutls_session_t, credentials: &Arc<Credentials>) -> Result<(), Error> {
-    // SAFETY: both handles are alive. GnuTLS keeps the pointer; the callers keep the Arc in the session.
-    check(unsafe {
-        sys::gnutls_credentials_set(session, sys::GNUTLS_CRD_CERTIFICATE, credentials.raw().cast())
-    })?;
-    Ok(())
-}
-
-fn ask_certificate(session: sys::gnutls_session_t, wish: ClientCertificate) {
-    let request = match wish {
-        ClientCertificate::Ignored => sys::GNUTLS_CERT_IGNORE,
-        ClientCertificate::Requested => sys::GNUTLS_CERT_REQUEST,
-        ClientCertificate::Required => sys::GNUTLS_CERT_REQUIRE,
-    };
-    // SAFETY: the handle is alive; a plain number.
-    unsafe { sys::gnutls_certificate_server_set_request(session, request) };
-}
-
-fn server_name(session: sys::gnutls_session_t) -> Option<Vec<u8>> {
-    // A host name has at most 255 bytes; the rest is for GnuTLS's NUL.
-    let mut buffer = [0u8; 300];
-    let mut size = buffer.len();
-    let mut kind: c_uint = 0;
-    // SAFETY: the handle is alive, `buffer` has room for `size` bytes.
-    let code =
-        unsafe { sys::gnutls_server_name_get(session, buffer.as_mut_ptr().cast(), &mut size, &mut kind, 0) };
-    (code == 0 && kind == sys::GNUTLS_NAME_DNS && size > 0).then(|| buffer[..size].to_vec())
-}
-
 #[cfg(gnutls_session_desc)]
 fn describe(session: sys::gnutls_session_t) -> String {
     // SAFETY: the handle is alive; the result is NULL or a C string that is ours to free.
@@ -569,144 +429,4 @@ fn suite(session: sys::gnutls_session_t) -> &'static str {
 #[cfg(not(gnutls_ciphersuite_get))]
 fn suite(_: sys::gnutls_session_t) -> &'static str {
     ""
-}
-
-/// Runs the body of a callback; a panic is parked and `otherwise` returned to C.
-fn guarded<T>(reach: &Reach, otherwise: T, body: impl FnOnce() -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(value) => value,
-        Err(panic) => {
-            reach.parked.set(Some(panic));
-            otherwise
-        }
-    }
-}
-
-/// What the pointer given to GnuTLS points to.
-///
-/// # Safety
-/// `pointer` must be the one that [`Session::new`] set, and the session must be alive, for `'a`.
-unsafe fn reach_of<'a>(pointer: *mut c_void) -> &'a Reach {
-    // SAFETY: set from Rc::as_ptr of a `Reach` that outlives the handle; only shared references are made.
-    unsafe { &*pointer.cast::<Reach>() }
-}
-
-/// # Safety
-/// Called by GnuTLS, with the session's pointer and readable bytes.
-unsafe extern "C" fn push(pointer: *mut c_void, data: *const c_void, size: usize) -> isize {
-    // SAFETY: GnuTLS passes on the pointer that was set, from within a call on a live session.
-    let reach = unsafe { reach_of(pointer) };
-    guarded(reach, -1, || {
-        // SAFETY: GnuTLS's bytes to send, readable during the call.
-        let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
-        report(reach, reach.transport.push(bytes))
-    })
-}
-
-/// # Safety
-/// Called by GnuTLS, with the session's pointer and a writable buffer.
-unsafe extern "C" fn pull(pointer: *mut c_void, data: *mut c_void, size: usize) -> isize {
-    // SAFETY: as in `push`.
-    let reach = unsafe { reach_of(pointer) };
-    guarded(reach, -1, || {
-        // SAFETY: GnuTLS's buffer may be uninitialised, so it is made bytes first; it is writable for
-        // `size` during the call and nobody else uses it.
-        let buffer = unsafe {
-            ptr::write_bytes(data.cast::<u8>(), 0, size);
-            std::slice::from_raw_parts_mut(data.cast::<u8>(), size)
-        };
-        report(reach, reach.transport.pull(buffer))
-    })
-}
-
-/// # Safety
-/// Called by GnuTLS, with the session's pointer.
-unsafe extern "C" fn pull_timeout(pointer: *mut c_void, millis: c_uint) -> c_int {
-    // SAFETY: as in `push`.
-    let reach = unsafe { reach_of(pointer) };
-    guarded(reach, -1, || match reach.transport.wait_readable(Duration::from_millis(u64::from(millis))) {
-        Ok(ready) => c_int::from(ready),
-        Err(errno) => {
-            set_errno(reach, errno);
-            -1
-        }
-    })
-}
-
-/// # Safety
-/// Called by GnuTLS, with a session made by [`Session::new`].
-unsafe extern "C" fn post_client_hello(session: sys::gnutls_session_t) -> c_int {
-    // SAFETY: the session's pointer was set when it was made.
-    let reach = unsafe { reach_of(sys::gnutls_session_get_ptr(session)) };
-    let refused = sys::GNUTLS_E_APPLICATION_ERROR_MIN;
-    guarded(reach, refused, || {
-        let Some(mut hook) = reach.hook.get() else { return 0 };
-        // SAFETY: set by `handshake`, which is on the stack and holds the borrow; GnuTLS does not call
-        // the hook from within itself, so this is the only reference.
-        let hook = unsafe { hook.as_mut() };
-        match hook(&ClientHello { reach }) {
-            Ok(()) => 0,
-            Err(Refusal) => refused,
-        }
-    })
-}
-
-/// Registers the callback that staples; it finds the proof through the session, so the credentials hold no pointer.
-#[cfg(ocsp_stapling)]
-pub(super) fn register_staple_callback(credentials: &mut CredentialsBuilder) {
-    // SAFETY: the handle is ours alone; the function is a plain one and needs no pointer.
-    unsafe {
-        sys::gnutls_certificate_set_ocsp_status_request_function(
-            credentials.raw(),
-            Some(staple),
-            ptr::null_mut(),
-        );
-    }
-}
-/// Nothing is stapled.
-#[cfg(not(ocsp_stapling))]
-pub(super) fn register_staple_callback(_: &mut CredentialsBuilder) {}
-
-/// # Safety
-/// Called by GnuTLS, with a session made by [`Session::new`] and a datum to fill.
-#[cfg(ocsp_stapling)]
-unsafe extern "C" fn staple(
-    session: sys::gnutls_session_t,
-    _: *mut c_void,
-    answer: *mut sys::gnutls_datum_t,
-) -> c_int {
-    // SAFETY: the session's pointer was set when it was made.
-    let reach = unsafe { reach_of(sys::gnutls_session_get_ptr(session)) };
-    guarded(reach, sys::GNUTLS_E_NO_CERTIFICATE_STATUS, || {
-        reach.status_asked.set(true);
-        let staple = reach.staple.borrow();
-        // Never 0 bytes: that breaks TLS 1.3 (GNUTLS.md 1a).
-        let Some(bytes) = staple.as_deref().filter(|bytes| !bytes.is_empty()) else {
-            return sys::GNUTLS_E_NO_CERTIFICATE_STATUS;
-        };
-        match super::memory::give_away(bytes) {
-            Some(datum) => {
-                // SAFETY: GnuTLS's datum to fill; it frees the allocation, which came from its allocator.
-                unsafe { *answer = datum };
-                0
-            }
-            None => sys::GNUTLS_E_NO_CERTIFICATE_STATUS,
-        }
-    })
-}
-
-fn report(reach: &Reach, result: Result<usize, nix::errno::Errno>) -> isize {
-    match result {
-        Ok(count) => count as isize, // a slice is never longer than isize::MAX
-        Err(errno) => {
-            set_errno(reach, errno);
-            -1
-        }
-    }
-}
-
-/// GnuTLS's own errno: the C library's could be overwritten before it is read.
-fn set_errno(reach: &Reach, errno: nix::errno::Errno) {
-    // SAFETY: called from a callback, so the session is alive.
-    unsafe { sys::gnutls_transport_set_errno(reach.session.get(), errno as c_int) };
 }
