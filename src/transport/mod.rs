@@ -6,6 +6,7 @@ pub mod options;
 
 pub mod appendfile;
 pub mod registry;
+pub mod smtp;
 pub mod write_message;
 
 pub use registry::{Driver, Registry, Remote, Transport};

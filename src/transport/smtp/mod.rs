@@ -1,0 +1,338 @@
+//! The smtp transport: one message to remote hosts over SMTP (spec chapter "The smtp transport").
+//!
+//! Hosts are tried in their order until no address is left for another try. What each host did to us is
+//! told in [`Report::hosts`], for the retry hints; what each address came to in [`Report::outcomes`].
+mod connect;
+mod connection;
+mod own_hosts;
+mod policy;
+mod reuse;
+mod session;
+mod transaction;
+mod trouble;
+
+pub use trouble::exim_errno;
+
+use crate::config::{ConfigError, Flag, Instance, Number, Options};
+use crate::expand::Context;
+use crate::log::Which;
+use crate::text::Value;
+use crate::tls::ClientTls;
+use crate::transport::write_message::{BodyPart, HeaderChanges, header_block};
+use crate::transport::{Host, HostReport, Job, JobAddress, Outcome, Problem, Remote, Report};
+use bstr::{BString, ByteSlice};
+use policy::Policy;
+use reuse::{Connections, Key, quit};
+use session::Session;
+use std::time::Instant;
+use transaction::{Mail, send};
+use trouble::{Failure, Scope};
+
+/// A configured smtp transport.
+pub struct Smtp {
+    name: BString,
+    options: Options,
+    connections: Connections,
+    tls: ClientTls,
+}
+
+impl Smtp {
+    /// Checks the options of one instance.
+    pub fn compile(instance: &Instance) -> Result<Self, Vec<ConfigError>> {
+        let options = &instance.options;
+        let mut errors = Vec::new();
+        let mut complain = |option: &str, unsupported: bool, message: String| {
+            let at = options.written(option).map_or(&instance.at, |setting| &setting.at);
+            errors.push(ConfigError { at: at.clone(), message, line: None, unsupported });
+        };
+        match options.plain("protocol").unwrap_or_default().to_str_lossy().as_ref() {
+            "" | "smtp" | "smtps" => {}
+            "lmtp" => complain("protocol", true, "protocol = lmtp is known but not supported yet".into()),
+            other => complain("protocol", false, format!("unknown protocol \"{other}\": smtp or smtps")),
+        }
+        for name in ["connect_timeout", "command_timeout", "data_timeout", "final_timeout"] {
+            if options.time(name).is_zero() {
+                complain(name, false, format!("{name} must not be zero: every wait has a deadline"));
+            }
+        }
+        if errors.is_empty() {
+            Ok(Self {
+                name: instance.name.clone(),
+                options: options.clone(),
+                connections: Connections::default(),
+                tls: ClientTls::new(),
+            })
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+impl Remote for Smtp {
+    /// Delivers to the job's hosts (or the transport's own), in order, what the job has.
+    fn deliver(&self, job: Job) -> Report {
+        let mut delivery =
+            Delivery { smtp: self, job: &job, outcomes: vec![None; job.addresses.len()], hosts: Vec::new() };
+        match delivery.check_message().and_then(|()| self.hosts(&job)) {
+            Ok(hosts) => delivery.try_hosts(&hosts),
+            Err(failure) => delivery.settle_open(&failure.outcome()),
+        }
+        delivery.report()
+    }
+
+    fn multi_domain(&self) -> bool {
+        !matches!(self.options.flag("multi_domain"), Flag::Fixed(false))
+    }
+
+    fn has_own_hosts(&self) -> bool {
+        self.options.bool("hosts_override") || self.options.text("hosts").is_some()
+    }
+
+    fn tick(&self, now: Instant) {
+        self.connections.close_idle(now);
+    }
+}
+
+impl Smtp {
+    /// Most recipients of one transaction (`max_rcpt`; 0 is no limit).
+    fn max_rcpt(&self, context: &Context) -> Result<usize, Failure> {
+        let number = match self.options.number("max_rcpt") {
+            None => 0,
+            Some(Number::Fixed(number)) => number,
+            Some(Number::Expanded(template)) => {
+                let text = policy::expand_option("max_rcpt", template, context)?.unwrap_or_default();
+                text.trim().to_str_lossy().parse().map_err(|_| {
+                    Failure::new(Scope::Message, -1, format!("\"{text}\" is no number for max_rcpt"))
+                })?
+            }
+        };
+        Ok(usize::try_from(number).ok().filter(|number| *number > 0).unwrap_or(usize::MAX))
+    }
+
+    /// The hosts in the order of trying: the router's or our own, then the fall-backs.
+    fn hosts(&self, job: &Job) -> Result<Vec<Host>, Failure> {
+        let mut hosts = if job.hosts.is_empty() || self.options.bool("hosts_override") {
+            own_hosts::hosts_of(&self.options, "hosts", job.context)?
+        } else {
+            job.hosts.clone()
+        };
+        let limit = usize::try_from(self.options.int("hosts_max_try")).unwrap_or(usize::MAX).max(1);
+        hosts.truncate(limit);
+        hosts.extend(own_hosts::hosts_of(&self.options, "fallback_hosts", job.context)?);
+        Ok(hosts)
+    }
+}
+
+struct Delivery<'a> {
+    smtp: &'a Smtp,
+    job: &'a Job<'a>,
+    outcomes: Vec<Option<Outcome>>,
+    hosts: Vec<HostReport>,
+}
+
+impl Delivery<'_> {
+    /// Addresses that are neither delivered nor failed for good.
+    fn open_addresses(&self) -> Vec<usize> {
+        let open = |outcome: &Option<Outcome>| matches!(outcome, None | Some(Outcome::Deferred(_)));
+        (0..self.outcomes.len()).filter(|index| open(&self.outcomes[*index])).collect()
+    }
+
+    /// What no host could change: lines that SMTP does not carry (RFC 5321 section 4.5.3.1.6).
+    fn check_message(&self) -> Result<(), Failure> {
+        let limit = u64::try_from(self.smtp.options.int("message_linelength_limit")).unwrap_or(0);
+        if limit != 0 && self.job.message.envelope.max_received_line > limit {
+            let mut failure = Failure::new(Scope::Message, 0, "message has lines too long for transport");
+            failure.permanent = true;
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    fn try_hosts(&mut self, hosts: &[Host]) {
+        for host in hosts {
+            if self.open_addresses().is_empty() {
+                return;
+            }
+            self.try_host(host);
+        }
+    }
+
+    /// Gives this outcome to every address that is neither delivered nor failed for good.
+    fn settle_open(&mut self, outcome: &Outcome) {
+        for index in self.open_addresses() {
+            self.outcomes[index] = Some(outcome.clone());
+        }
+    }
+
+    fn try_host(&mut self, host: &Host) {
+        let mut context = self.job.context.clone();
+        context.address.host = Some(Value::clean(host.name.clone()));
+        context.address.host_address = host.address.map(|address| Value::clean(address.to_string()));
+        let result = Policy::of(&self.smtp.options, host, &context)
+            .and_then(|policy| self.run_session(host, policy, &context));
+        let problem = match result {
+            Ok(problem) => problem,
+            Err(failure) => {
+                let failure = failure.at(host, None);
+                self.log_host(host, &failure);
+                self.settle_open(&failure.outcome());
+                Some(failure.problem)
+            }
+        };
+        self.hosts.push(HostReport { host: host.clone(), problem });
+    }
+
+    /// Everything that can be said to one host, in one session; a failure before MAIL is the error.
+    fn run_session(
+        &mut self,
+        host: &Host,
+        policy: Policy,
+        context: &Context,
+    ) -> Result<Option<Problem>, Failure> {
+        let key =
+            Key { transport: self.smtp.name.clone(), host: host.name.clone(), address: host.address, policy };
+        let mut session = match self.smtp.connections.take(&key) {
+            Some(session) => session,
+            None => session::open(host, &key.policy, &self.smtp.tls, &|line| self.log_line(line))?,
+        };
+        if crate::tls::OCSP && key.policy.tls.require_ocsp && session.tls.is_none() {
+            quit(session);
+            return Err(Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, "a TLS session is required"));
+        }
+        let head = self.head();
+        let mail = mail_of(self.smtp, self.job, &head, context);
+        let limit = self.smtp.max_rcpt(context)?;
+        let mut problem = None;
+        let open = self.open_addresses();
+        for chunk in open.chunks(limit) {
+            let addresses: Vec<JobAddress> =
+                chunk.iter().map(|index| self.job.addresses[*index].clone()).collect();
+            let pipelining = !key.policy.avoid_pipelining;
+            let done = send(&mut session, &mail, &addresses, &key.policy.limits, pipelining);
+            for (index, outcome) in chunk.iter().zip(done.outcomes) {
+                self.outcomes[*index] = Some(at(outcome, host, &session));
+            }
+            if let Some(failure) = done.failure {
+                let failure = failure.at(host, session.tls.as_ref());
+                self.log_host(host, &failure);
+                problem = Some(failure.problem);
+            }
+            if !done.usable {
+                // Addresses of later chunks had no try: they wait with the problem that ended the session.
+                let rest = Outcome::Deferred(problem.clone().unwrap_or_default());
+                self.outcomes.iter_mut().filter(|o| o.is_none()).for_each(|o| *o = Some(rest.clone()));
+                return Ok(problem);
+            }
+        }
+        self.keep(key, session);
+        Ok(problem)
+    }
+
+    fn keep(&self, key: Key, mut session: Session) {
+        let most = u32::try_from(self.smtp.options.int("connection_max_messages")).unwrap_or(0);
+        if most != 0 && session.messages >= most {
+            return quit(session);
+        }
+        if !session.needs_reset {
+            return self.smtp.connections.put(key, session);
+        }
+        session.connection.set_limit(key.policy.limits.command);
+        session.connection.put_line(b"RSET");
+        match session.connection.flush_out().and_then(|()| session.connection.read_reply()) {
+            Ok(reply) if reply.code / 100 == 2 => {
+                session.needs_reset = false;
+                self.smtp.connections.put(key, session);
+            }
+            _ => quit(session),
+        }
+    }
+
+    /// The header block, with the blank line.
+    fn head(&self) -> Vec<u8> {
+        let changes = HeaderChanges {
+            remove: &self.job.headers_remove,
+            add: &self.job.headers_add,
+            ..HeaderChanges::default()
+        };
+        let mut head = header_block(&self.job.message.headers, &changes);
+        head.push(b'\n');
+        head
+    }
+
+    fn log_host(&self, host: &Host, failure: &Failure) {
+        if let Some(line) = failure.host_line(host) {
+            self.log_line(&line);
+        }
+    }
+
+    fn log_line(&self, text: &[u8]) {
+        let mut line = BString::from(&self.job.message.id);
+        line.push(b' ');
+        line.extend_from_slice(text);
+        self.job.context.globals.log.write(Which::Main, line.as_bstr());
+    }
+
+    fn report(self) -> Report {
+        let missing = Problem {
+            text: "no host was left to try".into(),
+            errno: -1,
+            host_problem: true,
+            ..Problem::default()
+        };
+        let outcomes = self
+            .outcomes
+            .into_iter()
+            .map(|o| o.unwrap_or_else(|| Outcome::Deferred(missing.clone())))
+            .collect();
+        Report { outcomes, hosts: self.hosts }
+    }
+}
+
+/// The job's message in the form it is sent.
+fn mail_of<'m>(smtp: &Smtp, job: &'m Job, head: &'m [u8], context: &Context) -> Mail<'m> {
+    let envelope = &job.message.envelope;
+    // Room for CRLF at each line's end, and for what the peer adds.
+    let lines = head.find_iter(b"\n").count() as u64 + envelope.body_lines;
+    let addition = u64::try_from(smtp.options.int("size_addition")).ok();
+    Mail {
+        return_path: &job.return_path,
+        size: addition.map(|addition| context.message.size + lines + addition),
+        eight_bit: envelope.body_8bitmime == 8,
+        dsn: dsn_parameters(envelope.dsn_ret, envelope.dsn_envid.as_ref()),
+        head,
+        data: &job.message.data,
+        body: Some(BodyPart { offset: job.message.body_offset(), size: job.message.body_size }),
+    }
+}
+
+/// The outcome, with the host it happened at.
+fn at(outcome: Outcome, host: &Host, session: &Session) -> Outcome {
+    let place = |mut problem: Problem| {
+        problem.host = Some(host.clone());
+        problem.tls.clone_from(&session.tls);
+        problem
+    };
+    match outcome {
+        Outcome::Delivered(mut delivered) => {
+            delivered.host = Some(host.clone());
+            Outcome::Delivered(delivered)
+        }
+        Outcome::Deferred(problem) => Outcome::Deferred(place(problem)),
+        Outcome::Failed(problem) => Outcome::Failed(place(problem)),
+    }
+}
+
+/// ` RET=...` and ` ENVID=...` (RFC 3461 sections 4.3 and 4.4).
+fn dsn_parameters(ret: u8, envid: Option<&BString>) -> BString {
+    let mut text = BString::default();
+    match ret {
+        1 => text.extend_from_slice(b" RET=HDRS"),
+        2 => text.extend_from_slice(b" RET=FULL"),
+        _ => {}
+    }
+    if let Some(envid) = envid {
+        text.extend_from_slice(b" ENVID=");
+        text.extend_from_slice(envid);
+    }
+    text
+}

@@ -1,0 +1,73 @@
+//! The transport's own `hosts` and `fallback_hosts`: a list of names or addresses, each with a port if
+//! it has one, to hosts with addresses (spec chapter "The smtp transport").
+
+use super::policy::expand_option;
+use super::trouble::{Failure, Scope};
+use crate::config::Options;
+use crate::dns::{Answer, Resolver};
+use crate::expand::Context;
+use crate::transport::Host;
+use bstr::{BStr, ByteSlice};
+use std::net::IpAddr;
+
+/// Hosts beyond this are not looked up: each costs a connection before the message is given up.
+const MAX_HOSTS: usize = 100;
+
+/// The hosts that this option gives, in order; a name that is not there is left out.
+pub fn hosts_of(options: &Options, name: &'static str, context: &Context) -> Result<Vec<Host>, Failure> {
+    let Some(template) = options.text(name) else { return Ok(Vec::new()) };
+    let list = expand_option(name, template, context)?.unwrap_or_default();
+    let mut hosts = Vec::new();
+    for item in crate::text::list::items(&list).filter(|item| *item != "+").take(MAX_HOSTS) {
+        let (host, port) = split_port(item.as_bstr());
+        hosts.extend(look_up(host, port, context.globals.dns.as_ref())?);
+    }
+    Ok(hosts)
+}
+
+fn look_up(name: &BStr, port: Option<u16>, dns: &dyn Resolver) -> Result<Vec<Host>, Failure> {
+    let host = |address: IpAddr| Host {
+        name: name.to_owned(),
+        address: Some(address),
+        port,
+        preference: -1,
+        secure: false,
+        randomized: false,
+    };
+    match dns.addresses(name) {
+        Answer::Found { records, .. } => Ok(records.into_iter().map(host).collect()),
+        Answer::NoData | Answer::NoName => Ok(Vec::new()),
+        Answer::TryLater(why) => {
+            Err(Failure::new(Scope::Message, -1, format!("lookup of host \"{name}\" failed: {why}")))
+        }
+    }
+}
+
+/// `name`, `name:port`, `[address]:port`, or an address.
+fn split_port(item: &BStr) -> (&BStr, Option<u16>) {
+    let number = |text: &[u8]| text.to_str().ok().and_then(|text| text.trim().parse().ok());
+    if let Some((inner, rest)) = item.strip_prefix(b"[").and_then(|rest| rest.split_once_str("]")) {
+        return (inner.as_bstr(), rest.strip_prefix(b":").and_then(number));
+    }
+    if item.to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok()) {
+        return (item, None);
+    }
+    match item.rsplit_once_str(":") {
+        Some((name, port)) if number(port).is_some() => (name.trim().as_bstr(), number(port)),
+        _ => (item, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_split_from_names_and_bracketed_addresses_only() {
+        let split = |text: &'static str| split_port(text.as_bytes().as_bstr());
+        assert_eq!(split("mx.example:26"), (b"mx.example".as_bstr(), Some(26)));
+        assert_eq!(split("::1"), (b"::1".as_bstr(), None));
+        assert_eq!(split("[::1]:2525"), (b"::1".as_bstr(), Some(2525)));
+        assert_eq!(split("127.0.0.1:25"), (b"127.0.0.1".as_bstr(), Some(25)));
+    }
+}

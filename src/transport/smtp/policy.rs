@@ -1,0 +1,208 @@
+//! What the transport's options say for one host: expanded and matched once, before the connection.
+//! Two deliveries may share a connection only if their policies are equal.
+
+use super::trouble::{Failure, Scope, exim_errno};
+use crate::config::Options;
+use crate::expand::{Context, ExpandError, expand};
+use crate::matching::{self, HostSubject, Match, MatchError};
+use crate::syntax::Template;
+use crate::tls::{ClientSettings, Verify};
+use crate::transport::Host;
+use bstr::{BString, ByteSlice};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How the connection to one host is made and what must hold for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// TCP port.
+    pub port: u16,
+    /// TLS from the first byte (`protocol = smtps`).
+    pub tls_on_connect: bool,
+    /// Argument of EHLO.
+    pub helo: BString,
+    /// Our address, if one is fixed.
+    pub interface: Option<IpAddr>,
+    /// HELO is said, not EHLO (`hosts_avoid_esmtp`).
+    pub avoid_esmtp: bool,
+    /// Commands are not pipelined (`hosts_avoid_pipelining`).
+    pub avoid_pipelining: bool,
+    /// TLS is not used (`hosts_avoid_tls`).
+    pub avoid_tls: bool,
+    /// Nothing goes in clear (`hosts_require_tls`, or a status is required).
+    pub require_tls: bool,
+    /// After a temporary refusal of STARTTLS clear text may be used (`tls_tempfail_tryclear`).
+    pub clear_after_tempfail: bool,
+    /// TCP keep-alive probes are sent (`keepalive`).
+    pub keepalive: bool,
+    /// TLS settings.
+    pub tls: TlsPolicy,
+    /// Deadlines of the steps.
+    pub limits: Limits,
+}
+
+/// What is asked of the TLS session and what must come of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// A certificate status is asked for (`hosts_request_ocsp`).
+    pub request_ocsp: bool,
+    /// A good, verified status is required (`hosts_require_ocsp`).
+    pub require_ocsp: bool,
+    /// How the chain is verified (`tls_verify_hosts`, `tls_try_verify_hosts`).
+    pub verify: Verify,
+    /// The certificate's names are compared (`tls_verify_cert_hostnames`).
+    pub verify_names: bool,
+    /// Files: trust anchors, CRL, our certificate and key.
+    pub files: ClientSettings,
+    /// GnuTLS priority string (`tls_require_ciphers`).
+    pub ciphers: Option<BString>,
+    /// Server name to ask for (`tls_sni`).
+    pub sni: Option<BString>,
+}
+
+/// Deadlines, each for one wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP connect.
+    pub connect: Duration,
+    /// Each command's reply, the greeting, the TLS handshake.
+    pub command: Duration,
+    /// Each piece of data.
+    pub data: Duration,
+    /// The reply to the end of data.
+    pub last: Duration,
+}
+
+impl Policy {
+    /// Expands and matches all that depends on the host; `context` has `$host` and `$host_address` set.
+    pub fn of(options: &Options, host: &Host, context: &Context) -> Result<Self, Failure> {
+        let reader = Reader { options, context, host };
+        let protocol = options.plain("protocol").unwrap_or_default();
+        let tls_on_connect = protocol == "smtps";
+        let require_ocsp = crate::tls::OCSP && reader.matches("hosts_require_ocsp")?;
+        let tls = reader.tls_policy(require_ocsp)?;
+        Ok(Self {
+            port: reader.port(tls_on_connect)?,
+            tls_on_connect,
+            helo: reader.text("helo_data")?.unwrap_or_else(|| context.globals.primary_hostname.clone()),
+            interface: reader.interface()?,
+            avoid_esmtp: reader.matches("hosts_avoid_esmtp")?,
+            avoid_pipelining: reader.matches("hosts_avoid_pipelining")?,
+            avoid_tls: reader.matches("hosts_avoid_tls")?,
+            require_tls: require_ocsp || reader.matches("hosts_require_tls")?,
+            clear_after_tempfail: options.bool("tls_tempfail_tryclear"),
+            keepalive: options.bool("keepalive"),
+            tls,
+            limits: Limits {
+                connect: options.time("connect_timeout"),
+                command: options.time("command_timeout"),
+                data: options.time("data_timeout"),
+                last: options.time("final_timeout"),
+            },
+        })
+    }
+}
+
+/// Reads the options of one transport for one host.
+struct Reader<'a> {
+    options: &'a Options,
+    context: &'a Context<'a>,
+    host: &'a Host,
+}
+
+impl Reader<'_> {
+    fn tls_policy(&self, require_ocsp: bool) -> Result<TlsPolicy, Failure> {
+        let verify = match (self.matches("tls_verify_hosts")?, self.matches("tls_try_verify_hosts")?) {
+            (true, _) => Verify::Require,
+            (false, true) => Verify::Try,
+            (false, false) => Verify::No,
+        };
+        Ok(TlsPolicy {
+            request_ocsp: crate::tls::OCSP && (require_ocsp || self.matches("hosts_request_ocsp")?),
+            require_ocsp,
+            verify,
+            verify_names: self.matches("tls_verify_cert_hostnames")?,
+            files: ClientSettings {
+                certificate: self.text("tls_certificate")?,
+                private_key: self.text("tls_privatekey")?,
+                verify_certificates: self.text("tls_verify_certificates")?,
+                crl: self.text("tls_crl")?,
+            },
+            ciphers: self.text("tls_require_ciphers")?,
+            sni: self.text("tls_sni")?,
+        })
+    }
+
+    /// Is the host in this host-list option?
+    fn matches(&self, name: &'static str) -> Result<bool, Failure> {
+        let Some(list) = self.options.text(name) else { return Ok(false) };
+        let subject = HostSubject { address: self.host.address, name: Some(self.host.name.clone()) };
+        match matching::host(self.context, &subject, list) {
+            Ok(Match::Yes(_)) => Ok(true),
+            Ok(Match::No) => Ok(false),
+            Err(MatchError::Defer(text) | MatchError::Failed(text)) => {
+                Err(Failure::new(Scope::Message, -1, format!("failed to match {name}: {text}")))
+            }
+        }
+    }
+
+    /// An expanded option; none if unset, empty or forced to fail.
+    fn text(&self, name: &'static str) -> Result<Option<BString>, Failure> {
+        match self.options.text(name) {
+            None => Ok(None),
+            Some(template) => expand_option(name, template, self.context),
+        }
+    }
+
+    fn port(&self, tls_on_connect: bool) -> Result<u16, Failure> {
+        if let Some(port) = self.host.port {
+            return Ok(port);
+        }
+        let written = self.text("port")?.unwrap_or_default();
+        match written.to_str_lossy().trim() {
+            "" if tls_on_connect => Ok(465),
+            "" | "smtp" => Ok(25),
+            "smtps" | "submissions" => Ok(465),
+            "submission" => Ok(587),
+            text => text.parse().map_err(|_| {
+                Failure::new(
+                    Scope::Message,
+                    -1,
+                    format!("TCP port \"{text}\" is not defined for the transport"),
+                )
+            }),
+        }
+    }
+
+    fn interface(&self) -> Result<Option<IpAddr>, Failure> {
+        let Some(written) = self.text("interface")? else { return Ok(None) };
+        let wanted = self.host.address.map(|address| address.is_ipv4());
+        for item in written.split_str(":").map(|item| item.trim()) {
+            // An IPv6 address in a list has its colons doubled; a list with another separator has none.
+            if let Some(address) = item.to_str().ok().and_then(|text| text.parse::<IpAddr>().ok())
+                && wanted.is_none_or(|v4| v4 == address.is_ipv4())
+            {
+                return Ok(Some(address));
+            }
+        }
+        let single = written.trim().replace("::::", "::");
+        Ok(single.to_str().ok().and_then(|text| text.parse().ok()))
+    }
+}
+
+/// Expands one option; a forced failure leaves it unset.
+pub fn expand_option(
+    name: &'static str,
+    template: &Template,
+    context: &Context,
+) -> Result<Option<BString>, Failure> {
+    match expand(template, context) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value.into_bytes())),
+        Err(ExpandError::Forced(_)) => Ok(None),
+        Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => {
+            let errno = if name.starts_with("tls_") { exim_errno::TLS_FAILURE } else { -1 };
+            Err(Failure::new(Scope::Message, errno, format!("failed to expand {name}: {text}")))
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! From a TCP connect to a session that can take a message: greeting, EHLO, STARTTLS, EHLO again
+//! (RFC 5321 section 3.1, RFC 3207).
+
+use super::connection::{Connection, Stream};
+use super::policy::Policy;
+use super::trouble::{Failure, Scope, exim_errno, host_field};
+use crate::mail::Reply;
+use crate::mail::envelope::TlsInfo;
+use crate::tls::{ClientRequest, ClientTls, Notice};
+use crate::transport::Host;
+use bstr::{BString, ByteSlice};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Instant, SystemTime};
+
+/// What the peer can do, from its EHLO reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// SIZE (RFC 1870) was offered.
+    pub size: bool,
+    /// PIPELINING (RFC 2920)
+    pub pipelining: bool,
+    /// 8BITMIME (RFC 6152)
+    pub eight_bit: bool,
+    /// STARTTLS (RFC 3207)
+    pub starttls: bool,
+    /// DSN (RFC 3461)
+    pub dsn: bool,
+}
+
+impl Features {
+    /// Reads an EHLO reply: the first line is the greeting.
+    pub fn of(reply: &Reply) -> Self {
+        let mut features = Self::default();
+        for line in reply.text.lines().skip(1) {
+            let keyword = line.fields().next().unwrap_or_default().to_ascii_uppercase();
+            match keyword.as_slice() {
+                b"SIZE" => features.size = true,
+                b"PIPELINING" => features.pipelining = true,
+                b"8BITMIME" => features.eight_bit = true,
+                b"STARTTLS" => features.starttls = true,
+                b"DSN" => features.dsn = true,
+                _ => {}
+            }
+        }
+        features
+    }
+}
+
+/// A session that can take a message.
+pub struct Session {
+    /// The connection.
+    pub connection: Connection,
+    /// What the peer offers now, under the TLS it has.
+    pub features: Features,
+    /// TLS, if there is any.
+    pub tls: Option<TlsInfo>,
+    /// Our address and port.
+    pub interface: Option<(IpAddr, u16)>,
+    /// Messages sent so far.
+    pub messages: u32,
+    /// A transaction was begun and not ended: RSET comes before the next one.
+    pub needs_reset: bool,
+}
+
+/// Connects and brings the session to where MAIL may be said. What is to be logged on the way (going on
+/// in clear after a failed handshake) is given to `log`.
+pub fn open(host: &Host, policy: &Policy, tls: &ClientTls, log: &dyn Fn(&[u8])) -> Result<Session, Failure> {
+    let target = Target { host, policy, tls, log };
+    match target.open(policy.avoid_tls) {
+        Err(Opening::TlsFailed(text)) if !policy.require_tls && !policy.tls_on_connect => {
+            let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
+            line.extend_from_slice(&host_field(host));
+            line.extend_from_slice(b" (not in hosts_require_tls)");
+            log(&line);
+            target.open(true).map_err(Opening::into_failure)
+        }
+        Err(opening) => Err(opening.into_failure()),
+        Ok(session) => Ok(session),
+    }
+}
+
+/// Why a session could not be opened.
+enum Opening {
+    Failed(Failure),
+    /// The handshake or the verification failed, in Exim's words after `TLS session: `.
+    TlsFailed(String),
+}
+
+impl Opening {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::TlsFailed(text) => {
+                Failure::new(Scope::Host, exim_errno::TLS_FAILURE, format!("TLS session: {text}"))
+            }
+        }
+    }
+}
+
+impl From<Failure> for Opening {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// One host, and all that is needed to reach it.
+struct Target<'a> {
+    host: &'a Host,
+    policy: &'a Policy,
+    tls: &'a ClientTls,
+    log: &'a dyn Fn(&[u8]),
+}
+
+impl Target<'_> {
+    fn open(&self, avoid_tls: bool) -> Result<Session, Opening> {
+        let socket = connect(self.host, self.policy)?;
+        let interface = socket.local_addr().ok().map(|address| (address.ip(), address.port()));
+        let (stream, tls) = if self.policy.tls_on_connect {
+            let (stream, info) = self.start_tls(socket)?;
+            (stream, Some(info))
+        } else {
+            (Stream::Clear(socket), None)
+        };
+        let mut connection = Connection::new(stream);
+        connection.set_limit(self.policy.limits.command);
+        check_greeting(&mut connection)?;
+        let features = say_hello(&mut connection, self.policy)?;
+        let session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
+        if session.tls.is_some() {
+            return Ok(session);
+        }
+        match (session.features.starttls && !avoid_tls, self.policy.require_tls) {
+            (true, _) => self.upgrade(session),
+            (false, true) => Err(no_offer().into()),
+            (false, false) => Ok(session),
+        }
+    }
+
+    fn upgrade(&self, mut session: Session) -> Result<Session, Opening> {
+        let reply = command(&mut session.connection, b"STARTTLS")?;
+        if reply.code != 220 {
+            return refused_starttls(session, self.policy, &reply).map_err(Opening::from);
+        }
+        let socket = session
+            .connection
+            .into_clear_socket()
+            .map_err(|trouble| Failure::trouble(Scope::Host, b"STARTTLS", &trouble))?;
+        let (stream, info) = self.start_tls(socket)?;
+        let mut connection = Connection::new(stream);
+        connection.set_limit(self.policy.limits.command);
+        // All that was offered in clear is forgotten (RFC 3207 section 4.2).
+        let features = say_hello(&mut connection, self.policy)?;
+        Ok(Session { connection, features, tls: Some(info), ..session })
+    }
+
+    fn start_tls(&self, socket: TcpStream) -> Result<(Stream, TlsInfo), Opening> {
+        let policy = &self.policy.tls;
+        let request = ClientRequest {
+            settings: &policy.files,
+            ciphers: policy.ciphers.as_ref().map(|text| text.as_slice()),
+            sni: policy.sni.as_ref().map(|name| name.as_slice()),
+            verify: policy.verify,
+            host_name: policy.verify_names.then_some(self.host.name.as_slice()),
+            request_ocsp: policy.request_ocsp,
+            require_ocsp: policy.require_ocsp,
+            deadline: Some(Instant::now() + self.policy.limits.command),
+            on_connect: self.policy.tls_on_connect,
+            now: SystemTime::now(),
+            notify: &|notice: Notice| self.tell(&notice),
+        };
+        match self.tls.connect(socket, &request) {
+            Ok((stream, info)) => Ok((Stream::Tls(Box::new(stream)), info)),
+            Err(error) => Err(Opening::TlsFailed(error.to_string())),
+        }
+    }
+
+    fn tell(&self, notice: &Notice) {
+        let mut line = BString::from("H=");
+        line.extend_from_slice(&host_field(self.host));
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(&notice.text);
+        (self.log)(&line);
+    }
+}
+
+fn no_offer() -> Failure {
+    let text = "a TLS session is required, but the server did not offer TLS support";
+    Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, text)
+}
+
+fn connect(host: &Host, policy: &Policy) -> Result<TcpStream, Failure> {
+    let address = host.address.ok_or_else(|| {
+        Failure::new(Scope::Host, -1, format!("no IP address found for host {}", host.name))
+    })?;
+    let target = SocketAddr::new(address, policy.port);
+    let socket = super::connect::connect(target, policy.interface, policy.limits.connect)
+        .map_err(|error| Failure::connect(&error))?;
+    if policy.keepalive {
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::KeepAlive, &true)
+            .map_err(|errno| Failure::connect(&errno.into()))?;
+    }
+    // Our writes are whole commands and large pieces: waiting to join them only costs round trips.
+    socket.set_nodelay(true).map_err(|error| Failure::connect(&error))?;
+    Ok(socket)
+}
+
+fn check_greeting(connection: &mut Connection) -> Result<(), Failure> {
+    let stage = b"initial connection";
+    let reply = connection.read_reply().map_err(|trouble| Failure::trouble(Scope::Host, stage, &trouble))?;
+    if reply.code / 100 == 2 { Ok(()) } else { Err(Failure::reply(Scope::Host, stage, &reply, 0)) }
+}
+
+/// EHLO, and HELO if the peer does not know it.
+fn say_hello(connection: &mut Connection, policy: &Policy) -> Result<Features, Failure> {
+    if !policy.avoid_esmtp {
+        let reply = command(connection, &line("EHLO ", &policy.helo))?;
+        if reply.code / 100 == 2 {
+            return Ok(Features::of(&reply));
+        }
+        if reply.is_temporary() {
+            return Err(Failure::reply(Scope::Host, &line("EHLO ", &policy.helo), &reply, 0));
+        }
+    }
+    let helo = line("HELO ", &policy.helo);
+    let reply = command(connection, &helo)?;
+    if reply.code / 100 == 2 {
+        Ok(Features::default())
+    } else {
+        Err(Failure::reply(Scope::Host, &helo, &reply, 0))
+    }
+}
+
+fn line(verb: &str, argument: &[u8]) -> Vec<u8> {
+    [verb.as_bytes(), argument].concat()
+}
+
+/// One command and its reply; no reply is the host's problem.
+fn command(connection: &mut Connection, line: &[u8]) -> Result<Reply, Failure> {
+    connection.put_line(line);
+    connection
+        .flush_out()
+        .and_then(|()| connection.read_reply())
+        .map_err(|trouble| Failure::trouble(Scope::Host, line, &trouble))
+}
+
+fn refused_starttls(session: Session, policy: &Policy, reply: &Reply) -> Result<Session, Failure> {
+    if policy.require_tls {
+        let text = "a TLS session is required, but an attempt to start TLS failed";
+        return Err(Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, text));
+    }
+    if reply.is_temporary() && !policy.clear_after_tempfail {
+        return Err(Failure::reply(Scope::Host, b"STARTTLS", reply, 0));
+    }
+    Ok(session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_read_in_any_case_and_the_greeting_line_is_none() {
+        let features =
+            Features::of(&Reply::new(250, "SIZE.example hello\nPIPELINING\nsize 100\n8bitmime\nX"));
+        let expected = Features { size: true, pipelining: true, eight_bit: true, ..Features::default() };
+        assert_eq!(features, expected);
+    }
+}
