@@ -3,13 +3,23 @@
 //! Specification: chapter "Domain, host, address, and local part lists". Each function expands the list
 //! (forced failure: no match), splits it, and goes through its items: negation, named lists, files, patterns,
 //! lookups, CIDR, regular expressions. What a match found (`$domain_data` ...) is returned, the caller
-//! puts it into the context.
+//! puts it into the context. `walk` goes through a list; what one item means is in the file of its kind.
+mod address_item;
+mod domain_item;
+mod host_item;
+pub mod host_name;
+mod local_part_item;
+mod pattern;
+mod walk;
 
-use crate::expand::Context;
+use crate::config::written::ListKind;
+use crate::expand::{Context, ExpandError, expand};
 use crate::syntax::Template;
 use crate::text::Value;
 use bstr::BString;
+pub use host_item::Network;
 use std::net::IpAddr;
+use walk::{State, Walk};
 
 /// Answer of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +28,13 @@ pub enum Match {
     Yes(Option<Value>),
     /// It did not.
     No,
+}
+
+impl Match {
+    /// True if it matched.
+    pub fn is_yes(&self) -> bool {
+        matches!(self, Self::Yes(_))
+    }
 }
 
 /// Why a list gave no answer.
@@ -41,23 +58,77 @@ pub struct HostSubject {
 }
 
 /// Is `domain` in a domain list?
-pub fn domain(_context: &Context, _domain: &Value, _list: &Template) -> Result<Match, MatchError> {
-    Err(MatchError::Failed("matching is not built".into()))
+pub fn domain(context: &Context, domain: &Value, list: &Template) -> Result<Match, MatchError> {
+    let lower = domain.derive(domain.bytes().to_ascii_lowercase());
+    let item = domain_item::DomainItem { context, domain: &lower };
+    run(context, ListKind::Domain, &item, &lower, list, State::default())
 }
+
 /// Is the host in a host list? The name is looked up (reverse DNS, verified forward) only if an item needs it.
-pub fn host(_context: &Context, _host: &HostSubject, _list: &Template) -> Result<Match, MatchError> {
-    Err(MatchError::Failed("matching is not built".into()))
+pub fn host(context: &Context, host: &HostSubject, list: &Template) -> Result<Match, MatchError> {
+    host_list(context, host, list, false)
 }
+
+/// Is the address in a list of addresses (`match_ip`)? No name is ever looked up.
+pub fn ip(context: &Context, host: &HostSubject, list: &Template) -> Result<Match, MatchError> {
+    host_list(context, host, list, true)
+}
+
+fn host_list(
+    context: &Context,
+    host: &HostSubject,
+    list: &Template,
+    only_addresses: bool,
+) -> Result<Match, MatchError> {
+    let address = host.address.map(|address| address.to_canonical());
+    let name = host.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    let shown = address.map(|address| address.to_string()).unwrap_or_default();
+    let key = Value::clean(format!("{only_addresses} {shown} {name}"));
+    let item = host_item::HostItem::new(context, address, host.name.clone(), only_addresses);
+    run(context, ListKind::Host, &item, &key, list, State::default())
+}
+
 /// Is the address in an address list?
-pub fn address(_context: &Context, _address: &Value, _list: &Template) -> Result<Match, MatchError> {
-    Err(MatchError::Failed("matching is not built".into()))
+pub fn address(context: &Context, address: &Value, list: &Template) -> Result<Match, MatchError> {
+    let item = address_item::AddressItem::new(context, address);
+    run(context, ListKind::Address, &item, address, list, State::default())
 }
+
 /// Is the local part in a local part list? `caseful`: compared as written.
 pub fn local_part(
-    _context: &Context,
-    _local_part: &Value,
-    _list: &Template,
-    _caseful: bool,
+    context: &Context,
+    local_part: &Value,
+    list: &Template,
+    caseful: bool,
 ) -> Result<Match, MatchError> {
-    Err(MatchError::Failed("matching is not built".into()))
+    let item = local_part_item::LocalPartItem { context, local_part };
+    run(context, ListKind::LocalPart, &item, local_part, list, State { caseful, ..State::default() })
+}
+
+/// Expands the list and walks it; a forced failure is a list without items.
+fn run(
+    context: &Context,
+    kind: ListKind,
+    item: &dyn walk::Item,
+    subject: &Value,
+    list: &Template,
+    state: State,
+) -> Result<Match, MatchError> {
+    let walk = Walk { context, kind, item, subject };
+    match expand_list(context, list)? {
+        Some(text) => walk.list(&text, state),
+        None => Ok(Match::No),
+    }
+}
+
+/// The text of a list; none: its expansion was forced to fail.
+fn expand_list(context: &Context, list: &Template) -> Result<Option<Value>, MatchError> {
+    let unexpanded = |text: String| {
+        MatchError::Defer(format!("failed to expand \"{}\" while checking a list: {text}", list.text()))
+    };
+    match expand(list, context) {
+        Ok(text) => Ok(Some(text)),
+        Err(ExpandError::Forced(_)) => Ok(None),
+        Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => Err(unexpanded(text)),
+    }
 }

@@ -1,0 +1,84 @@
+//! Operators and items that look at files: `stat`, `readfile`.
+
+use super::operator::Call;
+use super::{ExpandError, eval, failed};
+use crate::text::Value;
+use bstr::{BString, ByteSlice};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+
+/// The operating system's words, without Rust's number.
+pub fn os_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// `name=value` for all that stat tells.
+pub fn stat(call: Call) -> Result<Value, ExpandError> {
+    let path = call.text.to_path("name for stat").map_err(|error| ExpandError::Failed(error.to_string()))?;
+    let found = match std::fs::metadata(&path) {
+        Ok(found) => found,
+        Err(error) => return failed(format!("stat({}) failed: {}", path.display(), os_text(&error))),
+    };
+    Ok(Value::clean(format!(
+        "mode={:04o} smode={} inode={} device={} links={} uid={} gid={} size={} atime={} mtime={} ctime={}",
+        found.mode() & 0o7777,
+        symbolic_mode(found.mode()),
+        found.ino(),
+        found.dev(),
+        found.nlink(),
+        found.uid(),
+        found.gid(),
+        found.size(),
+        found.atime(),
+        found.mtime(),
+        found.ctime()
+    )))
+}
+
+/// As `ls -l` shows it.
+fn symbolic_mode(mode: u32) -> String {
+    let kind = match mode & libc::S_IFMT {
+        libc::S_IFDIR => 'd',
+        libc::S_IFLNK => 'l',
+        libc::S_IFCHR => 'c',
+        libc::S_IFBLK => 'b',
+        libc::S_IFIFO => 'p',
+        libc::S_IFSOCK => 's',
+        _ => '-',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, mode & special != 0) {
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+            (true, false) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// `${readfile{name}{end of line}}`.
+pub fn read_file(name: &Value, end_of_line: Option<&Value>) -> Result<Value, ExpandError> {
+    let path = name.to_path("filename for read").map_err(|error| ExpandError::Failed(error.to_string()))?;
+    let unreadable = |error: std::io::Error| {
+        ExpandError::Failed(format!("failed to open {}: {}", path.display(), os_text(&error)))
+    };
+    let file = std::fs::File::open(&path).map_err(unreadable)?;
+    let mut text = Vec::new();
+    file.take(eval::MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+    eval::check_length(&text)?;
+    match end_of_line {
+        None => Ok(Value::clean(text)),
+        Some(end) => {
+            let replaced = BString::from(text.replace(b"\n", end.bytes()));
+            Ok(Value::with_taint(replaced, end.is_tainted()))
+        }
+    }
+}

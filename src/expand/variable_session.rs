@@ -1,0 +1,109 @@
+//! Variables of the SMTP session or local submission a message comes through.
+
+use super::variable::{Row, number, outside, own};
+use crate::expand::Context;
+use crate::text::Value;
+
+/// Name to value.
+pub const TABLE: &[Row] = &[
+    ("authenticated_id", |c| c.session.origin.authenticated_id.as_deref().and_then(|text| outside(text))),
+    ("authenticated_sender", |c| {
+        c.session.origin.authenticated_sender.as_deref().and_then(|text| outside(text))
+    }),
+    ("authentication_failed", |c| number(u8::from(c.session.authentication_failed))),
+    ("caller_gid", |c| number(c.session.caller_gid)),
+    ("caller_uid", |c| number(c.session.caller_uid)),
+    ("connection_id", |_| None),
+    ("host_lookup_deferred", |c| number(u8::from(c.session.origin.host_lookup_deferred))),
+    ("host_lookup_failed", |c| number(u8::from(c.session.origin.host_lookup_failed))),
+    ("interface_address", interface_address),
+    ("interface_port", interface_port),
+    ("rcpt_count", |c| number(c.session.rcpt_count)),
+    ("rcpt_defer_count", |c| number(c.session.rcpt_defer_count)),
+    ("rcpt_fail_count", |c| number(c.session.rcpt_fail_count)),
+    ("received_ip_address", interface_address),
+    ("received_port", interface_port),
+    ("received_protocol", |c| own(&c.session.origin.protocol)),
+    ("sender_fullhost", |c| outside(full_host(c).as_bytes())),
+    ("sender_helo_dnssec", |_| Some(Value::clean("no"))),
+    ("sender_helo_name", |c| c.session.origin.helo.as_deref().and_then(|text| outside(text))),
+    ("sender_helo_verified", |c| {
+        Some(Value::clean(if c.session.origin.helo_verified { "yes" } else { "no" }))
+    }),
+    ("sender_host_address", |c| c.session.origin.host.and_then(|host| number(host.ip()))),
+    ("sender_host_authenticated", |c| c.session.origin.authenticator.as_deref().and_then(|text| own(text))),
+    ("sender_host_dnssec", |_| Some(Value::clean("no"))),
+    ("sender_host_name", host_name),
+    ("sender_host_port", |c| number(c.session.origin.host.map_or(0, |host| host.port()))),
+    ("sender_ident", |c| c.session.origin.ident.as_deref().and_then(|text| outside(text))),
+    ("sender_rcvhost", |c| outside(received_host(c).as_bytes())),
+    ("smtp_active_hostname", active_host_name),
+    ("smtp_command", |c| outside(&c.session.smtp_command)),
+    ("smtp_command_argument", |c| outside(&c.session.smtp_command_argument)),
+    ("smtp_command_history", |c| own(&c.session.smtp_command_history)),
+    ("smtp_count_at_connection_start", |c| number(c.session.count_at_start)),
+    ("smtp_notquit_reason", |c| own(&c.session.notquit_reason)),
+];
+
+fn active_host_name(context: &Context) -> Option<Value> {
+    own(&context.session.smtp_active_hostname).or_else(|| own(&context.globals.primary_hostname))
+}
+
+fn interface_address(context: &Context) -> Option<Value> {
+    context.session.origin.interface.and_then(|(ip, _)| number(ip))
+}
+
+fn interface_port(context: &Context) -> Option<Value> {
+    number(context.session.origin.interface.map_or(-1, |(_, port)| i32::from(port)))
+}
+
+/// `$sender_host_name`: looked up when it is first asked for, if nobody did before.
+fn host_name(context: &Context) -> Option<Value> {
+    let origin = &context.session.origin;
+    if let Some(name) = &origin.host_name {
+        return outside(name);
+    }
+    if context.session.host_name_looked_up {
+        return None;
+    }
+    crate::matching::host_name::verified(context, origin.host?.ip())
+        .ok()
+        .flatten()
+        .and_then(|name| outside(&name))
+}
+
+/// `name (helo) [address]:port`, with as much as is known.
+fn full_host(context: &Context) -> String {
+    let origin = &context.session.origin;
+    let Some(host) = origin.host else { return String::new() };
+    let helo = origin.helo.as_ref().map(|helo| format!("({helo}) ")).unwrap_or_default();
+    match &origin.host_name {
+        Some(name) if origin.helo.as_ref().is_some_and(|helo| !helo.eq_ignore_ascii_case(name)) => {
+            format!("{name} {helo}[{}]", host.ip())
+        }
+        Some(name) => format!("{name} [{}]", host.ip()),
+        None => format!("{helo}[{}]", host.ip()),
+    }
+}
+
+/// What goes into a Received: header after `from`.
+fn received_host(context: &Context) -> String {
+    let origin = &context.session.origin;
+    let Some(host) = origin.host else { return String::new() };
+    let address = format!("[{}]", host.ip());
+    let mut comment = Vec::new();
+    let (start, shown) = match (&origin.host_name, &origin.helo) {
+        (Some(name), helo) => {
+            comment.push(address);
+            (name.to_string(), helo.as_ref().filter(|helo| !helo.eq_ignore_ascii_case(name)))
+        }
+        (None, helo) => (address, helo.as_ref()),
+    };
+    if let Some(helo) = shown {
+        comment.push(format!("helo={helo}"));
+    }
+    if let Some(ident) = &origin.ident {
+        comment.push(format!("ident={ident}"));
+    }
+    if comment.is_empty() { start } else { format!("{start} ({})", comment.join(" ")) }
+}

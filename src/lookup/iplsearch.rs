@@ -1,0 +1,24 @@
+//! `iplsearch`: a text file whose keys are addresses and networks; the first that holds the key counts.
+
+use super::LookupError;
+use super::line_file::LineFile;
+use crate::matching::Network;
+use crate::text::Value;
+use bstr::ByteSlice;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// The data of the first line that holds the address.
+pub fn find(file: &Path, key: &[u8], full: bool) -> Result<Option<Value>, LookupError> {
+    let address: Option<IpAddr> = key.to_str().ok().and_then(|text| text.parse().ok());
+    let Some(address) = address else {
+        return Err(LookupError::Failed(format!(
+            "key for iplsearch lookup must be an IP address without a mask: \"{}\"",
+            key.as_bstr()
+        )));
+    };
+    let mut lines = LineFile::open(file)?;
+    let data =
+        lines.find(full, |each| Ok(Network::parse(each).is_some_and(|network| network.contains(address))))?;
+    Ok(data.map(Value::clean))
+}
