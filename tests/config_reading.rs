@@ -78,3 +78,24 @@ fn what_is_only_not_supported_yet_is_still_read() {
     assert_eq!(errors.len(), 1);
     assert!(errors[0].unsupported);
 }
+
+#[test]
+fn a_driver_that_is_not_supported_yet_is_refused_once_and_can_still_be_listed() {
+    let text = "begin routers\na:\n driver = queryprogram\n command = /bin/true\n command_user = root\n";
+    let (written, errors) = read(text);
+    assert_eq!(written.unwrap().routers[0].options.plain("command").unwrap(), "/bin/true");
+    assert_eq!(errors.len(), 1);
+    assert_eq!(
+        errors[0].to_string(),
+        "test.conf:3: router driver \"queryprogram\" is known but not supported yet\n  in: driver = queryprogram"
+    );
+}
+
+#[test]
+fn a_value_equal_to_the_default_is_never_refused() {
+    let text =
+        "tls_dh_max_bits = 2236\ncallout_positive_expire = 24h\nno_mua_wrapper\nchunking_advertise_hosts =\n";
+    assert!(read(text).1.is_empty());
+    assert_eq!(read("tls_dh_max_bits = 2235\n").1.len(), 1);
+    assert_eq!(read("chunking_advertise_hosts = 10.0.0.0/8\n").1.len(), 1);
+}

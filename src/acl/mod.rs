@@ -124,7 +124,8 @@ fn check_item(item: &Item) -> Option<ConfigError> {
     (!built).then(|| unsupported(at, format!("ACL \"{}\"", item.word.name())))
 }
 
-const NOT_BUILT: &[Word] = &[
+/// Conditions and modifiers that are known but not built.
+pub const NOT_BUILT: &[Word] = &[
     Word::AtrnDomains,
     Word::Dcc,
     Word::Decode,

@@ -4,7 +4,7 @@
 
 use crate::config::DriverDef;
 use crate::config::option::Kind::{Bool, Expanded, Text};
-use crate::config::option::{OptionDef, refuses};
+use crate::config::option::{OptionDef, acts, refuses};
 
 /// Every authenticator driver.
 pub const DRIVERS: &[DriverDef] = &[
@@ -23,7 +23,7 @@ pub const DRIVERS: &[DriverDef] = &[
 pub const GENERIC: &[OptionDef] = &[
     refuses("client_condition", Expanded, ""),
     refuses("client_set_id", Expanded, ""),
-    refuses("driver", Text, ""),
+    acts("driver", Text, ""),
     refuses("public_name", Text, ""),
     refuses("server_advertise_condition", Expanded, ""),
     refuses("server_condition", Expanded, ""),

@@ -317,7 +317,11 @@ impl Reader<'_> {
         let is_new = draft.options.written("driver").is_none();
         let outcome =
             setting::read(&mut draft.options, self.tables, &line.value, &line.at, ("option", after));
-        self.take_outcome(line, outcome);
+        match outcome {
+            // The driver was refused already; there is no use in telling the same of its options.
+            Outcome::Unsupported(_) if draft.driver.is_some_and(|driver| !driver.supported) => {}
+            outcome => self.take_outcome(line, outcome),
+        }
         if name == b"driver" && is_new {
             self.choose_driver(class, draft, line);
         }

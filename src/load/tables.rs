@@ -2,10 +2,12 @@
 
 use crate::config::{Tables, main_options};
 use crate::log::selector;
-use crate::{auth, route, transport};
+use crate::syntax::acl_words::Word;
+use crate::{acl, auth, route, transport};
+use std::sync::LazyLock;
 
 /// All tables of this build.
-pub const fn tables() -> Tables {
+pub fn tables() -> Tables {
     Tables {
         main: main_options::MAIN,
         router_generic: route::options::GENERIC,
@@ -14,35 +16,36 @@ pub const fn tables() -> Tables {
         transports: transport::options::DRIVERS,
         authenticator_generic: auth::options::GENERIC,
         authenticators: auth::options::DRIVERS,
-        ocsp: cfg!(feature = "ocsp"),
+        ocsp: cfg!(ocsp_stapling),
         log_selectors: &LOG_SELECTORS,
         expansion_items: &[],
         expansion_operators: &[],
         expansion_conditions: &[],
         expansion_variables: &[],
-        acl_conditions: &[],
-        acl_modifiers: &[],
+        acl_conditions: &ACL_CONDITIONS,
+        acl_modifiers: &ACL_MODIFIERS,
         lookups: &["lsearch"],
         features: FEATURES,
     }
 }
 
-/// The names of the log selectors.
-const LOG_SELECTORS: [&str; selector::ALL.len()] = {
-    let mut names = [""; selector::ALL.len()];
-    let mut index = 0;
-    while index < names.len() {
-        names[index] = selector::ALL[index].0;
-        index += 1;
-    }
-    names
-};
+/// Names that are gathered once from the tables of their owners; only what is built is named.
+type Names = LazyLock<Vec<&'static str>>;
+
+static LOG_SELECTORS: Names = LazyLock::new(|| selector::ALL.iter().map(|(name, ..)| *name).collect());
+static ACL_CONDITIONS: Names = LazyLock::new(|| acl_words(false));
+static ACL_MODIFIERS: Names = LazyLock::new(|| acl_words(true));
+
+fn acl_words(modifiers: bool) -> Vec<&'static str> {
+    let built = Word::ALL.iter().filter(|word| !acl::NOT_BUILT.contains(word));
+    built.filter(|word| word.is_modifier() == modifiers).map(|word| word.name()).collect()
+}
 
 /// What is built, as `_HAVE_*` macros name it.
-const FEATURES: &[&str] = if cfg!(feature = "ocsp") {
-    &["GNUTLS", "IPV6", "OCSP", "TLS", "TLS_OCSP", "TLS1_3"]
+const FEATURES: &[&str] = if cfg!(ocsp_stapling) {
+    &["GNUTLS", "IPV6", "OCSP", "TLS", "TLS_OCSP", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
 } else {
-    &["GNUTLS", "IPV6", "TLS", "TLS1_3"]
+    &["GNUTLS", "IPV6", "TLS", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
 };
 
 #[cfg(test)]

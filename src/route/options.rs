@@ -183,7 +183,7 @@ pub const REDIRECT: &[OptionDef] = &[
     refuses("sieve_vacation_directory", Expanded, ""),
     acts("skip_syntax_errors", Bool, "false"),
     acts("syntax_errors_text", Expanded, ""),
-    acts("syntax_errors_to", Text, ""),
+    acts("syntax_errors_to", Expanded, ""),
 ];
 
 /// Private options of `queryprogram`.
