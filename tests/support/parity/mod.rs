@@ -1,0 +1,7 @@
+//! Plays the parity cases: the same text file against exim4 (to record) and against oxim.
+
+pub mod case;
+pub mod dialogue;
+pub mod normalise;
+pub mod play;
+pub mod world;

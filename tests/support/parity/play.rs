@@ -1,0 +1,242 @@
+//! Plays one case in one mode and writes down everything that can be seen: one text, which is
+//! what is recorded from exim4 and compared with oxim.
+
+use std::fs;
+use std::io::BufReader;
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use super::case::{Action, Case, Step};
+use super::dialogue::{self, Sink};
+use super::normalise::Normaliser;
+use super::world::{Call, Mode, Program, Workshop, World};
+
+/// Plays the case; the text is normalised. The error says which step could not be played.
+pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<String, String> {
+    let mut world = World::new(workshop, name, mode).map_err(|e| format!("set-up: {e}"))?;
+    let mut player = Player { text: String::new(), sink: None, hidden_daemon: false };
+    let own_daemon = case.steps.iter().any(|s| matches!(s.action, Action::Daemon { .. }));
+    let needs_hidden = workshop.program == Program::Oxim && mode != Mode::SetUid && !own_daemon;
+    for step in &case.steps {
+        let is_preparation = matches!(step.action, Action::File { .. } | Action::Shell | Action::Sink);
+        if needs_hidden && !is_preparation && !player.hidden_daemon && !starts_without(step) {
+            world.start_daemon(&[])?;
+            player.hidden_daemon = true;
+        }
+        player.step(&mut world, step).map_err(|e| format!("=== {}: {e}", step.title))?;
+    }
+    world.stop_daemon()?;
+    if let Some(sink) = &player.sink {
+        player.text.push_str(&format!("=== heard by the sink\n{}", sink.heard()));
+    }
+    player.look_around(&world, case);
+    let mut text = Normaliser::new(world.output_names()).apply(&player.text);
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// A call that a daemon has no part in, such as `-be` or `-bV` of a configuration that is wrong.
+fn starts_without(step: &Step) -> bool {
+    match &step.action {
+        Action::Call { arguments, .. } => arguments.iter().any(|a| {
+            ["-bV", "-bP", "-be", "-bem", "-bt", "-bv", "-bvs", "-bh", "-bhc", "-brt", "-bI"].iter().any(|b| {
+                a == b || (b.len() == 3 && a.starts_with(b) && a.starts_with("-bI"))
+            })
+        }),
+        _ => false,
+    }
+}
+
+struct Player {
+    text: String,
+    sink: Option<Sink>,
+    /// The daemon runs only because of the mode; its own log lines are not part of the case.
+    hidden_daemon: bool,
+}
+
+impl Player {
+    fn step(&mut self, world: &mut World, step: &Step) -> Result<(), String> {
+        match &step.action {
+            Action::File { name, mode } => {
+                world.write_file(name, *mode, &step.body).map_err(|e| e.to_string())
+            }
+            Action::Call { caller, name, bare, arguments } => {
+                let call = Call {
+                    caller: *caller,
+                    name: name.as_deref(),
+                    bare: *bare,
+                    arguments,
+                    input: &step.body,
+                };
+                let output = world.call(&call).map_err(|e| e.to_string())?;
+                self.write_output(step, &output);
+                Ok(())
+            }
+            Action::Daemon { arguments } => world.start_daemon(arguments),
+            Action::Stop => world.stop_daemon(),
+            Action::Smtp { options } => self.smtp(world, step, options),
+            Action::Tls { arguments } => self.tls(world, step, arguments),
+            Action::Sink => {
+                let sink = Sink::start(world.sink_port, &step.body).map_err(|e| e.to_string())?;
+                self.sink = Some(sink);
+                Ok(())
+            }
+            Action::WaitMainlog { text, count } => world.wait_mainlog(text, *count),
+            Action::Shell => {
+                let output = world.shell(&step.body).map_err(|e| e.to_string())?;
+                if output.status.success() {
+                    return Ok(());
+                }
+                Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
+            }
+            Action::Show => {
+                let output = world.shell(&step.body).map_err(|e| e.to_string())?;
+                self.write_output(step, &output);
+                Ok(())
+            }
+        }
+    }
+
+    fn smtp(&mut self, world: &World, step: &Step, options: &[String]) -> Result<(), String> {
+        let port = options.iter().find_map(|o| o.strip_prefix("port="));
+        let port: u16 = port.map_or(Ok(world.port), |p| world.substitute(p).parse()).map_err(|_| "bad port")?;
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
+        let said = dialogue::talk(stream.try_clone().map_err(|e| e.to_string())?, &world.substitute(&step.body));
+        let _ = stream.shutdown(Shutdown::Both);
+        self.text.push_str(&format!("=== {}\n{said}", step.title));
+        Ok(())
+    }
+
+    /// `openssl s_client -quiet` does the handshake; then its pipes are the connection.
+    fn tls(&mut self, world: &World, step: &Step, arguments: &[String]) -> Result<(), String> {
+        let on_connect = arguments.first().is_some_and(|a| a == "on-connect");
+        let mut command = std::process::Command::new("openssl");
+        command.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{}", world.port)]);
+        if !on_connect {
+            command.args(["-starttls", "smtp"]);
+        }
+        command.args(arguments.iter().skip(usize::from(on_connect)).map(|a| world.substitute(a)));
+        command.current_dir(&world.directory);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|e| format!("openssl: {e}"))?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("openssl: no pipes".into());
+        };
+        // s_client shows the last line of the reply to its own EHLO in place of a greeting
+        let said = dialogue::converse(BufReader::new(stdout), stdin, &world.substitute(&step.body), true);
+        let _ = child.kill();
+        let _ = child.wait();
+        self.text.push_str(&format!("=== {}\n{said}", step.title));
+        Ok(())
+    }
+
+    fn write_output(&mut self, step: &Step, output: &Output) {
+        self.text.push_str(&format!("=== {}\n", step.title));
+        match output.status.code() {
+            Some(code) => self.text.push_str(&format!("exit {code}\n")),
+            None => self.text.push_str(&format!("{}\n", output.status)),
+        }
+        self.write_lines("out| ", &output.stdout);
+        self.write_lines("err| ", &output.stderr);
+    }
+
+    fn write_lines(&mut self, prefix: &str, bytes: &[u8]) {
+        for line in String::from_utf8_lossy(bytes).lines() {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            self.text.push_str(&format!("{prefix}{line}\n"));
+        }
+    }
+
+    /// Logs, mail files and what is left in the spool.
+    fn look_around(&mut self, world: &World, case: &Case) {
+        for name in ["mainlog", "rejectlog", "paniclog"] {
+            let text = fs::read(world.directory.join("log").join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let mut lines: Vec<&str> = text.lines().filter(|l| !self.is_of_hidden_daemon(l)).collect();
+            if lines.is_empty() {
+                continue;
+            }
+            if name == "mainlog" && case.sort_mainlog {
+                lines.sort_by_key(|line| line.get(20..).unwrap_or_default().to_owned());
+            }
+            self.text.push_str(&format!("=== {name}\n{}\n", lines.join("\n")));
+        }
+        self.mail_files(world);
+        self.spool_files(world);
+    }
+
+    fn is_of_hidden_daemon(&self, line: &str) -> bool {
+        self.hidden_daemon && line.contains(" daemon started: pid=")
+    }
+
+    /// Every file below `mail/`, those of one directory in the order of their content.
+    fn mail_files(&mut self, world: &World) {
+        let root = world.directory.join("mail");
+        let mut found = Vec::new();
+        for path in files_below(&root) {
+            let relative = path.strip_prefix(&root).unwrap_or(&path).to_path_buf();
+            let parent = relative.parent().unwrap_or(Path::new("")).to_path_buf();
+            let in_maildir = ["new", "cur", "tmp"].iter().any(|d| parent.ends_with(d));
+            let shown = if in_maildir { parent } else { relative };
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+            found.push((shown, stable_part(&text), mode_and_owner(world, &path), text));
+        }
+        found.sort();
+        for (shown, _, mode, text) in found {
+            self.text.push_str(&format!("=== mail {} {mode}\n{text}", shown.display()));
+            if !text.ends_with('\n') {
+                self.text.push_str("<no newline at the end>\n");
+            }
+        }
+    }
+
+    /// What is left in `input/`: names, and -H and -J with their content.
+    fn spool_files(&mut self, world: &World) {
+        let mut files = files_below(&world.directory.join("spool/input"));
+        files.sort();
+        for path in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.text.push_str(&format!("=== spool {name} {}\n", mode_and_owner(world, &path)));
+            if name.ends_with("-H") || name.ends_with("-J") {
+                let text = fs::read(&path).unwrap_or_default();
+                self.text.push_str(&String::from_utf8_lossy(&text));
+            }
+        }
+    }
+}
+
+/// A message without what differs between two runs, to sort by.
+fn stable_part(text: &str) -> String {
+    text.lines().filter(|l| l.starts_with("Subject:") || !l.contains(':')).collect::<Vec<_>>().join("\n")
+}
+
+fn mode_and_owner(world: &World, path: &Path) -> String {
+    let Ok(metadata) = fs::metadata(path) else { return "?".into() };
+    let owner = match nix::unistd::User::from_uid(metadata.uid().into()) {
+        _ if metadata.uid() == 64911 => "@CALLER@".to_owned(),
+        _ if metadata.uid() == 64912 => "@USER@".to_owned(),
+        _ if metadata.uid() == 64901 => "@EXIM@".to_owned(),
+        _ if world.mode == Mode::OneUser => "@USER@".to_owned(),
+        Ok(Some(user)) if user.name == "oxim" || user.name == "Debian-exim" => "@EXIM@".to_owned(),
+        Ok(Some(user)) => user.name,
+        _ => metadata.uid().to_string(),
+    };
+    format!("{:04o} {owner}", metadata.permissions().mode() & 0o7777)
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut files = Vec::new();
+    for path in entries.flatten().map(|e| e.path()) {
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
