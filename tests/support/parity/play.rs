@@ -11,7 +11,7 @@ use std::process::{Output, Stdio};
 use super::case::{Action, Case, Step};
 use super::dialogue::{self, Sink};
 use super::normalise::Normaliser;
-use super::world::{Call, Mode, Program, Workshop, World};
+use super::world::{self, Call, Mode, Program, Workshop, World};
 
 /// Plays the case; the text is normalised. The error says which step could not be played.
 pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<String, String> {
@@ -126,8 +126,10 @@ impl Player {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("openssl: no pipes".into());
         };
-        // s_client shows the last line of the reply to its own EHLO in place of a greeting
-        let said = dialogue::converse(BufReader::new(stdout), stdin, &world.substitute(&step.body), true);
+        // after STARTTLS there is no greeting; pipes have no time-out, so a guard ends a stuck client
+        let guard = world::KillAfter::new(&child, world::COMMAND_DEADLINE);
+        let said = dialogue::converse(BufReader::new(stdout), stdin, &world.substitute(&step.body), on_connect);
+        drop(guard);
         let _ = child.kill();
         let _ = child.wait();
         self.text.push_str(&format!("=== {}\n{said}", step.title));

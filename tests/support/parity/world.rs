@@ -136,12 +136,15 @@ impl World {
 
     /// Text with `@DIR@` and the like replaced by what they are in this run.
     pub fn substitute(&self, text: &str) -> String {
+        let with_tls = PRELUDE.replace("tls_advertise_hosts =", TLS_OPTIONS);
         let blocks = [
+            ("@PRELUDE_TLS@", with_tls.as_str()),
             ("@PRELUDE@", PRELUDE),
             ("@ROUTER_LOCAL@", ROUTER_LOCAL),
             ("@ROUTER_SINK@", ROUTER_SINK),
             ("@TRANSPORT_MAILDIR@", TRANSPORT_MAILDIR),
             ("@TRANSPORT_SMTP@", TRANSPORT_SMTP),
+            ("@TESTS@", concat!(env!("CARGO_MANIFEST_DIR"), "/tests")),
         ];
         let mut text = text.to_owned();
         for (name, block) in blocks {
@@ -177,7 +180,7 @@ impl World {
         let mut names = self.names();
         let mailer = if self.program == Program::Exim4 { "Debian-exim" } else { "oxim" };
         names.push((format!("U={mailer} "), "U=@EXIM@ ".into()));
-        names.push((format!("{mailer} with local"), "@EXIM@ with local".into()));
+        names.push((format!("from {mailer} by"), "from @EXIM@ by".into()));
         let (uid, gid) = self.mailer_ids();
         names.push((format!("{mailer} {uid} {gid}"), "@EXIM@ @EXIM_UID@ @EXIM_GID@".into()));
         names.push((format!("-ident {mailer}"), "-ident @EXIM@".into()));
@@ -404,18 +407,23 @@ const PRELUDE: &str = "primary_hostname = mail.test.example\n\
     keep_environment =\n\
     tls_advertise_hosts =\n\
     chunking_advertise_hosts =\n\
+    pipelining_connect_advertise_hosts =\n\
     smtputf8_advertise_hosts =";
+
+/// With the certificate that `tests/demo/pki.sh` makes, in place of no TLS at all.
+const TLS_OPTIONS: &str = "tls_advertise_hosts = *\ntls_certificate = @DIR@/pki/server.pem\n\
+    tls_privatekey = @DIR@/pki/server.key";
 
 /// Local users with a Maildir each; the router and the transport of most cases.
 const ROUTER_LOCAL: &str = "local:\n  driver = accept\n  domains = test.example\n  \
-    local_parts = ann : bob : carl\n  transport = maildir";
+    local_parts = ann : bob : carl : @CALLER@\n  transport = maildir";
 const TRANSPORT_MAILDIR: &str = "maildir:\n  driver = appendfile\n  \
     directory = @DIR@/mail/$local_part_data\n  maildir_format\n  user = @USER@";
 /// Everything else goes to the scripted server of the case.
 const ROUTER_SINK: &str = "sink:\n  driver = manualroute\n  route_list = * 127.0.0.1::@SINK@ byname\n  \
     self = send\n  transport = smtp";
 const TRANSPORT_SMTP: &str = "smtp:\n  driver = smtp\n  hosts_try_fastopen =\n  hosts_try_prdr =\n  \
-    hosts_try_chunking =\n  hosts_try_dane =";
+    hosts_try_chunking =\n  hosts_try_dane =\n  hosts_pipe_connect =";
 
 
 /// Runs a command to its end, feeding its standard input; one that takes too long is killed.
@@ -429,18 +437,38 @@ pub fn run(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
             let _ = stdin.write_all(&input);
         }
     });
-    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    let (ended, wait_for_end) = std::sync::mpsc::channel::<()>();
-    let guard = std::thread::spawn(move || {
-        if wait_for_end.recv_timeout(COMMAND_DEADLINE).is_err() {
-            let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGKILL);
-        }
-    });
+    let guard = KillAfter::new(&child, COMMAND_DEADLINE);
     let output = child.wait_with_output();
-    let _ = ended.send(());
-    let _ = guard.join();
+    drop(guard);
     let _ = feeder.join();
     output
+}
+
+/// Kills a process that takes too long; dropping it calls that off.
+pub struct KillAfter {
+    called_off: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl KillAfter {
+    /// The child is killed after this time.
+    pub fn new(child: &Child, time: Duration) -> KillAfter {
+        let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let (called_off, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            if wait.recv_timeout(time) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGKILL);
+            }
+        });
+        KillAfter { called_off: Some(called_off), thread: Some(thread) }
+    }
+}
+
+impl Drop for KillAfter {
+    fn drop(&mut self) {
+        drop(self.called_off.take());
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
 }
 
 fn signal(child: &Child, signal: nix::sys::signal::Signal) {
