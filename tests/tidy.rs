@@ -228,7 +228,8 @@ fn an_ignored_test_says_why() {
 #[test]
 fn nothing_changes_under_the_feet_of_other_threads() {
     let mut places = Vec::new();
-    for source in sources("src") {
+    // sys::environment cleans the environment before there is a second thread
+    for source in sources("src").iter().filter(|s| !s.path.ends_with("src/sys/environment.rs")) {
         places.extend(lines_where(&source.code, &source.path, |l| {
             has_word(l, "static mut") || l.contains("env::set_var(") || l.contains("env::remove_var(")
         }));
