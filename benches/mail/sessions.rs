@@ -1,0 +1,109 @@
+//! STARTTLS sessions with a P-256 certificate: EHLO, STARTTLS, handshake, EHLO, QUIT.
+
+use super::load::{Figures, expect};
+use super::server::{Program, Server, empty_run};
+use anyhow::{Context, ensure};
+use oxim::mail::envelope::OcspState;
+use oxim::tls::{ClientRequest, ClientSettings, ClientTls, Verify};
+use std::fs;
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Sessions in one run.
+const SESSIONS: usize = 300;
+
+/// Makes sessions one after another over `SESSIONS` connections on two threads.
+pub fn run(program: &Program, staple: bool) -> anyhow::Result<Figures> {
+    let keys = tempfile::tempdir()?;
+    make_certificate(keys.path()).context("making the certificate")?;
+    let open: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(keys.path(), open)?;
+    let here = keys.path().display();
+    let mut extra = format!("tls_certificate = {here}/chain.pem\ntls_privatekey = {here}/key.pem\n");
+    if staple {
+        extra.push_str(&format!("tls_ocsp_file = {here}/good.der\n"));
+    }
+    let idle = empty_run(program, &extra)?;
+    let server = Server::start(program, &extra)?;
+    let port = server.port;
+    let client = ClientTls::new();
+    let client = &client;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| scope.spawn(move || (0..SESSIONS / 2).try_for_each(|_| session(client, port, staple))))
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| anyhow::bail!("client panicked")))
+    })?;
+    let took = began.elapsed();
+    let cpu = server.stop()?.cpu.saturating_sub(idle);
+    Ok(Figures {
+        per_second: SESSIONS as f64 / took.as_secs_f64(),
+        cpu_ms: cpu.as_secs_f64() * 1000.0 / SESSIONS as f64,
+    })
+}
+
+fn session(client: &ClientTls, port: u16, staple: bool) -> anyhow::Result<()> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut replies = BufReader::new(socket.try_clone()?);
+    expect(&mut replies, "220")?;
+    socket.write_all(b"EHLO client.example\r\n")?;
+    expect(&mut replies, "250")?;
+    socket.write_all(b"STARTTLS\r\n")?;
+    expect(&mut replies, "220")?;
+    let settings = ClientSettings::default();
+    let request = ClientRequest {
+        settings: &settings,
+        ciphers: None,
+        sni: None,
+        verify: Verify::No,
+        host_name: None,
+        request_ocsp: true,
+        require_ocsp: false,
+        deadline: Some(Instant::now() + Duration::from_secs(30)),
+        on_connect: false,
+        now: SystemTime::now(),
+        notify: &|_| {},
+    };
+    let (mut tls, info) = client.connect(socket, &request).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let stapled = info.ocsp != OcspState::NoResponse;
+    ensure!(stapled == staple, "stapled: {stapled}, expected: {staple}");
+    tls.write_all(b"EHLO client.example\r\nQUIT\r\n")?;
+    let mut replies = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = tls.read(&mut buffer) {
+        replies.extend_from_slice(&buffer[..count]);
+        if replies.windows(5).any(|window| window == b"\n221 ") {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no 221 after QUIT")
+}
+
+/// A CA, a P-256 certificate with its chain, and a good proof for it (openssl CLI).
+fn make_certificate(directory: &Path) -> anyhow::Result<()> {
+    let script = r#"set -e
+openssl ecparam -name prime256v1 -genkey -noout -out ca.key
+openssl req -x509 -new -key ca.key -subj /CN=BenchCA -days 2 -out ca.pem
+openssl ecparam -name prime256v1 -genkey -noout -out key.pem
+openssl req -new -key key.pem -subj /CN=bench.example -out csr
+printf 'subjectAltName=DNS:bench.example\n' > ext
+openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -set_serial 4711 -days 2 -extfile ext -out cert.pem
+cat cert.pem ca.pem > chain.pem
+serial=$(openssl x509 -in cert.pem -noout -serial | cut -d= -f2)
+printf 'V\t351231000000Z\t\t%s\tunknown\t/CN=bench.example\n' "$serial" > index
+openssl ocsp -issuer ca.pem -cert cert.pem -no_nonce -reqout req
+openssl ocsp -index index -rsigner ca.pem -rkey ca.key -CA ca.pem -reqin req -ndays 1 -respout good.der
+chmod 644 key.pem good.der
+"#;
+    let output = Command::new("sh").arg("-c").arg(script).current_dir(directory).output()?;
+    ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
