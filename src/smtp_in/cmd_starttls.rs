@@ -10,7 +10,7 @@ use crate::acl::{Place, Verdict};
 use crate::log::Which;
 use crate::mail::Reply;
 
-impl Session<'_, '_> {
+impl<'h> Session<'_, 'h> {
     pub(super) fn starttls(&mut self, command: &Command) -> Next {
         if !self.tls_advertised {
             return self.protocol_error(command, 503, "STARTTLS command used when not advertised");
@@ -53,7 +53,7 @@ impl Session<'_, '_> {
         }
     }
 
-    fn prepare_tls(&mut self) -> Option<Box<dyn TlsHandshake>> {
+    fn prepare_tls(&mut self) -> Option<Box<dyn TlsHandshake + 'h>> {
         let acceptor = self.server.tls.clone()?;
         match acceptor.prepare(&self.context) {
             Ok(handshake) => Some(handshake),
@@ -65,7 +65,7 @@ impl Session<'_, '_> {
         }
     }
 
-    fn shake_hands(&mut self, handshake: Box<dyn TlsHandshake>) -> Next {
+    fn shake_hands(&mut self, handshake: Box<dyn TlsHandshake + '_>) -> Next {
         let Some(stream) = self.wire.connection.take_clear() else { return Next::Close("tls-failed") };
         match handshake.run(stream, self.wire.time) {
             Ok(session) => {

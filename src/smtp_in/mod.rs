@@ -19,6 +19,7 @@ mod intake;
 mod limits;
 mod reject;
 mod session;
+pub mod tls_session;
 mod transaction;
 mod wire;
 

@@ -28,7 +28,7 @@ pub trait Transport: Send {
 pub trait TlsAcceptor: Send + Sync {
     /// Gets everything ready that can fail before `220` is sent (certificate, key, options that are
     /// expanded). An error is for the log; the peer hears 454.
-    fn prepare(&self, context: &Context) -> Result<Box<dyn TlsHandshake>, String>;
+    fn prepare<'h>(&self, context: &Context<'h>) -> Result<Box<dyn TlsHandshake + 'h>, String>;
 }
 
 /// One handshake, prepared.
@@ -79,7 +79,7 @@ impl Connection {
 }
 
 /// Waits until the descriptor has one of these events, or the time is over.
-fn wait_for(fd: BorrowedFd, events: PollFlags, time: Duration) -> io::Result<bool> {
+pub(super) fn wait_for(fd: BorrowedFd, events: PollFlags, time: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + time;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

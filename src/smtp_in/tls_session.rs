@@ -1,0 +1,170 @@
+//! TLS for sessions: the options of the main section, expanded for this peer and the server name it asks
+//! for, given to [`ServerTls`].
+
+use super::stream::{TlsAcceptor, TlsHandshake, TlsSession, Transport};
+use crate::expand::{Context, ExpandError, expand};
+use crate::log::{Log, Which};
+use crate::mail::envelope::TlsInfo;
+use crate::matching::{self, HostSubject, Match};
+use crate::text::Value;
+use crate::tls::gnutls::session::ClientCertificate;
+use crate::tls::server::Prepared;
+use crate::tls::{Accept, Audience, ExpandFailure, Notice, ServerTls, TlsStream, refers_to_sni};
+use bstr::{BString, ByteSlice};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The TLS of one configuration.
+pub struct Acceptor {
+    tls: Arc<ServerTls>,
+}
+
+impl Acceptor {
+    /// For a configuration; nothing is loaded before the first handshake or [`Acceptor::check`].
+    pub fn new(main: &crate::config::Options) -> Self {
+        let written =
+            main.text("tls_certificate").map(|template| template.text().to_owned()).unwrap_or_default();
+        Self { tls: Arc::new(ServerTls::new(refers_to_sni(&written))) }
+    }
+
+    /// Loads what is shown to a peer that names no server, so that what is wrong is told at start; STARTTLS
+    /// tries again each time.
+    pub fn check(&self, context: &Context) -> Result<(), String> {
+        self.prepare(context).map(|_| ())
+    }
+}
+
+impl TlsAcceptor for Acceptor {
+    fn prepare<'h>(&self, context: &Context<'h>) -> Result<Box<dyn TlsHandshake + 'h>, String> {
+        let handshake = Handshake {
+            tls: Arc::clone(&self.tls),
+            client_certificate: wish(context)?,
+            context: context.clone(),
+            prepared: None,
+        };
+        let prepared =
+            handshake.with_accept(None, |accept| self.tls.prepare(accept)).map_err(|e| e.to_string())?;
+        Ok(Box::new(Handshake { prepared: Some(prepared), ..handshake }))
+    }
+}
+
+/// Is the peer asked for a certificate, and must it be good?
+fn wish(context: &Context) -> Result<ClientCertificate, String> {
+    let origin = &context.session.origin;
+    let subject = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
+    let listed = |option: &'static str| match context.globals.main.text(option) {
+        None => Ok(false),
+        Some(list) => matching::host(context, &subject, list)
+            .map(|found| found != Match::No)
+            .map_err(|error| format!("failed to check {option}: {error}")),
+    };
+    if listed("tls_verify_hosts")? {
+        Ok(ClientCertificate::Required)
+    } else if listed("tls_try_verify_hosts")? {
+        Ok(ClientCertificate::Requested)
+    } else {
+        Ok(ClientCertificate::Ignored)
+    }
+}
+
+struct Handshake<'h> {
+    tls: Arc<ServerTls>,
+    context: Context<'h>,
+    client_certificate: ClientCertificate,
+    prepared: Option<Prepared>,
+}
+
+impl Handshake<'_> {
+    fn with_accept<T>(&self, deadline: Option<Instant>, act: impl FnOnce(&Accept<'_>) -> T) -> T {
+        let session = &self.context.session;
+        let own_name = match session.smtp_active_hostname.is_empty() {
+            true => &self.context.globals.primary_hostname,
+            false => &session.smtp_active_hostname,
+        };
+        act(&Accept {
+            expand: &|option, sni| expand_for(&self.context, option, sni),
+            notify: &|notice| write(&self.context.globals.log, &notice),
+            client_certificate: self.client_certificate,
+            deadline,
+            on_connect: session.origin.tls.as_ref().is_some_and(|tls| tls.on_connect),
+            own_name,
+            now: SystemTime::now(),
+        })
+    }
+}
+
+impl TlsHandshake for Handshake<'_> {
+    fn run(mut self: Box<Self>, stream: TcpStream, time: Duration) -> Result<TlsSession, String> {
+        let prepared = self.prepared.take().ok_or("TLS was not prepared")?;
+        let deadline = Some(Instant::now() + time);
+        self.with_accept(deadline, |accept| self.tls.accept(prepared, stream, accept))
+            .map(|(stream, info)| TlsSession { transport: Box::new(stream), info })
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Expands a TLS option; with a server name, `$tls_in_sni` is that (and tainted).
+fn expand_for(
+    context: &Context,
+    option: &'static str,
+    sni: Option<&[u8]>,
+) -> Result<Option<BString>, ExpandFailure> {
+    let Some(template) = context.globals.main.text(option) else { return Ok(None) };
+    let value = match sni {
+        None => expand(template, context),
+        Some(name) => {
+            let mut named = context.clone();
+            let tls = named.session.origin.tls.get_or_insert_with(TlsInfo::default);
+            tls.sni = Some(Value::tainted(name));
+            expand(template, &named)
+        }
+    };
+    match value {
+        // A path made from what the peer sent is no path of ours.
+        Ok(value) if value.is_tainted() && option != "tls_require_ciphers" => {
+            Err(ExpandFailure::Failed(format!("Tainted filename '{}'", value.bytes())))
+        }
+        Ok(value) => Ok(Some(value.into_bytes())),
+        Err(ExpandError::Forced(_)) => Err(ExpandFailure::Forced),
+        Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => Err(ExpandFailure::Failed(text)),
+    }
+}
+
+fn write(log: &Log, notice: &Notice) {
+    match notice.audience {
+        Audience::Main => log.write(Which::Main, notice.text.as_bstr()),
+        Audience::Panic => log.panic(notice.text.as_bstr()),
+        Audience::Debug => ::log::debug!(target: "tls", "{}", notice.text),
+    }
+}
+
+impl Transport for TlsStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    fn write_all(&mut self, bytes: &[u8], time: Duration) -> io::Result<()> {
+        self.set_deadline(Some(Instant::now() + time));
+        Write::write_all(self, bytes)
+    }
+
+    fn wait_input(&mut self, time: Duration) -> io::Result<bool> {
+        if self.pending() > 0 {
+            return Ok(true);
+        }
+        // A record that has begun may take as long as the wait itself.
+        self.set_deadline(Some(Instant::now() + time.max(SHORTEST_READ)));
+        super::stream::wait_for(self.socket().as_fd(), nix::poll::PollFlags::POLLIN, time)
+    }
+
+    fn close(&mut self) {
+        // The peer may be gone; then nobody misses the close_notify.
+        let _ = self.shutdown();
+    }
+}
+
+/// Time for the rest of a record whose first byte is there.
+const SHORTEST_READ: Duration = Duration::from_secs(30);
