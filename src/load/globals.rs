@@ -57,7 +57,10 @@ pub fn globals(
 fn local_addresses(main: &Options) -> Vec<std::net::IpAddr> {
     let extra = main.plain("extra_local_interfaces").unwrap_or_default();
     let mut addresses = host_facts::local_addresses();
-    addresses.extend(crate::text::list::items(&extra).filter_map(|item| item.to_str().ok()?.parse().ok()));
+    addresses.extend(
+        crate::text::list::items(&extra)
+            .filter_map(|item| item.to_str().ok()?.parse::<std::net::IpAddr>().ok()),
+    );
     addresses
 }
 
@@ -117,10 +120,13 @@ fn syslog_settings(main: &Options) -> SyslogSettings {
         b"daemon" => 24,
         b"auth" => 32,
         b"cron" => 72,
-        name => match name.strip_prefix(b"local").and_then(|n| n.to_str().ok()).and_then(|n| n.parse::<u8>().ok()) {
-            Some(number @ 0..=7) => (16 + number) * 8,
-            _ => 16,
-        },
+        name => {
+            match name.strip_prefix(b"local").and_then(|n| n.to_str().ok()).and_then(|n| n.parse::<u8>().ok())
+            {
+                Some(number @ 0..=7) => (16 + number) * 8,
+                _ => 16,
+            }
+        }
     };
     SyslogSettings {
         facility,

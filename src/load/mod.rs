@@ -1,3 +1,4 @@
-//! From the written configuration to the meant one.
+//! tmp
+pub mod globals;
+pub mod host_facts;
 pub mod tables;
-pub mod users;
