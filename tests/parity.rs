@@ -116,7 +116,8 @@ impl Run {
 
     fn one(&self, file: &Path, name: &str, mode: Mode) {
         let result = self.outcome(file, name, mode);
-        let listed = [mode.name(), "*"].iter().find_map(|m| self.not_yet.get(&(name.to_owned(), (*m).to_owned())));
+        let listed =
+            [mode.name(), "*"].iter().find_map(|m| self.not_yet.get(&(name.to_owned(), (*m).to_owned())));
         let (ok, text) = match (result, listed) {
             (Outcome::Passed, Some(_)) => (false, "passes, but is listed in not_yet.txt: take it out".into()),
             (Outcome::Passed, None) => (true, "ok".into()),
@@ -180,10 +181,14 @@ fn expected(recorded: &str, case: &Case) -> Result<String, String> {
     let mut lines: Vec<String> = recorded.lines().map(str::to_owned).collect();
     for change in &case.differences {
         let n = change.recorded.len();
-        let mut places: Vec<usize> =
-            (0..=lines.len().saturating_sub(n)).filter(|i| lines.get(*i..i + n) == Some(&change.recorded[..])).collect();
+        let mut places: Vec<usize> = (0..=lines.len().saturating_sub(n))
+            .filter(|i| lines.get(*i..i + n) == Some(&change.recorded[..]))
+            .collect();
         if places.is_empty() {
-            return Err(format!("the lines of the difference \"{}\" are not in the recording", change.reason));
+            return Err(format!(
+                "the lines of the difference \"{}\" are not in the recording",
+                change.reason
+            ));
         }
         places.reverse();
         for place in places {

@@ -48,7 +48,8 @@ fn has_word(text: &str, word: &str) -> bool {
 
 /// The layers of `src/lib.rs`: for each the folders from left to right.
 fn layers() -> Vec<Vec<String>> {
-    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap_or_default();
+    let lib =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap_or_default();
     let mut layers = Vec::new();
     for line in lib.lines().filter_map(|l| l.strip_prefix("//! ")) {
         let Some(rest) = line.strip_prefix(&format!("{}  ", layers.len())) else { continue };
@@ -76,7 +77,11 @@ fn used_folders(code: &str) -> BTreeSet<(usize, String)> {
         let line = code[..at].matches('\n').count() + 1;
         let rest = &code[at + "crate::".len()..];
         for path in heads(rest) {
-            let folder = if path.starts_with("tls::gnutls") { "tls::gnutls" } else { path.split("::").next().unwrap_or("") };
+            let folder = if path.starts_with("tls::gnutls") {
+                "tls::gnutls"
+            } else {
+                path.split("::").next().unwrap_or("")
+            };
             found.insert((line, folder.to_owned()));
         }
     }
@@ -173,7 +178,9 @@ fn every_file_begins_with_its_purpose() {
 fn unsafe_stands_only_in_the_two_rooms_and_says_why_it_is_sound() {
     let mut places = Vec::new();
     for source in everywhere() {
-        let in_room = UNSAFE_ROOMS.iter().any(|room| source.path.starts_with(room) || source.path.starts_with(format!("{room}.rs")));
+        let in_room = UNSAFE_ROOMS
+            .iter()
+            .any(|room| source.path.starts_with(room) || source.path.starts_with(format!("{room}.rs")));
         let lines: Vec<&str> = source.code.lines().collect();
         let comments: Vec<&str> = source.comments.lines().collect();
         for (n, line) in lines.iter().enumerate().filter(|(_, line)| has_word(line, "unsafe")) {
@@ -209,7 +216,9 @@ fn is_explained(lines: &[&str], comments: &[&str], n: usize) -> bool {
 fn nothing_is_left_to_do() {
     let mut places = Vec::new();
     for source in everywhere().iter().filter(|s| !s.path.ends_with("tests/tidy.rs")) {
-        places.extend(lines_where(&source.code, &source.path, |l| l.contains("todo!(") || l.contains("unimplemented!(")));
+        places.extend(lines_where(&source.code, &source.path, |l| {
+            l.contains("todo!(") || l.contains("unimplemented!(")
+        }));
         let marks = ["FIXME", "XXX", "TODO", "HACK"];
         places.extend(lines_where(&source.comments, &source.path, |l| marks.iter().any(|m| has_word(l, m))));
     }
@@ -241,7 +250,10 @@ fn nothing_changes_under_the_feet_of_other_threads() {
 fn a_module_is_named_after_what_it_is_for() {
     let mut places = Vec::new();
     for source in sources("src") {
-        let parts = source.path.components().map(|c| c.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned());
+        let parts = source
+            .path
+            .components()
+            .map(|c| c.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned());
         if parts.into_iter().any(|part| EMPTY_NAMES.contains(&part.as_str())) {
             places.push(source.path.display().to_string());
         }
@@ -251,7 +263,8 @@ fn a_module_is_named_after_what_it_is_for() {
 
 #[test]
 fn every_dependency_says_why_it_is_there() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap_or_default();
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap_or_default();
     let mut places = Vec::new();
     let mut in_dependencies = false;
     for (n, line) in text.lines().enumerate() {
@@ -277,7 +290,10 @@ fn the_scanner_tells_code_from_comments_and_strings() {
     let found = functions("fn a(x: [u8; 3]) {\n  if x {\n  }\n}\nfn b();\npub const fn c() { }\n");
     let found: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.first, f.last)).collect();
     assert_eq!(found, [("a", 1, 4), ("c", 6, 6)]);
-    let used: Vec<_> = used_folders("use crate::{mail::Address, tls::gnutls::x, text::{a, b}};\ncrate::log::x();").into_iter().collect();
+    let used: Vec<_> =
+        used_folders("use crate::{mail::Address, tls::gnutls::x, text::{a, b}};\ncrate::log::x();")
+            .into_iter()
+            .collect();
     let names: Vec<_> = used.iter().map(|(_, name)| name.as_str()).collect();
     assert_eq!(names, ["mail", "text", "tls::gnutls", "log"]);
 }

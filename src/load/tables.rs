@@ -3,6 +3,8 @@
 use crate::config::{Tables, main_options};
 use crate::log::selector;
 use crate::syntax::acl_words::Word;
+use crate::syntax::lookup_type::LOOKUP_TYPES;
+use crate::syntax::names;
 use crate::{acl, auth, route, transport};
 use std::sync::LazyLock;
 
@@ -18,13 +20,13 @@ pub fn tables() -> Tables {
         authenticators: auth::options::DRIVERS,
         ocsp: cfg!(ocsp_stapling),
         log_selectors: &LOG_SELECTORS,
-        expansion_items: &[],
-        expansion_operators: &[],
-        expansion_conditions: &[],
-        expansion_variables: &[],
+        expansion_items: &ITEMS,
+        expansion_operators: &OPERATORS,
+        expansion_conditions: &CONDITIONS,
+        expansion_variables: &VARIABLES,
         acl_conditions: &ACL_CONDITIONS,
         acl_modifiers: &ACL_MODIFIERS,
-        lookups: &["lsearch"],
+        lookups: &LOOKUPS,
         features: FEATURES,
     }
 }
@@ -33,8 +35,18 @@ pub fn tables() -> Tables {
 type Names = LazyLock<Vec<&'static str>>;
 
 static LOG_SELECTORS: Names = LazyLock::new(|| selector::ALL.iter().map(|(name, ..)| *name).collect());
+static ITEMS: Names = LazyLock::new(|| built(names::ITEM_NAMES, names::ITEMS_NOT_YET));
+static OPERATORS: Names = LazyLock::new(|| built(names::OPERATOR_NAMES, names::OPERATORS_NOT_YET));
+static VARIABLES: Names = LazyLock::new(|| built(names::VARIABLE_NAMES, names::VARIABLES_NOT_YET));
+static CONDITIONS: Names = LazyLock::new(|| built(names::CONDITION_NAMES, names::CONDITIONS_NOT_YET));
+static LOOKUPS: Names =
+    LazyLock::new(|| LOOKUP_TYPES.iter().filter(|def| def.supported).map(|def| def.name).collect());
 static ACL_CONDITIONS: Names = LazyLock::new(|| acl_words(false));
 static ACL_MODIFIERS: Names = LazyLock::new(|| acl_words(true));
+
+fn built(all: &[&'static str], not_yet: &[&str]) -> Vec<&'static str> {
+    all.iter().copied().filter(|name| !not_yet.contains(name)).collect()
+}
 
 fn acl_words(modifiers: bool) -> Vec<&'static str> {
     let built = Word::ALL.iter().filter(|word| !acl::NOT_BUILT.contains(word));

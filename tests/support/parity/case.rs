@@ -115,8 +115,7 @@ fn head_line(case: &mut Case, line: &str) -> Result<(), String> {
 }
 
 fn difference(reason: &str, body: &str) -> Result<Difference, String> {
-    let mut difference =
-        Difference { reason: reason.to_owned(), recorded: Vec::new(), ours: Vec::new() };
+    let mut difference = Difference { reason: reason.to_owned(), recorded: Vec::new(), ours: Vec::new() };
     for line in body.lines().filter(|l| !l.is_empty()) {
         match line.split_at(1) {
             ("-", rest) => difference.recorded.push(rest.to_owned()),
@@ -162,12 +161,9 @@ fn call(caller: Caller, words: &[String]) -> Result<Action, String> {
             }
             other => Ok(other),
         },
-        Some(word @ ("call" | "bare")) => Ok(Action::Call {
-            caller,
-            name: None,
-            bare: word == "bare",
-            arguments: words[1..].to_vec(),
-        }),
+        Some(word @ ("call" | "bare")) => {
+            Ok(Action::Call { caller, name: None, bare: word == "bare", arguments: words[1..].to_vec() })
+        }
         _ => Err("expected call or bare".into()),
     }
 }

@@ -46,13 +46,14 @@ impl Normaliser {
     /// `literals`: text of this run, placeholder; the longest are replaced first.
     pub fn new(mut literals: Vec<(String, String)>) -> Normaliser {
         literals.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-        let regex = |pattern: &str| {
-            RegexBuilder::new().build(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"))
-        };
+        let regex =
+            |pattern: &str| RegexBuilder::new().build(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
         Normaliser {
             literals,
             ids: Vec::new(),
-            id: regex(r"\b(?:E?)([12][0-9A-Za-z]{5}-(?:[0-9A-Za-z]{11}-[0-9A-Za-z]{4}|[0-9A-Za-z]{6}-[0-9A-Za-z]{2}))(?![0-9A-Za-z])"),
+            id: regex(
+                r"\b(?:E?)([12][0-9A-Za-z]{5}-(?:[0-9A-Za-z]{11}-[0-9A-Za-z]{4}|[0-9A-Za-z]{6}-[0-9A-Za-z]{2}))(?![0-9A-Za-z])",
+            ),
             masks: MASKS.iter().map(|(pattern, mask)| (regex(pattern), *mask)).collect(),
         }
     }

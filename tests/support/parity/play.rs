@@ -43,9 +43,9 @@ pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<
 fn starts_without(step: &Step) -> bool {
     match &step.action {
         Action::Call { arguments, .. } => arguments.iter().any(|a| {
-            ["-bV", "-bP", "-be", "-bem", "-bt", "-bv", "-bvs", "-bh", "-bhc", "-brt", "-bI"].iter().any(|b| {
-                a == b || (b.len() == 3 && a.starts_with(b) && a.starts_with("-bI"))
-            })
+            ["-bV", "-bP", "-be", "-bem", "-bt", "-bv", "-bvs", "-bh", "-bhc", "-brt", "-bI"]
+                .iter()
+                .any(|b| a == b || (b.len() == 3 && a.starts_with(b) && a.starts_with("-bI")))
         }),
         _ => false,
     }
@@ -103,9 +103,11 @@ impl Player {
 
     fn smtp(&mut self, world: &World, step: &Step, options: &[String]) -> Result<(), String> {
         let port = options.iter().find_map(|o| o.strip_prefix("port="));
-        let port: u16 = port.map_or(Ok(world.port), |p| world.substitute(p).parse()).map_err(|_| "bad port")?;
+        let port: u16 =
+            port.map_or(Ok(world.port), |p| world.substitute(p).parse()).map_err(|_| "bad port")?;
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| format!("connect: {e}"))?;
-        let said = dialogue::talk(stream.try_clone().map_err(|e| e.to_string())?, &world.substitute(&step.body));
+        let said =
+            dialogue::talk(stream.try_clone().map_err(|e| e.to_string())?, &world.substitute(&step.body));
         let _ = stream.shutdown(Shutdown::Both);
         self.text.push_str(&format!("=== {}\n{said}", step.title));
         Ok(())
@@ -128,7 +130,8 @@ impl Player {
         };
         // after STARTTLS there is no greeting; pipes have no time-out, so a guard ends a stuck client
         let guard = world::KillAfter::new(&child, world::COMMAND_DEADLINE);
-        let said = dialogue::converse(BufReader::new(stdout), stdin, &world.substitute(&step.body), on_connect);
+        let said =
+            dialogue::converse(BufReader::new(stdout), stdin, &world.substitute(&step.body), on_connect);
         drop(guard);
         let _ = child.kill();
         let _ = child.wait();

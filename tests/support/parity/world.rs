@@ -356,7 +356,8 @@ impl World {
         }
         let mut passwd = fs::read_to_string("/etc/passwd")?;
         let mut group = fs::read_to_string("/etc/group")?;
-        let users = [("oxim", OXIM_UID, ""), ("pcaller", CALLER_UID, "Paul Caller"), ("powner", OWNER_UID, "")];
+        let users =
+            [("oxim", OXIM_UID, ""), ("pcaller", CALLER_UID, "Paul Caller"), ("powner", OWNER_UID, "")];
         for (name, uid, gecos) in users {
             if !passwd.lines().any(|l| l.starts_with(&format!("{name}:"))) {
                 passwd.push_str(&format!("{name}:x:{uid}:{uid}:{gecos}:/nonexistent:/bin/sh\n"));
@@ -424,7 +425,6 @@ const ROUTER_SINK: &str = "sink:\n  driver = manualroute\n  route_list = * 127.0
     self = send\n  transport = smtp";
 const TRANSPORT_SMTP: &str = "smtp:\n  driver = smtp\n  hosts_try_fastopen =\n  hosts_try_prdr =\n  \
     hosts_try_chunking =\n  hosts_try_dane =\n  hosts_pipe_connect =";
-
 
 /// Runs a command to its end, feeding its standard input; one that takes too long is killed.
 pub fn run(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {

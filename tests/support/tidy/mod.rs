@@ -93,7 +93,9 @@ fn step(state: State, rest: &[char], before: Option<char>) -> (State, usize, boo
         State::BlockComment(depth) => (State::BlockComment(depth), 1, false),
         State::Text(None) if rest[0] == '\\' => (State::Text(None), rest.len().min(2), false),
         State::Text(None) if rest[0] == '"' => (State::Code, 1, true),
-        State::Text(Some(n)) if rest[0] == '"' && rest[1..].iter().take(n).filter(|c| **c == '#').count() == n => {
+        State::Text(Some(n))
+            if rest[0] == '"' && rest[1..].iter().take(n).filter(|c| **c == '#').count() == n =>
+        {
             (State::Code, 1 + n, true)
         }
         State::Text(kind) => (State::Text(kind), 1, false),
@@ -144,7 +146,9 @@ fn function_name(line: &str) -> Option<String> {
     let before = line[..at].trim_end();
     let is_declaration = before.is_empty()
         || before.split_whitespace().all(|w| {
-            w.starts_with("pub") || w.ends_with(')') || ["const", "unsafe", "extern", "async", "\"C\"", "\" \""].contains(&w)
+            w.starts_with("pub")
+                || w.ends_with(')')
+                || ["const", "unsafe", "extern", "async", "\"C\"", "\" \""].contains(&w)
         });
     let name: String = line[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     (is_declaration && !name.is_empty()).then_some(name)
