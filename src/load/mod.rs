@@ -1,4 +1,105 @@
-//! tmp
+//! From the written configuration to the meant one: every section goes through its drivers' `compile`, and
+//! everything that is wrong is reported in one go, each with file and line.
+//!
+//! Two steps, so that `-bP` and `-be` work on a configuration that uses what is not supported yet:
+//! [`read`] gives what was written, [`globals()`] what expansions need, and [`compile`] what mail needs.
 pub mod globals;
 pub mod host_facts;
 pub mod tables;
+pub mod users;
+
+pub use globals::{RunAs, globals};
+pub use tables::tables;
+
+use crate::acl::Acls;
+use crate::as_user::AsUser;
+use crate::config::{ConfigError, Instance, MacroOverrides, Opener, Written};
+use crate::expand::context::Globals;
+use crate::route::Chain;
+use crate::transport::smtp::Smtp;
+use crate::transport::{Registry, Remote};
+use bstr::BString;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The meant configuration: immutable for the life of a process.
+#[derive(Clone)]
+pub struct Configuration {
+    /// What was written.
+    pub written: Arc<Written>,
+    /// What expansions see.
+    pub globals: Arc<Globals>,
+    /// Access control lists.
+    pub acls: Arc<Acls>,
+    /// Routers, in order.
+    pub routers: Arc<Chain>,
+    /// Transports, by name.
+    pub transports: Arc<Registry>,
+}
+
+/// Reads a configuration whose main file was opened (and its owner checked) by the caller.
+pub fn read(
+    path: &Path,
+    bytes: &[u8],
+    overrides: &MacroOverrides,
+    opener: &mut dyn Opener,
+) -> (Option<Written>, Vec<ConfigError>) {
+    crate::config::read(path, bytes, overrides, &tables(), opener)
+}
+
+/// Compiles every section. All errors at once, in the order of the file. `orders` carries out what routers need
+/// a user's rights for.
+pub fn compile(
+    written: Arc<Written>,
+    globals: Arc<Globals>,
+    orders: Option<Arc<dyn AsUser>>,
+) -> Result<Configuration, Vec<ConfigError>> {
+    let mut errors = unsupported_sections(&written);
+    let (mut acls, wrong) = Acls::compile(&written.acls);
+    errors.extend(wrong);
+    errors.extend(acls.check_options(&written.main));
+    let transports = gather(&mut errors, Registry::compile(&written.transports, &remote));
+    let names = transports.as_ref().map_or_else(|| remote_names(&written.transports), Registry::names);
+    let routers = gather(&mut errors, Chain::compile(&written.routers, names, orders));
+    match (transports, routers) {
+        (Some(transports), Some(routers)) if errors.is_empty() => Ok(Configuration {
+            written,
+            globals,
+            acls: Arc::new(acls),
+            routers: Arc::new(routers),
+            transports: Arc::new(transports),
+        }),
+        _ => {
+            errors.sort_by(|one, other| (&one.at.file, one.at.line).cmp(&(&other.at.file, other.at.line)));
+            errors.dedup();
+            Err(errors)
+        }
+    }
+}
+
+fn gather<T>(errors: &mut Vec<ConfigError>, result: Result<T, Vec<ConfigError>>) -> Option<T> {
+    result.map_err(|wrong| errors.extend(wrong)).ok()
+}
+
+/// Names of transports, and which are remote, where they do not compile: so that routers are checked all the same.
+fn remote_names(instances: &[Instance]) -> HashMap<BString, bool> {
+    instances.iter().map(|instance| (instance.name.clone(), instance.driver.name == "smtp")).collect()
+}
+
+/// The smtp driver: given to the registry, so that the transport folder's drivers stay apart.
+fn remote(instance: &Instance) -> Result<Arc<dyn Remote>, Vec<ConfigError>> {
+    Smtp::compile(instance).map(|smtp| Arc::new(smtp) as Arc<dyn Remote>)
+}
+
+/// Sections whose contents would change what happens to mail and that are not built yet. (Drivers that are not
+/// built are refused where they are read.)
+fn unsupported_sections(written: &Written) -> Vec<ConfigError> {
+    let refuse = |at: &crate::syntax::Position| ConfigError {
+        at: at.clone(),
+        message: "rewriting rules are known but not supported yet".into(),
+        line: None,
+        unsupported: true,
+    };
+    written.rewrite.first().map(|rule| refuse(&rule.at)).into_iter().collect()
+}
