@@ -180,18 +180,16 @@ struct Builtin(Vec<String>);
 impl Builtin {
     /// Backwards by name, so that a name never comes before a longer one that begins with it.
     fn list(&mut self, start: &str, names: &[&str]) {
+        // Conditions such as `<=` cannot be part of a name.
+        let words = names.iter().filter(|name| name.bytes().all(is_name_byte));
         let mut names: Vec<String> =
-            names.iter().map(|name| format!("{start}{}", name.to_ascii_uppercase())).collect();
+            words.map(|name| format!("{start}{}", name.to_ascii_uppercase())).collect();
         names.sort_unstable_by(|one, other| other.cmp(one));
         self.0.extend(names);
     }
 
     fn options(&mut self, start: &str, tables: &Tables, options: &[OptionDef]) {
-        let names: Vec<&str> = options
-            .iter()
-            .filter(|def| tables.has(def) && !def.name.starts_with('*'))
-            .map(|def| def.name)
-            .collect();
+        let names: Vec<&str> = options.iter().filter(|def| tables.has(def)).map(|def| def.name).collect();
         self.list(start, &names);
     }
 

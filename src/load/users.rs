@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn users_and_groups_that_nobody_knows_are_named_with_their_line() {
         let text =
-            b"trusted_users = root : no.such.user\ntrusted_groups = 54321\nexim_user = $x\nnever_users =\n";
+            b"trusted_users = root : no.such.user\ntrusted_groups = 54321\nexim_user = $local_part\nnever_users =\n";
         let mut opener = |_: &Path| Ok(None);
         let tables = crate::load::tables::tables();
         let (written, _) =
