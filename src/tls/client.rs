@@ -133,7 +133,11 @@ impl ClientTls {
         socket: TcpStream,
         request: &ClientRequest<'_>,
     ) -> Result<(TlsStream, TlsInfo), ClientError> {
-        let load = |files: &mut Files, _: Option<&Arc<_>>| load_unit(request, files);
+        let load = |files: &mut Files, _: Option<&Arc<_>>| {
+            load_unit(request, files).inspect_err(|error| {
+                error.notice().map(request.notify);
+            })
+        };
         let unit = self.units.get(request.settings, Instant::now(), load).map_err(ClientError::Unit)?;
         let priority = self.priorities.get(request.ciphers)?;
         let request_status = request.request_ocsp || request.require_ocsp;

@@ -52,7 +52,7 @@ pub enum UnitError {
         problem: FileProblem,
     },
     /// A file of authorities or revocation lists.
-    #[error("({option}: {path}): {problem}")]
+    #[error("could not load '{path}' ({option}): {}", problem.detail())]
     Trust {
         /// The option that names it.
         option: &'static str,
@@ -66,27 +66,46 @@ pub enum UnitError {
     Library(#[from] gnutls::Error),
 }
 
-/// What is wrong with a file.
+/// What is wrong with a file. The text is GnuTLS's, which Exim logs; see [`FileProblem::detail`].
 #[derive(Debug, thiserror::Error)]
 pub enum FileProblem {
-    /// Cannot be read; in GnuTLS's words, which Exim logs, with the reason.
-    #[error("Error while reading file. ({0}: {1})")]
+    /// Cannot be read.
+    #[error("Error while reading file.")]
     Unreadable(BString, io::Error),
     /// A path that does not start at the root could be anything.
-    #[error("Error while reading file. ({0}: not an absolute path)")]
+    #[error("Error while reading file.")]
     Relative(BString),
     /// A key with a password, which nobody is there to type.
-    #[error("the private key {0} is encrypted")]
+    #[error("Decryption has failed.")]
     Encrypted(BString),
     /// Not what it should be.
-    #[error("{1} ({0})")]
+    #[error("{1}")]
     Malformed(BString, gnutls::Error),
     /// The file has nothing of the kind.
-    #[error("no certificate found ({0})")]
+    #[error("No certificate was found.")]
     Nothing(BString),
 }
 
+impl FileProblem {
+    /// The file and the reason.
+    fn detail(&self) -> String {
+        match self {
+            FileProblem::Unreadable(path, error) => format!("{path}: {}", io_text(error)),
+            FileProblem::Relative(path) => format!("{path}: not an absolute path"),
+            FileProblem::Encrypted(path) => format!("{path}: the private key is encrypted with a password"),
+            FileProblem::Malformed(path, error) => format!("{path}: {error}"),
+            FileProblem::Nothing(path) => format!("{path}: no certificate in it"),
+        }
+    }
+}
+
 impl UnitError {
+    /// A line that names the one file of several, and the reason.
+    pub(super) fn notice(&self) -> Option<Notice> {
+        let UnitError::CertificateOrKey { problem, .. } = self else { return None };
+        Some(Notice::main(format!("TLS: {}", problem.detail())))
+    }
+
     /// Key and certificate are not of one pair: perhaps the other file is just about to be replaced too.
     fn is_key_mismatch(&self) -> bool {
         let UnitError::CertificateOrKey { problem: FileProblem::Malformed(_, error), .. } = self else {
@@ -115,7 +134,11 @@ impl Unit {
                 *unit.told() = before.told().clone();
                 Ok(Arc::new(unit))
             }
-            (result, _) => result.map(Arc::new),
+            (Err(error), _) => {
+                error.notice().map(notify);
+                Err(error)
+            }
+            (Ok(unit), None) => Ok(Arc::new(unit)),
         }
     }
 
@@ -404,4 +427,12 @@ fn read(path: &BStr, files: &mut Files) -> Result<Vec<u8>, FileProblem> {
 fn path_of(path: &BStr) -> Result<&Path, FileProblem> {
     let path = Path::new(OsStr::from_bytes(path));
     if path.is_absolute() { Ok(path) } else { Err(FileProblem::Relative(path.as_os_str().as_bytes().into())) }
+}
+
+/// As the C library says it, without Rust's number.
+fn io_text(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
 }
