@@ -1,0 +1,176 @@
+//! The end of an attempt: retry records, bounces, warnings, and then the spool.
+//!
+//! Order, so that a crash costs no mail: deliveries are done; bounces are committed to the spool; only then the
+//! addresses they are about are marked as finished (-H rewritten, or the message removed).
+
+use super::env::Delivery;
+use super::message::{Attempt, Setback};
+use super::{bounce, freeze, report, retry, warn};
+use crate::log::Event;
+use crate::route::Item;
+use crate::route::item::ancestors;
+use crate::spool::{commit, message_log};
+use bstr::{BString, ByteSlice};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Ends the attempt.
+pub fn finish(mut attempt: Attempt) -> Delivery {
+    give_up_expired(&mut attempt);
+    let kept = settle_failures(&mut attempt);
+    if attempt.deferred.is_empty() && kept.is_empty() {
+        return complete(attempt);
+    }
+    mark_done(&mut attempt, &kept);
+    if !attempt.deferred.is_empty() && attempt.freeze.is_none() {
+        warn::send_if_due(&mut attempt);
+    }
+    if let Some(text) = attempt.freeze.take() {
+        freeze::freeze(&mut attempt, &text);
+    }
+    keep(attempt)
+}
+
+/// Updates the retry records; an address whose rules have run out fails.
+fn give_up_expired(attempt: &mut Attempt) {
+    let mut still = Vec::new();
+    while let Some(mut setback) = attempt.deferred.pop() {
+        let expired = setback.expired || retry::update(attempt, &setback);
+        if !expired {
+            still.push(setback);
+            continue;
+        }
+        let line = format!("** {}: retry timeout exceeded", report::with_original(&setback.item));
+        report::about(attempt, line.as_bytes());
+        attempt.note(line[3..].as_bytes());
+        // What the system said is in the log; a bounce repeats only words of our own.
+        let before = if setback.problem.errno > 0 { BString::default() } else { setback.problem.text.clone() };
+        setback.problem.text = match before.is_empty() {
+            true => "retry timeout exceeded".into(),
+            false => format!("{before}: retry timeout exceeded").into(),
+        };
+        setback.problem.errno = 0;
+        attempt.failed.push(setback);
+    }
+    still.reverse();
+    attempt.deferred = still;
+}
+
+/// Bounces what failed, or ignores it, or keeps it in a frozen bounce. Gives what is kept.
+fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
+    let mut kept = Vec::new();
+    let mut bounces: Vec<(BString, Vec<Setback>)> = Vec::new();
+    while let Some(setback) = attempt.failed.pop() {
+        let to = attempt.errors_to(&setback.item);
+        if !to.is_empty() {
+            match bounces.iter_mut().find(|(address, _)| *address == to) {
+                Some((_, group)) => group.push(setback),
+                None => bounces.push((to, vec![setback])),
+            }
+            continue;
+        }
+        if is_ignored(attempt, &setback) {
+            let line = format!("{}: error ignored", report::with_original(&setback.item));
+            report::about(attempt, line.as_bytes());
+            attempt.note(line.as_bytes());
+            attempt.finish(setback.item);
+        } else {
+            attempt.freeze = Some("Frozen (delivery error message)".into());
+            kept.push(setback);
+        }
+    }
+    for (to, group) in bounces {
+        match bounce::send(attempt, to.as_bstr(), &group) {
+            Ok(()) => {
+                for setback in group {
+                    attempt.finish(setback.item);
+                }
+            }
+            Err(error) => {
+                let line = format!("{} failed to send a bounce message: {error}", attempt.message.id);
+                attempt.env.log().panic(line.as_bytes().as_bstr());
+                kept.extend(group);
+            }
+        }
+    }
+    kept
+}
+
+/// Errors nobody wants: `errors_to` empty, and bounces that have failed for long enough.
+fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
+    if setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty()) || attempt.message.envelope.local_error {
+        return true;
+    }
+    if attempt.how.give_up {
+        return true;
+    }
+    attempt.age() >= attempt.env.globals.main.time("ignore_bounce_errors_after")
+}
+
+/// Nothing is left: the message goes.
+fn complete(attempt: Attempt) -> Delivery {
+    let message = &attempt.message;
+    if let Err(error) = commit::remove(message) {
+        // It will be delivered again: better twice than never.
+        let line = format!("{} failed to remove spool files: {error}", message.id);
+        attempt.env.log().panic(line.as_bytes().as_bstr());
+        return Delivery::Deferred;
+    }
+    if !message.envelope.first_time {
+        attempt.env.hints.remove_waiting(&message.id);
+    }
+    let queue_time = attempt.now.duration_since(message.envelope.received).unwrap_or_default();
+    attempt.env.log().event(&Event::Completed { id: &message.id, queue_time });
+    let main = &attempt.env.globals.main;
+    if main.bool("message_logs") && !main.bool("preserve_message_logs") {
+        let _ = message_log::remove(&attempt.env.layout, &message.id);
+    }
+    Delivery::Completed
+}
+
+/// Marks what is finished, and parents all of whose children are.
+fn mark_done(attempt: &mut Attempt, kept: &[Setback]) {
+    let open: HashSet<_> = attempt
+        .deferred
+        .iter()
+        .chain(kept)
+        .flat_map(|setback| ancestors(&setback.item).map(Arc::as_ptr))
+        .collect();
+    let finished: Vec<Item> = std::mem::take(&mut attempt.finished);
+    for item in &finished {
+        attempt.message.envelope.done.insert(item.unique());
+        for ancestor in ancestors(item) {
+            if open.contains(&Arc::as_ptr(ancestor)) {
+                break;
+            }
+            if attempt.message.envelope.done.insert(ancestor.unique.clone()) {
+                let line = format!("{}: children all complete", ancestor.address.to_bytes());
+                attempt.note(line.as_bytes());
+            }
+        }
+        attempt.changed = true;
+    }
+    attempt.unjournaled.clear();
+}
+
+/// Something is left: -H says what, the message's log says why.
+fn keep(mut attempt: Attempt) -> Delivery {
+    if attempt.message.envelope.first_time {
+        attempt.message.envelope.first_time = false;
+        attempt.changed = true;
+    }
+    if attempt.changed {
+        if let Err(error) = commit::rewrite(&attempt.message) {
+            let line = format!("{} failed to rewrite the header file: {error}", attempt.message.id);
+            attempt.env.log().panic(line.as_bytes().as_bstr());
+            // What was delivered must not be delivered again: the journal is the second way to say so.
+            attempt.unjournaled = attempt.message.envelope.done.iter().cloned().collect();
+            attempt.write_journal();
+        }
+    }
+    if attempt.env.globals.main.bool("message_logs") && !attempt.message_log.is_empty() {
+        let text = attempt.message_log.trim_end_with(|c| c == '\n').to_vec();
+        let _ = message_log::append(&attempt.env.layout, &attempt.message.id, &text);
+    }
+    if attempt.message.envelope.frozen.is_some() { Delivery::Frozen } else { Delivery::Deferred }
+}

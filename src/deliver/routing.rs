@@ -1,0 +1,275 @@
+//! Routing all addresses of a message that are not done: rounds of routing until no new addresses come.
+//!
+//! Order is Exim's, since logs and bounces show it: each round takes its addresses in order, routes them in
+//! reverse, and puts their children before what waits already.
+
+use super::message::{Attempt, RetryKey, Setback};
+use super::report;
+use super::retry::{errno, is_waiting};
+use crate::matching::{self, Match};
+use crate::route::item::{Special, ancestors};
+use crate::route::{How, Item, Routed, Trouble};
+use crate::text::Value;
+use crate::transport::{Driver, Problem};
+use bstr::{BString, ByteSlice};
+use std::collections::{HashSet, VecDeque};
+
+/// Generations of redirection; more is a loop that the loop test does not see.
+const GENERATIONS_MAX: usize = 100;
+/// Addresses that one message may be routed to: a list that includes lists must end.
+const ADDRESSES_MAX: usize = 500_000;
+
+/// Routes all that is not done; fills `local`, `remote`, `deferred` and `failed`.
+pub fn route_all(attempt: &mut Attempt) {
+    let mut new: VecDeque<Item> = recipients(attempt).into();
+    if attempt.how.give_up {
+        for item in new {
+            let setback = Setback { quiet: true, ..setback(item, Problem::default()) };
+            attempt.failed.push(setback);
+        }
+        return;
+    }
+    let mut routed_domains = HashSet::new();
+    let mut count = 0;
+    while !new.is_empty() {
+        let mut round = Vec::new();
+        while let Some(item) = new.pop_front() {
+            count += 1;
+            if let Some(item) = admit(attempt, item, count) {
+                round.push(item);
+            }
+        }
+        while let Some(item) = round.pop() {
+            let domain = BString::from(item.address.domain());
+            for answer in attempt.env.chain.route(&mut attempt.context, item, How::Deliver) {
+                if !matches!(answer, Routed::Deferred(..)) {
+                    routed_domains.insert(domain.clone());
+                }
+                take(attempt, answer, &mut new);
+            }
+        }
+    }
+    attempt.context.address = Default::default();
+    forget_domains(attempt, &routed_domains);
+}
+
+fn recipients(attempt: &Attempt) -> Vec<Item> {
+    let envelope = &attempt.message.envelope;
+    let mut items = Vec::new();
+    for (index, recipient) in envelope.recipients.iter().enumerate() {
+        if attempt.is_done(recipient.address.to_bytes().as_bstr()) {
+            continue;
+        }
+        let mut item = Item::new(recipient.address.clone(), index);
+        item.errors_to = recipient.errors_to.clone();
+        item.orcpt = recipient.orcpt.clone();
+        item.dsn_flags = recipient.dsn_flags;
+        items.push(item);
+    }
+    items
+}
+
+/// What comes before routing: files and pipes need none; done, held and waiting addresses stay.
+fn admit(attempt: &mut Attempt, item: Item, count: usize) -> Option<Item> {
+    if item.special.is_some() {
+        admit_special(attempt, item);
+        return None;
+    }
+    if attempt.is_done(item.unique().as_bstr()) {
+        return None;
+    }
+    if count > ADDRESSES_MAX || ancestors(&item).count() > GENERATIONS_MAX {
+        let problem = Problem { text: "too many redirections".into(), errno: -1, ..Problem::default() };
+        defer(attempt, setback(item, problem));
+        return None;
+    }
+    if let Some(text) = held(attempt, &item) {
+        let problem = Problem { text: text.into(), errno: errno::HELD, ..Problem::default() };
+        defer(attempt, setback(item, problem));
+        return None;
+    }
+    if attempt.how.queue_run && !attempt.how.force {
+        let keys = [domain_key(&item), address_key(&item), sender_key(attempt, &item)];
+        if keys.iter().any(|key| is_waiting(attempt, key.as_bstr())) {
+            let problem =
+                Problem { text: "retry time not reached".into(), errno: errno::ROUTE_RETRY, ..Problem::default() };
+            report::routing_deferred(attempt, &item, &problem);
+            let quiet = Setback { quiet: true, ..setback(item, problem) };
+            attempt.deferred.push(quiet);
+            return None;
+        }
+    }
+    Some(item)
+}
+
+fn admit_special(attempt: &mut Attempt, item: Item) {
+    if attempt.is_done(item.unique().as_bstr()) {
+        return;
+    }
+    if matches!(&item.special, Some(Special::File(path)) if path.bytes() == "/dev/null") {
+        report::bypassed(attempt, &item);
+        attempt.finish(item);
+        return;
+    }
+    attempt.local.push(item);
+}
+
+/// `hold_domains` and, for a first delivery, `queue_domains`.
+fn held(attempt: &Attempt, item: &Item) -> Option<&'static str> {
+    if attempt.how.force {
+        return None;
+    }
+    let main = &attempt.env.globals.main;
+    let domain = Value::tainted(item.address.domain());
+    let matches = |list: &str| match main.text(list) {
+        Some(list) => matches!(matching::domain(&attempt.context, &domain, list), Ok(Match::Yes(_))),
+        None => false,
+    };
+    if matches("hold_domains") {
+        return Some("domain is held");
+    }
+    if !attempt.how.queue_run && attempt.message.envelope.first_time && matches("queue_domains") {
+        return Some("domain is in queue_domains");
+    }
+    None
+}
+
+/// Acts on a router's answer.
+fn take(attempt: &mut Attempt, answer: Routed, new: &mut VecDeque<Item>) {
+    match answer {
+        Routed::Assigned(item) => assign(attempt, item),
+        Routed::Children { children, one_time, item, .. } => {
+            if one_time {
+                replace_recipient(attempt, &item, &children);
+            }
+            for child in children.into_iter().rev() {
+                new.push_front(child);
+            }
+        }
+        Routed::Discarded(item, router) => {
+            report::discarded(attempt, &item, router.as_bstr());
+            attempt.finish(item);
+        }
+        Routed::Deferred(item, trouble) => {
+            log_trouble(attempt, &trouble);
+            let local = trouble.retry_use_local_part;
+            let key = if local { address_key(&item) } else { domain_key(&item) };
+            let subject = if local { item.address.to_bytes() } else { any_at(&item) };
+            if trouble.freeze {
+                attempt.freeze = Some("Frozen".into());
+            }
+            let retry = RetryKey { key, subject, other: None, by_message: false, host: false };
+            let setback = Setback {
+                router: trouble.router.clone().unwrap_or_default(),
+                retry: vec![retry],
+                quiet: trouble.disable_logging,
+                ..setback(item, problem_of(trouble))
+            };
+            defer(attempt, setback);
+        }
+        Routed::Failed(item, trouble) => {
+            log_trouble(attempt, &trouble);
+            let setback = Setback {
+                router: trouble.router.clone().unwrap_or_default(),
+                quiet: trouble.disable_logging,
+                ..setback(item, problem_of(trouble))
+            };
+            fail(attempt, setback);
+        }
+    }
+}
+
+fn assign(attempt: &mut Attempt, item: Item) {
+    let name = item.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
+    let is_remote = match attempt.env.transports.get(name.as_bstr()) {
+        Some(transport) => matches!(transport.driver, Driver::Remote(_)),
+        None => false,
+    };
+    if is_remote { attempt.remote.push(item) } else { attempt.local.push(item) }
+}
+
+/// `one_time`: the generated addresses become recipients of the envelope.
+fn replace_recipient(attempt: &mut Attempt, parent: &Item, children: &[Item]) {
+    let errors_to = parent.errors_to.clone();
+    for child in children {
+        let recipient = crate::mail::Recipient {
+            address: child.address.clone(),
+            errors_to: errors_to.clone(),
+            parent: Some(parent.recipient),
+            dsn_flags: child.dsn_flags,
+            ..crate::mail::Recipient::default()
+        };
+        if !attempt.message.envelope.recipients.iter().any(|known| known.address == recipient.address) {
+            attempt.message.envelope.recipients.push(recipient);
+        }
+    }
+    attempt.message.envelope.done.insert(parent.unique());
+    attempt.changed = true;
+}
+
+/// Keeps and logs a failure for good.
+pub fn fail(attempt: &mut Attempt, setback: Setback) {
+    report::failed(attempt, &setback);
+    attempt.failed.push(setback);
+}
+
+/// Keeps and logs a failure for now.
+pub fn defer(attempt: &mut Attempt, setback: Setback) {
+    report::deferred(attempt, &setback);
+    attempt.deferred.push(setback);
+}
+
+fn log_trouble(attempt: &Attempt, trouble: &Trouble) {
+    for line in &trouble.log_lines {
+        let text = [attempt.message.id.as_bstr(), b" ".as_bstr(), line.as_bstr()].concat();
+        attempt.env.log().panic(text.as_bstr());
+    }
+}
+
+fn problem_of(trouble: Trouble) -> Problem {
+    Problem { text: trouble.text, errno: trouble.errno, freeze: trouble.freeze, ..Problem::default() }
+}
+
+/// A setback with nothing but its address and problem.
+pub fn setback(item: Item, problem: Problem) -> Setback {
+    Setback {
+        item,
+        problem,
+        router: BString::default(),
+        transport: BString::default(),
+        retry: Vec::new(),
+        quiet: false,
+        expired: false,
+    }
+}
+
+/// A domain that was routed is no longer failing; asked only when it may have failed before.
+fn forget_domains(attempt: &Attempt, domains: &HashSet<BString>) {
+    if attempt.message.envelope.first_time && attempt.deferred.is_empty() {
+        return;
+    }
+    for domain in domains {
+        let key = BString::from([b"R:", domain.as_slice()].concat());
+        if attempt.env.hints.retry(key.as_bstr()).is_some() {
+            attempt.env.hints.remove_retry(key.as_bstr());
+        }
+    }
+}
+
+fn any_at(item: &Item) -> BString {
+    [b"*@", &item.address.domain()[..]].concat().into()
+}
+
+fn domain_key(item: &Item) -> BString {
+    [b"R:", &item.address.domain()[..]].concat().into()
+}
+
+fn address_key(item: &Item) -> BString {
+    [b"R:", &item.address.to_bytes()[..]].concat().into()
+}
+
+/// Key of an address that a host refused for now, for this sender.
+pub fn sender_key(attempt: &Attempt, item: &Item) -> BString {
+    let sender = attempt.message.envelope.sender.to_bytes();
+    [b"R:", &item.address.to_bytes()[..], b":<", &sender, b">"].concat().into()
+}
