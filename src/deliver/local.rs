@@ -100,7 +100,7 @@ fn retry_key(item: &Item, transport: &Transport) -> RetryKey {
     } else if whole {
         (item.address.to_bytes(), item.address.to_bytes())
     } else {
-        (item.address.domain().into(), [b"*@", &item.address.domain()[..]].concat().into())
+        (item.address.domain().into(), [&b"*@"[..], item.address.domain()].concat().into())
     };
     let key = [b"T:", text.as_slice()].concat().into();
     RetryKey { key, subject, other: None, by_message: false, host: false }
@@ -209,7 +209,7 @@ pub fn job_address(item: &Item, generic: &Generic) -> JobAddress {
     let route = item.route.clone().unwrap_or_default();
     let redirected = match &item.special {
         Some(Special::File(path) | Special::Directory(path)) => Some(path.clone()),
-        Some(Special::Pipe(command)) => Some(command.derive([b"|", &command.bytes()[..]].concat())),
+        Some(Special::Pipe(command)) => Some(command.derive([&b"|"[..], command.bytes()].concat())),
         None => None,
     };
     JobAddress {

@@ -1,7 +1,7 @@
 //! Remote deliveries: addresses that go together, host after host.
 //!
-//! The transport gets one host at a time, so that retry records, log lines and the choice of the next host
-//! are all here: a host's problem sends the address to the next host, an address's problem ends it.
+//! Hosts whose retry time is not reached are left out before the transport is called; what it reports of each
+//! host it tried becomes log lines and retry records here.
 
 use super::grouping::{Group, take_group};
 use super::local::{header_changes, job_address, return_path, set_variables};
@@ -10,10 +10,10 @@ use super::report;
 use super::retry::{self, errno};
 use super::routing::{defer, fail, sender_key, setback};
 use crate::route::Item;
-use crate::transport::{Driver, Host, Job, Outcome, Problem, Remote, Transport};
+use crate::transport::{Driver, Host, Job, Outcome, Problem, Remote, Report, Transport};
 use bstr::{BString, ByteSlice};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Delivers all addresses of remote transports.
 pub fn deliver_all(attempt: &mut Attempt) {
@@ -60,102 +60,97 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
     let Some(first) = group.items.first() else { return };
     set_variables(&mut attempt.context, first, transport.name.as_bstr());
     let hosts = first.route.as_ref().map_or_else(Vec::new, |route| route.hosts.clone());
-    if hosts.is_empty() || driver.has_own_hosts() {
-        let done = one_call(attempt, transport, driver, &group.items, Vec::new());
-        settle_all(attempt, group.items, done, transport);
-        return;
+    let usable = match hosts.is_empty() || driver.has_own_hosts() {
+        true => Usable { hosts, known: Vec::new(), all_expired: true, skipped_expired: false },
+        false => usable_hosts(attempt, &hosts),
+    };
+    if usable.hosts.is_empty() && !driver.has_own_hosts() && !usable_is_needless(first) {
+        return give_up(attempt, group.items, &usable, transport);
     }
-    let mut run = Run { waiting: group.items, last: None, expired: true, tried: false, skipped_expired: false };
-    for host in &hosts {
-        if run.waiting.is_empty() {
-            return;
+    let (took, report) = one_call(attempt, transport, driver, &group.items, usable.hosts.clone());
+    let mut expired = usable.all_expired;
+    for tried in &report.hosts {
+        match &tried.problem {
+            Some(problem) => {
+                report::host_problem(attempt, &tried.host, problem);
+                expired &= note_host(attempt, &tried.host, first_of(&group.items), problem);
+            }
+            None => {
+                let key = host_key(&tried.host);
+                if usable.known.contains(&key) {
+                    attempt.env.hints.remove_retry(key.as_bstr());
+                }
+            }
         }
-        try_host(attempt, &mut run, host, transport, driver);
     }
-    give_up(attempt, run, transport);
+    let any_failed = report.hosts.iter().any(|tried| tried.problem.is_some());
+    let mut first = true;
+    for (item, outcome) in group.items.into_iter().zip(report.outcomes) {
+        settle(attempt, item, outcome, &mut first, took, transport, expired && any_failed);
+    }
 }
 
-/// What is left of a group while its hosts are tried.
-struct Run {
-    waiting: Vec<Item>,
-    /// The problem of the host tried last.
-    last: Option<Problem>,
-    /// All hosts so far have failed for longer than their rules allow.
-    expired: bool,
-    tried: bool,
+/// A remote transport without hosts says itself what is wrong.
+fn usable_is_needless(first: &Item) -> bool {
+    first.route.as_ref().is_none_or(|route| route.hosts.is_empty())
+}
+
+fn first_of(items: &[Item]) -> Option<&Item> {
+    items.first()
+}
+
+/// The hosts that may be tried now.
+struct Usable {
+    hosts: Vec<Host>,
+    /// Keys of hosts that have a retry record.
+    known: Vec<BString>,
+    /// All hosts that were left out have failed for longer than their rules allow.
+    all_expired: bool,
+    /// Such a host was left out.
     skipped_expired: bool,
 }
 
-fn try_host(
-    attempt: &mut Attempt,
-    run: &mut Run,
-    host: &Host,
-    transport: &Arc<Transport>,
-    driver: &Arc<dyn Remote>,
-) {
-    let key = host_key(host);
-    let message_key = BString::from(format!("{key}:{}", attempt.message.id));
-    let known = retry::record(attempt, key.as_bstr());
-    if !attempt.how.force {
-        if let Some(record) = &known {
-            let early = Attempt::seconds(attempt.now) < record.next_try;
-            if early && (record.expired || !retry::is_overdue(attempt, key.as_bstr(), record)) {
-                run.skipped_expired |= record.expired;
-                run.expired &= record.expired;
-                return;
+fn usable_hosts(attempt: &Attempt, hosts: &[Host]) -> Usable {
+    let mut usable = Usable { hosts: Vec::new(), known: Vec::new(), all_expired: true, skipped_expired: false };
+    let now = Attempt::seconds(attempt.now);
+    for host in hosts {
+        let key = host_key(host);
+        if let Some(record) = retry::record(attempt, key.as_bstr()) {
+            usable.known.push(key.clone());
+            let overdue = || retry::is_overdue(attempt, key.as_bstr(), &record);
+            if !attempt.how.force && now < record.next_try && (record.expired || !overdue()) {
+                usable.skipped_expired |= record.expired;
+                usable.all_expired &= record.expired;
+                continue;
             }
         }
-        let not_first = !attempt.message.envelope.first_time;
-        if not_first && retry::is_waiting(attempt, message_key.as_bstr()) {
-            run.expired = false;
-            return;
+        // Only a message that was tried before can have a record of its own.
+        let message_key = message_key(&key, attempt);
+        if !attempt.how.force
+            && !attempt.message.envelope.first_time
+            && retry::is_waiting(attempt, message_key.as_bstr())
+        {
+            usable.all_expired = false;
+            continue;
         }
+        usable.hosts.push(host.clone());
     }
-    run.tried = true;
-    let items = std::mem::take(&mut run.waiting);
-    let outcomes = one_call(attempt, transport, driver, &items, vec![host.clone()]);
-    let mut host_told = false;
-    let mut first = true;
-    for (item, outcome) in items.into_iter().zip(outcomes.1) {
-        match outcome {
-            Outcome::Deferred(problem) if goes_to_next_host(&problem) => {
-                if !host_told {
-                    host_told = true;
-                    report::host_problem(attempt, host, &problem);
-                    run.expired &= note_host(attempt, host, &item, &problem, &key, &message_key);
-                }
-                run.last = Some(problem);
-                run.waiting.push(item);
-            }
-            other => {
-                settle(attempt, item, other, &mut first, outcomes.0, transport);
-            }
-        }
-    }
-    if !host_told && known.is_some() {
-        attempt.env.hints.remove_retry(key.as_bstr());
-    }
+    usable
 }
 
-/// The host's or the message's problem: another host may do better.
-fn goes_to_next_host(problem: &Problem) -> bool {
-    problem.host_problem || matches!(problem.errno, errno::MAIL_4XX | errno::DATA_4XX)
+fn message_key(key: &BString, attempt: &Attempt) -> BString {
+    format!("{key}:{}", attempt.message.id).into()
 }
 
 /// Writes the retry record of a host, or of this message at this host; true: its rule has run out.
-fn note_host(
-    attempt: &Attempt,
-    host: &Host,
-    item: &Item,
-    problem: &Problem,
-    key: &BString,
-    message_key: &BString,
-) -> bool {
-    let by_message = matches!(problem.errno, errno::MAIL_4XX | errno::DATA_4XX);
+fn note_host(attempt: &Attempt, host: &Host, item: Option<&Item>, problem: &Problem) -> bool {
+    let Some(item) = item else { return false };
+    let key = host_key(host);
+    let by_message = problem.message_problem;
     let record = RetryKey {
-        key: if by_message { message_key.clone() } else { key.clone() },
-        subject: [b"*@", host.name.as_slice()].concat().into(),
-        other: Some([b"*@", &item.address.domain()[..]].concat().into()),
+        key: if by_message { message_key(&key, attempt) } else { key },
+        subject: [&b"*@"[..], &host.name].concat().into(),
+        other: Some([&b"*@"[..], item.address.domain()].concat().into()),
         by_message,
         host: true,
     };
@@ -164,33 +159,29 @@ fn note_host(
     retry::update_one(attempt, &record, problem)
 }
 
-/// Addresses that no host took.
-fn give_up(attempt: &mut Attempt, run: Run, transport: &Arc<Transport>) {
-    for item in run.waiting {
-        let domain = BString::from(item.address.domain());
-        let base = |item: Item, problem: Problem| Setback {
-            router: item.route.as_ref().map_or_else(BString::default, |route| route.router.clone()),
-            transport: transport.name.clone(),
-            ..setback(item, problem)
-        };
-        match &run.last {
-            Some(problem) => {
-                let setback = Setback { expired: run.expired, ..base(item, problem.clone()) };
-                defer(attempt, setback);
-            }
-            None if run.expired && run.skipped_expired => {
-                let text =
-                    format!("all hosts for '{domain}' have been failing for a long time (and retry time not reached)");
-                let problem = Problem { text: text.into(), errno: errno::HOST_RETRY, ..Problem::default() };
-                fail(attempt, base(item, problem));
-            }
-            None => {
-                let text = format!("retry time not reached for any host for '{domain}'");
-                let problem = Problem { text: text.into(), errno: errno::HOST_RETRY, ..Problem::default() };
-                let quiet = !attempt.env.log().selectors().has(crate::log::Selector::RetryDefer);
-                defer(attempt, Setback { quiet, ..base(item, problem) });
-            }
+/// No host may be tried now.
+fn give_up(attempt: &mut Attempt, items: Vec<Item>, usable: &Usable, transport: &Arc<Transport>) {
+    for item in items {
+        let domain = item.address.domain();
+        if usable.all_expired && usable.skipped_expired {
+            let text =
+                format!("all hosts for '{domain}' have been failing for a long time (and retry time not reached)");
+            let problem = Problem { text: text.into(), errno: errno::HOST_RETRY, ..Problem::default() };
+            fail(attempt, base(item, problem, transport));
+        } else {
+            let text = format!("retry time not reached for any host for '{domain}'");
+            let problem = Problem { text: text.into(), errno: errno::HOST_RETRY, ..Problem::default() };
+            let quiet = !attempt.env.log().selectors().has(crate::log::Selector::RetryDefer);
+            defer(attempt, Setback { quiet, ..base(item, problem, transport) });
         }
+    }
+}
+
+fn base(item: Item, problem: Problem, transport: &Transport) -> Setback {
+    Setback {
+        router: item.route.as_ref().map_or_else(BString::default, |route| route.router.clone()),
+        transport: transport.name.clone(),
+        ..setback(item, problem)
     }
 }
 
@@ -201,16 +192,17 @@ fn one_call(
     driver: &Arc<dyn Remote>,
     items: &[Item],
     hosts: Vec<Host>,
-) -> (std::time::Duration, Vec<Outcome>) {
+) -> (Duration, Report) {
     let start = SystemTime::now();
-    let outcomes = match job_of(attempt, transport, items, hosts) {
+    let mut report = match job_of(attempt, transport, items, hosts) {
         Ok(job) => driver.deliver(job),
-        Err(problem) => items.iter().map(|_| Outcome::Deferred(problem.clone())).collect(),
+        Err(problem) => {
+            Report { outcomes: vec![Outcome::Deferred(problem); items.len()], ..Report::default() }
+        }
     };
-    let mut outcomes = outcomes;
     let missing = Problem { text: "transport gave no answer".into(), errno: -1, ..Problem::default() };
-    outcomes.resize(items.len(), Outcome::Deferred(missing));
-    (start.elapsed().unwrap_or_default(), outcomes)
+    report.outcomes.resize(items.len(), Outcome::Deferred(missing));
+    (start.elapsed().unwrap_or_default(), report)
 }
 
 fn job_of<'a>(
@@ -241,32 +233,16 @@ fn job_of<'a>(
     })
 }
 
-fn settle_all(
-    attempt: &mut Attempt,
-    items: Vec<Item>,
-    (took, outcomes): (std::time::Duration, Vec<Outcome>),
-    transport: &Arc<Transport>,
-) {
-    let mut first = true;
-    for (item, outcome) in items.into_iter().zip(outcomes) {
-        settle(attempt, item, outcome, &mut first, took, transport);
-    }
-}
-
 /// What became of one address for good, or for now by its own fault.
 fn settle(
     attempt: &mut Attempt,
     item: Item,
     outcome: Outcome,
     first: &mut bool,
-    took: std::time::Duration,
+    took: Duration,
     transport: &Arc<Transport>,
+    expired: bool,
 ) {
-    let base = |item: Item, problem: Problem| Setback {
-        router: item.route.as_ref().map_or_else(BString::default, |route| route.router.clone()),
-        transport: transport.name.clone(),
-        ..setback(item, problem)
-    };
     match outcome {
         Outcome::Delivered(done) => {
             report::delivered(attempt, &item, &done, *first, took);
@@ -280,7 +256,10 @@ fn settle(
         }
         Outcome::Failed(problem) => {
             attempt.seen.insert(item.unique(), true);
-            fail(attempt, base(item, problem));
+            fail(attempt, base(item, problem, transport));
+        }
+        Outcome::Deferred(problem) if problem.host_problem || problem.message_problem => {
+            defer(attempt, Setback { expired, ..base(item, problem, transport) });
         }
         Outcome::Deferred(problem) => {
             let key = RetryKey {
@@ -293,7 +272,7 @@ fn settle(
             if problem.freeze {
                 attempt.freeze = Some("Frozen".into());
             }
-            defer(attempt, Setback { retry: vec![key], ..base(item, problem) });
+            defer(attempt, Setback { retry: vec![key], ..base(item, problem, transport) });
         }
     }
 }

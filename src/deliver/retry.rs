@@ -141,7 +141,7 @@ fn compile_line(text: &BStr, at: &Position) -> Result<Rule, String> {
         rest.split_str(";").map(ByteSlice::trim).filter(|step| !step.is_empty()).map(compile_step).collect();
     Ok(Rule {
         pattern: Template::parse(&pattern, at).map_err(|error| error.to_string())?,
-        error: ErrorName::parse(&error).ok_or_else(|| format!("unknown or malformed retry error \"{error}\""))?,
+        error: ErrorName::parse(error.as_bstr()).ok_or_else(|| format!("unknown or malformed retry error \"{error}\""))?,
         senders,
         steps: steps?,
     })

@@ -221,8 +221,8 @@ pub fn defer(attempt: &mut Attempt, setback: Setback) {
 
 fn log_trouble(attempt: &Attempt, trouble: &Trouble) {
     for line in &trouble.log_lines {
-        let text = [attempt.message.id.as_bstr(), b" ".as_bstr(), line.as_bstr()].concat();
-        attempt.env.log().panic(text.as_bstr());
+        let text = format!("{} {line}", attempt.message.id);
+        attempt.env.log().panic(text.as_bytes().as_bstr());
     }
 }
 
@@ -257,11 +257,11 @@ fn forget_domains(attempt: &Attempt, domains: &HashSet<BString>) {
 }
 
 fn any_at(item: &Item) -> BString {
-    [b"*@", &item.address.domain()[..]].concat().into()
+    [&b"*@"[..], item.address.domain()].concat().into()
 }
 
 fn domain_key(item: &Item) -> BString {
-    [b"R:", &item.address.domain()[..]].concat().into()
+    [&b"R:"[..], item.address.domain()].concat().into()
 }
 
 fn address_key(item: &Item) -> BString {
