@@ -12,9 +12,7 @@ use oxim::log::{Log, Selector, Selectors, Which};
 use oxim::mail::MessageId;
 use oxim::route::Chain;
 use oxim::spool::Layout;
-use oxim::transport::{
-    Delivered, Host, HostReport, Job, Outcome, Problem, Registry, Remote, Report,
-};
+use oxim::transport::{Delivered, Host, HostReport, Job, Outcome, Problem, Registry, Remote, Report};
 use oxim::upward::{NewMessage, Submit};
 use std::io;
 use std::net::IpAddr;
@@ -188,8 +186,13 @@ struct Lab {
 
 fn read_config(text: &str) -> Written {
     let mut opener = |path: &Path| std::fs::read(path).map(Some);
-    let (written, errors) =
-        config::read(Path::new("lab.conf"), text.as_bytes(), &MacroOverrides::default(), &tables(), &mut opener);
+    let (written, errors) = config::read(
+        Path::new("lab.conf"),
+        text.as_bytes(),
+        &MacroOverrides::default(),
+        &tables(),
+        &mut opener,
+    );
     assert!(errors.is_empty(), "{errors:?}");
     written.expect("a configuration")
 }
@@ -301,13 +304,20 @@ fn a_message_lies_in_the_maildir_and_is_gone_from_the_spool() {
     let (delivery, lines) = lab.deliver(&["a1@lab.example", "bob+x@lab.example"]);
     assert_eq!(
         lines,
-        ["=> a1 <a1@lab.example> R=local T=maildir", "=> bob <bob+x@lab.example> R=local T=maildir", "Completed"]
+        [
+            "=> a1 <a1@lab.example> R=local T=maildir",
+            "=> bob <bob+x@lab.example> R=local T=maildir",
+            "Completed"
+        ]
     );
     assert_eq!(delivery, Delivery::Completed);
     assert!(lab.spool_is_empty());
     let mails = lab.files("mail/a1/new");
     assert_eq!(mails.len(), 1);
-    assert!(mails[0].starts_with(b"Return-path: <sender@lab.example>\nEnvelope-to: a1@lab.example\nDelivery-date: "));
+    assert!(
+        mails[0]
+            .starts_with(b"Return-path: <sender@lab.example>\nEnvelope-to: a1@lab.example\nDelivery-date: ")
+    );
     assert!(mails[0].ends_with(b"+0000\n\nbody line\n.dot\nFrom x\n"));
 }
 
@@ -334,7 +344,11 @@ fn redirections_are_logged_as_exim_logs_them() {
         ),
         (
             "self@lab.example",
-            vec!["** self@lab.example: Unknown: self", "=> a1 <self@lab.example> R=local T=maildir", "Completed"],
+            vec![
+                "** self@lab.example: Unknown: self",
+                "=> a1 <self@lab.example> R=local T=maildir",
+                "Completed",
+            ],
         ),
         ("defer1@lab.example", vec!["== defer1@lab.example R=alias defer (-1): try again later"]),
         (
@@ -347,7 +361,9 @@ fn redirections_are_logged_as_exim_logs_them() {
         ),
         (
             "x@nx.example",
-            vec!["== x@nx.example R=remote defer (-1): lookup of host \"nonexist.invalid\" failed in remote router"],
+            vec![
+                "== x@nx.example R=remote defer (-1): lookup of host \"nonexist.invalid\" failed in remote router",
+            ],
         ),
         (
             "baddir@lab.example",
@@ -402,12 +418,8 @@ fn a_partly_delivered_message_remembers_what_is_done() {
 #[test]
 fn a_bounce_says_what_exims_says() {
     let lab = lab();
-    let (_, lines) = lab.deliver(&[
-        "no@rem.example",
-        "nobody@lab.example",
-        "a1@lab.example",
-        "fail1@lab.example",
-    ]);
+    let (_, lines) =
+        lab.deliver(&["no@rem.example", "nobody@lab.example", "a1@lab.example", "fail1@lab.example"]);
     assert_eq!(
         lines,
         [
@@ -523,7 +535,8 @@ fn a_host_that_is_down_is_tried_again_when_its_time_has_come() {
 #[test]
 fn several_recipients_of_one_host_go_together() {
     let lab = lab();
-    let (_, lines) = lab.deliver(&["ok@rem.example", "no@rem.example", "later@rem.example", "ok2@rem.example"]);
+    let (_, lines) =
+        lab.deliver(&["ok@rem.example", "no@rem.example", "later@rem.example", "ok2@rem.example"]);
     assert_eq!(lines[0], "=> ok@rem.example R=remote T=smtp H=127.0.0.1 [127.0.0.1] C=\"250 taken id=7\"");
     assert_eq!(
         lines[2],
@@ -536,8 +549,12 @@ fn several_recipients_of_one_host_go_together() {
 #[test]
 fn a_message_that_is_too_old_times_out_and_bounces() {
     let lab = lab_with("F,1h,15m", "");
-    let id =
-        lab.spool("1xVUu5-00034b-1P", "sender@lab.example", &["defer1@lab.example"], Duration::from_secs(7200));
+    let id = lab.spool(
+        "1xVUu5-00034b-1P",
+        "sender@lab.example",
+        &["defer1@lab.example"],
+        Duration::from_secs(7200),
+    );
     let delivery = deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() });
     assert_eq!(
         lab.lines(),
@@ -579,8 +596,12 @@ fn a_bounce_that_fails_is_frozen_then_thawed_by_force_and_in_the_end_ignored() {
 #[test]
 fn a_late_message_is_told_about_once() {
     let lab = lab_with("F,4d,15m", "delay_warning = 1h\n");
-    let id =
-        lab.spool("1xVUu5-00034b-1P", "sender@lab.example", &["defer1@lab.example"], Duration::from_secs(7200));
+    let id = lab.spool(
+        "1xVUu5-00034b-1P",
+        "sender@lab.example",
+        &["defer1@lab.example"],
+        Duration::from_secs(7200),
+    );
     for _ in 0..2 {
         deliver::deliver(&lab.env, &id, How { force: true, ..How::default() });
     }

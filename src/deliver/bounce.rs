@@ -54,7 +54,8 @@ fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> V
     let names: Vec<BString> = group.iter().map(|setback| named(setback).0).collect();
     text.extend(bstr::join(",\n  ", &names));
     text.extend_from_slice(b"\n");
-    if let Some(reply_to) = attempt.env.globals.main.plain("errors_reply_to").filter(|text| !text.is_empty()) {
+    if let Some(reply_to) = attempt.env.globals.main.plain("errors_reply_to").filter(|text| !text.is_empty())
+    {
         text.extend_from_slice(format!("Reply-To: {reply_to}\n").as_bytes());
     }
     text.extend_from_slice(b"Auto-Submitted: auto-replied\n");
@@ -64,7 +65,11 @@ fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> V
         format!(
             "Content-Type: multipart/report; report-type=delivery-status; boundary={boundary}\n\
              MIME-Version: 1.0\nSubject: Mail delivery failed{}\n\n",
-            if to == attempt.message.envelope.sender.to_bytes() { ": returning message to sender" } else { "" }
+            if to == attempt.message.envelope.sender.to_bytes() {
+                ": returning message to sender"
+            } else {
+                ""
+            }
         )
         .as_bytes(),
     );
@@ -73,8 +78,9 @@ fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> V
 
 /// `dsn_from`, expanded.
 pub fn from_header(attempt: &Attempt) -> BString {
-    let fallback =
-        || BString::from(format!("Mail Delivery System <Mailer-Daemon@{}>", attempt.env.globals.qualify_domain));
+    let fallback = || {
+        BString::from(format!("Mail Delivery System <Mailer-Daemon@{}>", attempt.env.globals.qualify_domain))
+    };
     match attempt.env.globals.main.text("dsn_from") {
         Some(template) => {
             expand::expand(template, &attempt.context).map_or_else(|_| fallback(), |value| value.into_bytes())
@@ -86,11 +92,9 @@ pub fn from_header(attempt: &Attempt) -> BString {
 /// `References:` of a reply to the message (RFC 5322 section 3.6.4).
 pub fn references(attempt: &Attempt) -> Vec<u8> {
     let find = |name: &str| {
-        attempt
-            .message
-            .headers
-            .iter()
-            .find(|header| header.kind != HeaderKind::Deleted && header.name().eq_ignore_ascii_case(name.as_bytes()))
+        attempt.message.headers.iter().find(|header| {
+            header.kind != HeaderKind::Deleted && header.name().eq_ignore_ascii_case(name.as_bytes())
+        })
     };
     let mut words: Vec<&[u8]> = Vec::new();
     if let Some(header) = find("References").or_else(|| find("In-Reply-To")) {
@@ -188,7 +192,9 @@ fn split_response(reason: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
     let is_code = |at: &usize| {
         let after = &reason[at + 2..];
-        after.len() >= 3 && after[..3].iter().all(u8::is_ascii_digit) && matches!(after.get(3), None | Some(b' ' | b'-'))
+        after.len() >= 3
+            && after[..3].iter().all(u8::is_ascii_digit)
+            && matches!(after.get(3), None | Some(b' ' | b'-'))
     };
     match reason.find_iter(": ").find(is_code) {
         Some(at) => (&reason[..at + 1], Some(&reason[at + 2..])),
@@ -251,8 +257,10 @@ fn returned_part(attempt: &Attempt, boundary: &str) -> io::Result<Vec<u8>> {
     let most = (limit / LIMIT_STEP + 1) * LIMIT_STEP;
     let size = attempt.message.body_size;
     let too_big = limit > 0 && size > most;
-    let headers_only =
-        !option("bounce_return_body") || attempt.message.envelope.dsn_ret == 1 || too_big || has_long_line(attempt);
+    let headers_only = !option("bounce_return_body")
+        || attempt.message.envelope.dsn_ret == 1
+        || too_big
+        || has_long_line(attempt);
     let mut text = BString::from(format!("--{boundary}\n"));
     text.extend_from_slice(if headers_only {
         b"Content-type: text/rfc822-headers\n\n"
@@ -326,7 +334,8 @@ mod tests {
             secure: false,
             randomized: false,
         };
-        let text = "SMTP error from remote mail server after RCPT TO:<no@rem.example>: 550-no such\\n550 user here";
+        let text =
+            "SMTP error from remote mail server after RCPT TO:<no@rem.example>: 550-no such\\n550 user here";
         let problem = Problem { text: text.into(), host: Some(host), ..Problem::default() };
         assert_eq!(
             reason_lines(&problem).as_bstr(),

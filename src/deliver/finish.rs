@@ -44,7 +44,8 @@ fn give_up_expired(attempt: &mut Attempt) {
         report::about(attempt, line.as_bytes());
         attempt.note(line[3..].as_bytes());
         // What the system said is in the log; a bounce repeats only words of our own.
-        let before = if setback.problem.errno > 0 { BString::default() } else { setback.problem.text.clone() };
+        let before =
+            if setback.problem.errno > 0 { BString::default() } else { setback.problem.text.clone() };
         setback.problem.text = match before.is_empty() {
             true => "retry timeout exceeded".into(),
             false => format!("{before}: retry timeout exceeded").into(),
@@ -98,7 +99,8 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
 
 /// Errors nobody wants: `errors_to` empty, and bounces that have failed for long enough.
 fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
-    if setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty()) || attempt.message.envelope.local_error {
+    if setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty()) || attempt.message.envelope.local_error
+    {
         return true;
     }
     if attempt.how.give_up {

@@ -27,7 +27,8 @@ pub fn take_group(attempt: &Attempt, items: &mut Vec<Item>, max: usize, multi_do
         if room && fits { group.push(item) } else { rest.push(item) }
     }
     *items = rest;
-    let transport = group.first()?.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
+    let transport =
+        group.first()?.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
     Some(Group { transport, items: group })
 }
 

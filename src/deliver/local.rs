@@ -272,8 +272,10 @@ fn identity(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<Ide
         attempt.env.log().panic(line.as_bytes().as_bstr());
         return Err(problem);
     }
-    let initgroups = generic.initgroups || (generic.user.is_none() && route.is_some_and(|route| route.initgroups));
-    let login = if initgroups { globals.users.by_uid(uid).ok().flatten().map(|user| user.name) } else { None };
+    let initgroups =
+        generic.initgroups || (generic.user.is_none() && route.is_some_and(|route| route.initgroups));
+    let login =
+        if initgroups { globals.users.by_uid(uid).ok().flatten().map(|user| user.name) } else { None };
     Ok(Identity {
         uid,
         gid,
@@ -283,7 +285,13 @@ fn identity(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<Ide
     })
 }
 
-fn not_found(attempt: &Attempt, what: &str, name: &BStr, template: &Template, transport: &Transport) -> Problem {
+fn not_found(
+    attempt: &Attempt,
+    what: &str,
+    name: &BStr,
+    template: &Template,
+    transport: &Transport,
+) -> Problem {
     let text = format!(
         "Failed to find {what} \"{name}\" from expanded string \"{}\" for the {} transport",
         template.text(),
@@ -298,7 +306,11 @@ fn check_size(attempt: &Attempt, transport: &Transport) -> Result<(), Box<Outcom
     let defer = |problem: Problem| Box::new(Outcome::Deferred(problem));
     let value = expand_for(transport, "message_size_limit", template, &attempt.context).map_err(defer)?;
     let Some(limit) = size_of(value.bytes()) else {
-        let text = format!("bad integer \"{}\" for message_size_limit in {} transport", value.bytes(), transport.name);
+        let text = format!(
+            "bad integer \"{}\" for message_size_limit in {} transport",
+            value.bytes(),
+            transport.name
+        );
         return Err(defer(problem(-1, text)));
     };
     if limit > 0 && attempt.context.message.size > limit {

@@ -116,13 +116,19 @@ fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
     match error {
         OpenError::Gone => {
             if !how.queue_run {
-                env.log().write(crate::log::Which::Main, line(id, &format!("Spool file {id}-D not found")).as_bstr());
+                env.log().write(
+                    crate::log::Which::Main,
+                    line(id, &format!("Spool file {id}-D not found")).as_bstr(),
+                );
             }
         }
         OpenError::Locked => {
             let log = env.log();
             if log.selectors().has(crate::log::Selector::SkipDelivery) {
-                log.write(crate::log::Which::Main, line(id, "Spool file is locked (another process is handling this message)").as_bstr());
+                log.write(
+                    crate::log::Which::Main,
+                    line(id, "Spool file is locked (another process is handling this message)").as_bstr(),
+                );
             }
         }
         OpenError::Format { .. } | OpenError::Io(_) => {

@@ -111,7 +111,8 @@ struct Usable {
 }
 
 fn usable_hosts(attempt: &Attempt, hosts: &[Host]) -> Usable {
-    let mut usable = Usable { hosts: Vec::new(), known: Vec::new(), all_expired: true, skipped_expired: false };
+    let mut usable =
+        Usable { hosts: Vec::new(), known: Vec::new(), all_expired: true, skipped_expired: false };
     let now = Attempt::seconds(attempt.now);
     for host in hosts {
         let key = host_key(host);
@@ -164,8 +165,9 @@ fn give_up(attempt: &mut Attempt, items: Vec<Item>, usable: &Usable, transport: 
     for item in items {
         let domain = item.address.domain();
         if usable.all_expired && usable.skipped_expired {
-            let text =
-                format!("all hosts for '{domain}' have been failing for a long time (and retry time not reached)");
+            let text = format!(
+                "all hosts for '{domain}' have been failing for a long time (and retry time not reached)"
+            );
             let problem = Problem { text: text.into(), errno: errno::HOST_RETRY, ..Problem::default() };
             fail(attempt, base(item, problem, transport));
         } else {

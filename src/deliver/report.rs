@@ -87,8 +87,12 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
     parts.reason = reason(&setback.problem);
     let mut line = line_of(attempt, flag, &parts);
     line.errno = setback.problem.errno;
-    line.host =
-        setback.problem.host.as_ref().filter(|_| shows_host(&setback.problem)).map(|host| host_of(host, false, None));
+    line.host = setback
+        .problem
+        .host
+        .as_ref()
+        .filter(|_| shows_host(&setback.problem))
+        .map(|host| host_of(host, false, None));
     line.tls = setback.problem.tls.as_ref();
     let text = attempt.env.log().event(&Event::Delivery(line));
     // The message's own log has the line without id and flag.

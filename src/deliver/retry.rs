@@ -119,7 +119,8 @@ impl Rules {
             .iter()
             .find(|rule| {
                 rule.error.matches(problem)
-                    && (matches(&key.subject, rule) || key.other.as_ref().is_some_and(|other| matches(other, rule)))
+                    && (matches(&key.subject, rule)
+                        || key.other.as_ref().is_some_and(|other| matches(other, rule)))
                     && sender_matches(rule)
             })
             .map(|rule| rule.steps.as_slice())
@@ -141,7 +142,8 @@ fn compile_line(text: &BStr, at: &Position) -> Result<Rule, String> {
         rest.split_str(";").map(ByteSlice::trim).filter(|step| !step.is_empty()).map(compile_step).collect();
     Ok(Rule {
         pattern: Template::parse(&pattern, at).map_err(|error| error.to_string())?,
-        error: ErrorName::parse(error.as_bstr()).ok_or_else(|| format!("unknown or malformed retry error \"{error}\""))?,
+        error: ErrorName::parse(error.as_bstr())
+            .ok_or_else(|| format!("unknown or malformed retry error \"{error}\""))?,
         senders,
         steps: steps?,
     })
@@ -171,7 +173,8 @@ fn compile_step(text: &[u8]) -> Result<Step, String> {
     }
     let mut time = |what: &str| {
         let text = parts.next().unwrap_or_default();
-        seconds(text).ok_or_else(|| format!("bad time value for {what} in retry rule: \"{}\"", text.as_bstr()))
+        seconds(text)
+            .ok_or_else(|| format!("bad time value for {what} in retry rule: \"{}\"", text.as_bstr()))
     };
     let cutoff = time("timeout")?;
     let interval = time("interval")?;
@@ -265,7 +268,13 @@ impl ErrorName {
 }
 
 /// The next try and whether the last step has run out.
-fn next_try(steps: &[Step], first_failed: i64, last: Option<&RetryRecord>, now: i64, most: i64) -> (i64, bool) {
+fn next_try(
+    steps: &[Step],
+    first_failed: i64,
+    last: Option<&RetryRecord>,
+    now: i64,
+    most: i64,
+) -> (i64, bool) {
     let elapsed = now - first_failed;
     let current = steps.iter().find(|step| elapsed < step.cutoff);
     let expired = current.is_none();
@@ -309,7 +318,9 @@ pub fn is_waiting(attempt: &Attempt, key: &BStr) -> bool {
 /// Has the message been here for longer than the rule of this failure allows?
 pub fn is_overdue(attempt: &Attempt, key: &BStr, record: &RetryRecord) -> bool {
     let domain = key.rsplit_once_str("@").map_or(key.as_bytes(), |(_, domain)| domain);
-    let subject = domain.split_once_str(":").map_or(domain, |(start, rest)| if start.len() == 1 { rest } else { start });
+    let subject = domain
+        .split_once_str(":")
+        .map_or(domain, |(start, rest)| if start.len() == 1 { rest } else { start });
     let retry = RetryKey {
         key: key.into(),
         subject: [b"*@", subject].concat().into(),

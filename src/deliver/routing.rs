@@ -91,8 +91,11 @@ fn admit(attempt: &mut Attempt, item: Item, count: usize) -> Option<Item> {
     if attempt.how.queue_run && !attempt.how.force {
         let keys = [domain_key(&item), address_key(&item), sender_key(attempt, &item)];
         if keys.iter().any(|key| is_waiting(attempt, key.as_bstr())) {
-            let problem =
-                Problem { text: "retry time not reached".into(), errno: errno::ROUTE_RETRY, ..Problem::default() };
+            let problem = Problem {
+                text: "retry time not reached".into(),
+                errno: errno::ROUTE_RETRY,
+                ..Problem::default()
+            };
             report::routing_deferred(attempt, &item, &problem);
             let quiet = Setback { quiet: true, ..setback(item, problem) };
             attempt.deferred.push(quiet);
@@ -180,6 +183,10 @@ fn take(attempt: &mut Attempt, answer: Routed, new: &mut VecDeque<Item>) {
 }
 
 fn assign(attempt: &mut Attempt, item: Item) {
+    // A child that is the same as its parent is only known by its transport.
+    if attempt.is_done(item.unique().as_bstr()) {
+        return;
+    }
     let name = item.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
     let is_remote = match attempt.env.transports.get(name.as_bstr()) {
         Some(transport) => matches!(transport.driver, Driver::Remote(_)),

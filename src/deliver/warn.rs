@@ -66,7 +66,8 @@ fn delay_of(times: &[Duration], passed: u32) -> Duration {
 
 /// `delay_warning_condition`'s default: none for lists and automatic mail.
 fn is_wanted(attempt: &Attempt) -> bool {
-    const LISTS: &[&[u8]] = &[b"list-id", b"list-post", b"list-subscribe", b"list-unsubscribe", b"list-owner", b"list-help"];
+    const LISTS: &[&[u8]] =
+        &[b"list-id", b"list-post", b"list-subscribe", b"list-unsubscribe", b"list-owner", b"list-help"];
     let contains = |text: &[u8], words: &[&[u8]]| {
         let lower = text.to_ascii_lowercase();
         words.iter().any(|word| lower.contains_str(word))
@@ -82,7 +83,11 @@ fn is_wanted(attempt: &Attempt) -> bool {
 /// `24 hours`, `30 minutes`
 fn show(delay: Duration) -> String {
     let seconds = delay.as_secs();
-    if seconds < HOURS_FROM { format!("{} minutes", seconds / 60) } else { format!("{} hours", seconds / 3600) }
+    if seconds < HOURS_FROM {
+        format!("{} minutes", seconds / 60)
+    } else {
+        format!("{} hours", seconds / 3600)
+    }
 }
 
 fn send(attempt: &Attempt, delay: Duration) -> std::io::Result<()> {
@@ -91,11 +96,13 @@ fn send(attempt: &Attempt, delay: Duration) -> std::io::Result<()> {
     let delay = show(delay);
     let id = &attempt.message.id;
     let mut text = Vec::new();
-    if let Some(reply_to) = attempt.env.globals.main.plain("errors_reply_to").filter(|text| !text.is_empty()) {
+    if let Some(reply_to) = attempt.env.globals.main.plain("errors_reply_to").filter(|text| !text.is_empty())
+    {
         text.extend_from_slice(format!("Reply-To: {reply_to}\n").as_bytes());
     }
     text.extend_from_slice(
-        format!("Auto-Submitted: auto-replied\nFrom: {}\nTo: {}\n", from_header(attempt), to.to_bytes()).as_bytes(),
+        format!("Auto-Submitted: auto-replied\nFrom: {}\nTo: {}\n", from_header(attempt), to.to_bytes())
+            .as_bytes(),
     );
     text.extend(references(attempt));
     text.extend_from_slice(
@@ -135,7 +142,9 @@ fn people_part(attempt: &Attempt, boundary: &str, delay: &str) -> Vec<u8> {
          The message identifier is:     {}\n",
         attempt.message.id
     ));
-    for (name, label) in [("Subject", "The subject of the message is: "), ("Date", "The date of the message is:    ")] {
+    for (name, label) in
+        [("Subject", "The subject of the message is: "), ("Date", "The date of the message is:    ")]
+    {
         let header = attempt.message.headers.iter().find(|header| {
             header.kind != HeaderKind::Deleted && header.name().eq_ignore_ascii_case(name.as_bytes())
         });
