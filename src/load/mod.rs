@@ -38,14 +38,18 @@ pub struct Configuration {
     pub transports: Arc<Registry>,
 }
 
-/// Reads a configuration whose main file was opened (and its owner checked) by the caller.
+/// Reads a configuration whose main file was opened (and its owner checked) by the caller. There is no [`Written`]
+/// if anything in it is more than "not supported yet".
 pub fn read(
     path: &Path,
     bytes: &[u8],
     overrides: &MacroOverrides,
     opener: &mut dyn Opener,
 ) -> (Option<Written>, Vec<ConfigError>) {
-    crate::config::read(path, bytes, overrides, &tables(), opener)
+    let (written, mut errors) = crate::config::read(path, bytes, overrides, &tables(), opener);
+    errors.extend(written.iter().flat_map(users::check));
+    let usable = errors.iter().all(|error| error.unsupported);
+    (written.filter(|_| usable), errors)
 }
 
 /// Compiles every section. All errors at once, in the order of the file. `orders` carries out what routers need

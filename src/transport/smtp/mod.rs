@@ -191,24 +191,25 @@ impl Delivery<'_> {
     ) -> Result<Option<Problem>, Failure> {
         let key =
             Key { transport: self.smtp.name.clone(), host: host.name.clone(), address: host.address, policy };
-        let mut session = match self.smtp.connections.take(&key) {
-            Some(session) => session,
-            None => session::open(host, &key.policy, &self.smtp.tls, &|line| self.log_line(line))?,
-        };
-        if crate::tls::OCSP && key.policy.tls.require_ocsp && session.tls.is_none() {
-            quit(session);
-            return Err(Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, "a TLS session is required"));
-        }
         let head = self.head();
         let mail = mail_of(self.smtp, self.job, &head, context);
         let limit = self.smtp.max_rcpt(context)?;
+        let (mut session, mut fresh) = match self.smtp.connections.take(&key) {
+            Some(session) => (session, false),
+            None => (self.open(host, &key.policy)?, true),
+        };
         let mut problem = None;
-        let open = self.open_addresses();
-        for chunk in open.chunks(limit) {
+        for chunk in self.open_addresses().chunks(limit) {
             let addresses: Vec<JobAddress> =
                 chunk.iter().map(|index| self.job.addresses[*index].clone()).collect();
             let pipelining = !key.policy.avoid_pipelining;
-            let done = send(&mut session, &mail, &addresses, &key.policy.limits, pipelining);
+            let mut done = send(&mut session, &mail, &addresses, &key.policy.limits, pipelining);
+            if !fresh && !done.answered {
+                // The peer had closed the idle session: that says nothing about the host.
+                session = self.open(host, &key.policy)?;
+                done = send(&mut session, &mail, &addresses, &key.policy.limits, pipelining);
+            }
+            fresh = true;
             for (index, outcome) in chunk.iter().zip(done.outcomes) {
                 self.outcomes[*index] = Some(at(outcome, host, &session));
             }
@@ -226,6 +227,10 @@ impl Delivery<'_> {
         }
         self.keep(key, session);
         Ok(problem)
+    }
+
+    fn open(&self, host: &Host, policy: &Policy) -> Result<Session, Failure> {
+        session::open(host, policy, &self.smtp.tls, &|line| self.log_line(line))
     }
 
     fn keep(&self, key: Key, mut session: Session) {

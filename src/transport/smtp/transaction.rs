@@ -37,6 +37,8 @@ pub struct Done {
     pub failure: Option<Failure>,
     /// The session is in step and can take another message.
     pub usable: bool,
+    /// The peer answered something; if not, a session that had been idle was dead already.
+    pub answered: bool,
 }
 
 /// Sends one message to these addresses.
@@ -48,7 +50,8 @@ pub fn send(
     pipelining: bool,
 ) -> Done {
     let pipelining = pipelining && session.features.pipelining;
-    let mut run = Run { session, mail, limits, pipelining, results: vec![None; addresses.len()] };
+    let mut run =
+        Run { session, mail, limits, pipelining, results: vec![None; addresses.len()], answered: false };
     match run.envelope(addresses) {
         Ok(true) => match run.message() {
             Ok(delivered) => run.finish(&Outcome::Delivered(delivered)),
@@ -72,6 +75,7 @@ struct Run<'a> {
     limits: &'a Limits,
     pipelining: bool,
     results: Vec<Option<Outcome>>,
+    answered: bool,
 }
 
 impl Run<'_> {
@@ -245,10 +249,12 @@ impl Run<'_> {
     }
 
     fn reply_or(&mut self, late: Scope, closed: Scope, stage: &[u8]) -> Result<Reply, Stop> {
-        self.session.connection.read_reply().map_err(|trouble| {
+        let reply = self.session.connection.read_reply().map_err(|trouble| {
             let scope = if matches!(trouble, Trouble::TimedOut) { late } else { closed };
             lost(Failure::trouble(scope, stage, &trouble))
-        })
+        })?;
+        self.answered = true;
+        Ok(reply)
     }
 
     fn any_accepted(&self) -> bool {
@@ -263,9 +269,10 @@ impl Run<'_> {
 
     /// Every address without a result of its own gets this one.
     fn finish(self, rest: &Outcome) -> Done {
+        let answered = self.answered;
         let outcomes =
             self.results.into_iter().map(|result| result.unwrap_or_else(|| rest.clone())).collect();
-        Done { outcomes, failure: None, usable: true }
+        Done { outcomes, failure: None, usable: true, answered }
     }
 }
 
