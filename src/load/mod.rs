@@ -14,6 +14,7 @@ pub use tables::tables;
 use crate::acl::Acls;
 use crate::as_user::AsUser;
 use crate::config::{ConfigError, Instance, MacroOverrides, Opener, Written};
+use crate::deliver::retry::Rules;
 use crate::expand::context::Globals;
 use crate::route::Chain;
 use crate::transport::smtp::Smtp;
@@ -36,6 +37,8 @@ pub struct Configuration {
     pub routers: Arc<Chain>,
     /// Transports, by name.
     pub transports: Arc<Registry>,
+    /// Retry rules, in order.
+    pub retry: Arc<Rules>,
 }
 
 /// Reads a configuration whose main file was opened (and its owner checked) by the caller. There is no [`Written`]
@@ -66,13 +69,15 @@ pub fn compile(
     let transports = gather(&mut errors, Registry::compile(&written.transports, &remote));
     let names = transports.as_ref().map_or_else(|| remote_names(&written.transports), Registry::names);
     let routers = gather(&mut errors, Chain::compile(&written.routers, names, orders));
-    match (transports, routers) {
-        (Some(transports), Some(routers)) if errors.is_empty() => Ok(Configuration {
+    let retry = gather(&mut errors, Rules::compile(&written.retry));
+    match (transports, routers, retry) {
+        (Some(transports), Some(routers), Some(retry)) if errors.is_empty() => Ok(Configuration {
             written,
             globals,
             acls: Arc::new(acls),
             routers: Arc::new(routers),
             transports: Arc::new(transports),
+            retry: Arc::new(retry),
         }),
         _ => {
             errors.sort_by(|one, other| (&one.at.file, one.at.line).cmp(&(&other.at.file, other.at.line)));
