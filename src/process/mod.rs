@@ -2,13 +2,18 @@
 //!
 //! The table in [`role`] is the one place that says who may do what; everything else here obeys it.
 //! DESIGN.md section 2 tells why it is cut this way.
+pub mod delivery_worker;
+pub mod helper;
 pub mod interfaces;
 pub mod ipc;
 pub mod master;
+pub mod order_check;
 pub mod orders;
 pub mod parcel;
+pub mod reading;
 pub mod role;
 pub mod smtp_worker;
 pub mod snapshot;
 pub mod thread_pool;
+pub mod trigger;
 pub mod user_child;

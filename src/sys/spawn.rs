@@ -60,6 +60,15 @@ pub fn wait_for(child: i32) -> io::Result<Ended> {
     }
 }
 
+/// Whether this child has ended, without waiting; it is gone from the process table if so.
+pub fn has_ended(child: i32) -> io::Result<bool> {
+    match waitpid(Pid::from_raw(child), Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(nix::errno::Errno::ECHILD) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// The next child that has ended, without waiting.
 pub fn reap() -> Option<(i32, Ended)> {
     loop {

@@ -1,0 +1,265 @@
+//! The delivery worker: hears which messages are ready, delivers each in a thread of a bounded pool, and runs the
+//! queue at intervals.
+//!
+//! Privileges: runs as oxim; may ask the master for user children, and delivers nothing locally itself.
+
+use super::thread_pool::{self, Pool};
+use super::trigger::{self, Heard};
+use crate::mail::MessageId;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Messages that wait for a thread; beyond it they are left to a look at the spool.
+const MOST_WAITING: usize = 20_000;
+
+/// What the worker hands messages to.
+pub trait Deliveries: Send + Sync {
+    /// Delivers one message that is ready, if nobody else has it.
+    fn deliver(&self, id: &MessageId);
+    /// Runs the queue once as `-q<time>` says.
+    fn run_queue(&self);
+    /// Delivers what was never tried: some messages may not have been told.
+    fn look_at_spool(&self);
+    /// A thread panicked with this text: for the panic log.
+    fn log_panic(&self, text: &str);
+}
+
+/// How much is done at once, and how often the queue is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Deliveries at once.
+    pub threads: usize,
+    /// Queue runs at once (`queue_run_max`; 0: no limit).
+    pub queue_runs: usize,
+    /// `-q<time>`
+    pub interval: Option<Duration>,
+}
+
+/// Why the worker came back to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// The control socket has something to say.
+    Control,
+}
+
+/// Messages that were told of and are not yet taken.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<MessageId>,
+    known: HashSet<MessageId>,
+    scan: bool,
+    closed: bool,
+}
+
+/// The worker.
+pub struct DeliveryWorker {
+    deliveries: Arc<dyn Deliveries>,
+    settings: Settings,
+    pool: Pool,
+    runs: Pool,
+    waiting: Arc<(Mutex<Waiting>, Condvar)>,
+    next_run: Option<Instant>,
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
+    // Each change below is whole before anything could panic.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DeliveryWorker {
+    /// A worker; its dispatching thread starts at once.
+    pub fn new(deliveries: Arc<dyn Deliveries>, settings: Settings) -> io::Result<Self> {
+        let runs = if settings.queue_runs == 0 { usize::MAX } else { settings.queue_runs };
+        let next_run = settings.interval.map(|_| Instant::now());
+        let worker = Self {
+            deliveries,
+            pool: Pool::new(settings.threads.max(1)),
+            runs: Pool::new(runs),
+            settings,
+            waiting: Arc::default(),
+            next_run,
+        };
+        worker.start_dispatcher()?;
+        Ok(worker)
+    }
+
+    /// Hears triggers and runs the queue until something can be read from `control`.
+    pub fn work_until(&mut self, control: &OwnedFd, trigger: &OwnedFd) -> io::Result<Woken> {
+        loop {
+            self.run_queue_if_due();
+            let timeout = match self.next_run {
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+                }
+                None => PollTimeout::NONE,
+            };
+            let mut fds = [
+                PollFd::new(control.as_fd(), PollFlags::POLLIN),
+                PollFd::new(trigger.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                other => other?,
+            };
+            let (control_speaks, trigger_speaks) =
+                (fds[0].any().unwrap_or(true), fds[1].any().unwrap_or(true));
+            if trigger_speaks && let Some(heard) = trigger::hear(trigger)? {
+                self.told(heard);
+            }
+            if control_speaks {
+                return Ok(Woken::Control);
+            }
+        }
+    }
+
+    /// Takes nothing more, and waits until what runs has ended, at most this long; true if all has.
+    pub fn finish(&self, patience: Duration) -> bool {
+        let (waiting, condition) = &*self.waiting;
+        let mut state = lock(waiting);
+        state.closed = true;
+        state.queue.clear();
+        drop(state);
+        condition.notify_all();
+        let end = Instant::now() + patience;
+        let left = || end.saturating_duration_since(Instant::now());
+        self.pool.wait_idle(left()) && self.runs.wait_idle(left())
+    }
+
+    fn told(&self, heard: Heard) {
+        let (waiting, condition) = &*self.waiting;
+        let mut state = lock(waiting);
+        match heard {
+            Heard::Ready(id) if state.queue.len() < MOST_WAITING => {
+                if state.known.insert(id.clone()) {
+                    state.queue.push_back(id);
+                }
+            }
+            Heard::Ready(_) | Heard::Scan => state.scan = true,
+        }
+        drop(state);
+        condition.notify_all();
+    }
+
+    /// One thread that waits for a message and for a place, so that the one that hears never waits.
+    fn start_dispatcher(&self) -> io::Result<()> {
+        let (waiting, pool, deliveries) = (self.waiting.clone(), self.pool.clone(), self.deliveries.clone());
+        std::thread::Builder::new().name("dispatch".into()).spawn(move || {
+            while let Some(job) = next_job(&waiting) {
+                let place = pool.place();
+                let (worker, witness) = (deliveries.clone(), deliveries.clone());
+                let work = move || match job {
+                    Heard::Ready(id) => worker.deliver(&id),
+                    Heard::Scan => worker.look_at_spool(),
+                };
+                let started =
+                    thread_pool::start(place, "delivery", work, move |text| witness.log_panic(text));
+                if let Err(error) = started {
+                    // No thread: the message stays in the spool for a later look.
+                    deliveries.log_panic(&format!("cannot start a thread for a delivery: {error}"));
+                    lock(&waiting.0).scan = true;
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn run_queue_if_due(&mut self) {
+        let (Some(interval), Some(due)) = (self.settings.interval, self.next_run) else { return };
+        if due > Instant::now() {
+            return;
+        }
+        self.next_run = Some(Instant::now() + interval);
+        let Some(place) = self.runs.try_place() else { return };
+        let (runner, witness) = (self.deliveries.clone(), self.deliveries.clone());
+        let started = thread_pool::start(
+            place,
+            "queue-run",
+            move || runner.run_queue(),
+            move |text| witness.log_panic(text),
+        );
+        if let Err(error) = started {
+            self.deliveries.log_panic(&format!("cannot start a thread for a queue run: {error}"));
+        }
+    }
+}
+
+/// Waits for what is to be done next; none at the end.
+fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Heard> {
+    let (waiting, condition) = shared;
+    let mut state = lock(waiting);
+    loop {
+        if state.closed {
+            return None;
+        }
+        if let Some(id) = state.queue.pop_front() {
+            state.known.remove(&id);
+            return Some(Heard::Ready(id));
+        }
+        if std::mem::take(&mut state.scan) {
+            return Some(Heard::Scan);
+        }
+        state = condition.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::trigger::Trigger;
+    use crate::sys::fd_passing;
+    use crate::upward::Announce;
+    use std::sync::mpsc::{Sender, channel};
+
+    struct Recorder(Mutex<Sender<String>>);
+
+    impl Recorder {
+        fn say(&self, text: String) {
+            let _ = self.0.lock().unwrap().send(text);
+        }
+    }
+
+    impl Deliveries for Recorder {
+        fn deliver(&self, id: &MessageId) {
+            assert!(!id.as_str().ends_with("00"), "bad id");
+            self.say(id.to_string());
+        }
+        fn run_queue(&self) {
+            self.say("run".into());
+        }
+        fn look_at_spool(&self) {
+            self.say("scan".into());
+        }
+        fn log_panic(&self, text: &str) {
+            self.say(format!("panic: {text}"));
+        }
+    }
+
+    #[test]
+    fn messages_are_delivered_and_the_queue_is_run_until_the_control_socket_speaks() {
+        let (told, heard) = channel();
+        let recorder = Arc::new(Recorder(Mutex::new(told)));
+        let settings = Settings { threads: 1, queue_runs: 1, interval: Some(Duration::from_secs(3600)) };
+        let mut worker = DeliveryWorker::new(recorder, settings).unwrap();
+        let (send, receive) = fd_passing::datagram_pair().unwrap();
+        let (stop, control) = fd_passing::packet_pair().unwrap();
+        let trigger = Trigger::new(send);
+        for id in ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-00", "1xVUuV-0003NN-2T"] {
+            trigger.ready(&MessageId::parse(id.as_bytes()).unwrap());
+        }
+        let thread = std::thread::spawn(move || {
+            worker.work_until(&control, &receive).unwrap();
+            worker.finish(Duration::from_secs(5))
+        });
+        let mut words: Vec<String> = (0..4).map(|_| heard.recv().unwrap()).collect();
+        words.sort();
+        assert_eq!(words, ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-2T", "panic: bad id", "run"]);
+        fd_passing::send(&stop, b"x", &[]).unwrap();
+        assert!(thread.join().unwrap());
+    }
+}
