@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The environment that the program goes on with. `keep` and `add` are the options' lists.
 pub fn cleaned(now: &[(OsString, OsString)], keep: &[u8], add: &[u8]) -> Vec<(OsString, OsString)> {
-    let patterns: Vec<BString> = list::items(keep).map(|item| BString::from(&*item)).collect();
+    let patterns: Vec<BString> = list::items(keep).collect();
     let mut kept: Vec<(OsString, OsString)> =
         now.iter().filter(|(name, _)| is_kept(name, &patterns)).cloned().collect();
     for item in list::items(add) {

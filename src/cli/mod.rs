@@ -1,10 +1,178 @@
 //! The command line: what was asked for, who asked, and the way to what does it.
 pub mod args;
+pub mod daemon;
+pub mod environment;
 pub mod info;
+mod queue_commands;
+mod start;
 pub mod trust;
 
+use crate::as_user::Wire as _;
+use crate::expand::context::{Context, Globals};
+use crate::expand::{ExpandError, expand};
+use crate::log::{Log, Which};
+use crate::process::reading::Reading;
+use crate::process::role_main;
+use crate::sys::identity::{self, Rights};
+use crate::sys::{descriptors, environment as sys_environment, secure};
+use anyhow::anyhow;
+use args::{Action, Invocation};
+use bstr::{BStr, BString};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use trust::{Decision, Facts, Standing};
+
+/// What a call without anything to do hears, and `--help`.
+const ABOUT: &str = "is a Mail Transfer Agent. It is normally called by Mail User Agents,\n\
+     not directly from a shell command line. Options and/or arguments control\n\
+     what it does when called. For a list of options, see the Exim documentation.";
+
+/// What `-bI:help` and unknown words after `-bI:` hear.
+const INFO_HELP: &str = "The -bI: flag takes a string indicating which information to provide.\n\
+     If the string is not recognised, you'll get this help (on stderr).\n\n  \
+     exim -bI:help    this information\n  \
+     exim -bI:dscp    list of known dscp value keywords\n  \
+     exim -bI:sieve   list of supported sieve extensions";
+
+/// A program that knows what it was asked for, by whom, and its configuration.
+pub struct Program {
+    /// The command line.
+    pub invocation: Invocation,
+    /// Build and caller.
+    pub facts: Facts,
+    /// What was decided about rights.
+    pub decision: Decision,
+    /// The configuration as written.
+    pub reading: Reading,
+    /// What expansions see.
+    pub globals: Arc<Globals>,
+    /// The caller.
+    pub standing: Standing,
+    /// The environment that was kept.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Program {
+    /// Expands a main option; none if it is not set.
+    pub fn expand_option(&self, name: &str) -> anyhow::Result<Option<BString>> {
+        let Some(template) = self.globals.main.text(name) else { return Ok(None) };
+        let context = Context::new(self.globals.clone(), &crate::expand::context::NoHooks);
+        match expand(template, &context) {
+            Ok(value) => Ok(Some(value.into_bytes())),
+            Err(ExpandError::Forced(_)) => Ok(None),
+            Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => {
+                Err(anyhow!("failed to expand {name}: {text}"))
+            }
+        }
+    }
+
+    /// Writes a log line; while this process has root's rights, a child without them does it.
+    fn log_unprivileged(&self, which: Which, line: &BStr) {
+        let write = |log: &Log| log.write(which, line);
+        match daemon::rights_of_roles(self) {
+            Ok(None) => write(&self.globals.log),
+            Ok(Some(rights)) => crate::process::master::as_other(&rights, || write(&self.globals.log)),
+            Err(_) => {} // no user to write it as: what follows fails for the same reason, with words
+        }
+    }
+
+    /// Gives up root's rights for good: from here on this process is oxim.
+    fn become_oxim(&self) -> anyhow::Result<()> {
+        if let Some(rights) = daemon::rights_of_roles(self)? {
+            identity::become_user(&rights)?;
+        } else if !identity::is_plain() {
+            identity::become_user(&Rights::of_caller()?)?;
+        }
+        Ok(())
+    }
+}
+
 /// The whole program: reads the command line, acts, and tells how it went.
-pub fn main() -> std::process::ExitCode {
-    eprintln!("oxim: nothing is built yet");
-    std::process::ExitCode::FAILURE
+pub fn main() -> ExitCode {
+    let code = match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            1
+        }
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn run() -> anyhow::Result<i32> {
+    descriptors::make_standard_valid()?;
+    let mut words = std::env::args_os().map(|word| BString::from(word.into_vec()));
+    let name = words.next().unwrap_or_default();
+    let arguments: Vec<BString> = words.collect();
+    secure::set_umask();
+    if let [option, role] = arguments.as_slice()
+        && option == "--role"
+    {
+        return Ok(role_main::run(role));
+    }
+    descriptors::close_from(3)?;
+    let found: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    if secure::started_with_foreign_rights() {
+        sys_environment::replace(&[]);
+    }
+    let invocation = args::parse(&name, &arguments)?;
+    match invocation.action {
+        Action::About => {
+            println!("{} {ABOUT}", about_name());
+            return Ok(1);
+        }
+        Action::InfoHelp => {
+            eprintln!("{INFO_HELP}");
+            return Ok(1);
+        }
+        Action::Version => print_version()?,
+        _ => {}
+    }
+    let program = start::start(invocation, found)?;
+    act(program)
+}
+
+/// The name that the world sees, with a capital as in a sentence.
+fn about_name() -> String {
+    let mut name = crate::config::build_settings::MAILER_NAME.to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    name
+}
+
+/// Everything but `-bV`'s last lines is told before the configuration is read.
+fn print_version() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    info::print_version(&version::build(), &mut out)?;
+    Ok(out.flush()?)
+}
+
+/// Does what was asked for, with the rights it needs.
+fn act(program: Program) -> anyhow::Result<i32> {
+    let mut out = std::io::stdout().lock();
+    match program.invocation.action.clone() {
+        Action::Version => {
+            program.become_oxim()?;
+            info::print_configuration(&program.reading.written, &program.reading.unsupported, &mut out)?;
+            Ok(0)
+        }
+        Action::Print => {
+            program.become_oxim()?;
+            let asker = info::Asker { admin: program.standing.admin, names: !program.invocation.terse };
+            let tables = crate::load::tables();
+            let listing = info::Listing { written: &program.reading.written, tables: &tables, asker };
+            let known = listing.print(&program.invocation.arguments, &mut out)?;
+            Ok(if known { 0 } else { 1 })
+        }
+        Action::Daemon => daemon::run(program),
+        Action::LogLine(line) => {
+            program.log_unprivileged(Which::Main, BStr::new(&line));
+            Ok(0)
+        }
+        _ => Err(anyhow!("oxim: this is known but not supported yet")),
+    }
 }

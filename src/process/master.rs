@@ -43,8 +43,8 @@ pub struct Plan {
     pub roles: Vec<Role>,
     /// What orders are held against.
     pub check: Box<dyn OrderCheck>,
-    /// The line for the main log once it runs: `... daemon started: pid=..., -q30m, listening ...`.
-    pub started_line: String,
+    /// What it does, for the log: `-q30m, listening for SMTP on port 25 (IPv6 and IPv4)`.
+    pub description: String,
 }
 
 /// What the master asks of the rest of the program.
@@ -53,8 +53,8 @@ pub trait Office {
     fn read_configuration(&mut self) -> Result<Plan, String>;
     /// Writes a line to the main log (and the panic log); never as root.
     fn log(&mut self, line: &str, panic: bool);
-    /// Everything runs: the pid file may be written, whoever waits for the start may go.
-    fn started(&mut self);
+    /// Everything runs as `description` says: the log is told, whoever waits for the start may go.
+    fn started(&mut self, description: &str);
     /// The end: the pid file goes.
     fn stopped(&mut self);
 }
@@ -346,9 +346,7 @@ impl<'o> Master<'o> {
                 let all_ready = self.running.iter().all(|role| role.ready || role.retiring);
                 if all_ready && !self.told_started {
                     self.told_started = true;
-                    let line = self.plan.started_line.clone();
-                    self.office.log(&line, false);
-                    self.office.started();
+                    self.office.started(&self.plan.description);
                 }
             }
             ToMaster::Failed(text) => {

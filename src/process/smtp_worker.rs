@@ -126,6 +126,11 @@ impl SmtpWorker {
         Self { listeners, limits, sessions, counts: Arc::default(), pool }
     }
 
+    /// Accepts nothing more: the addresses are free for a successor.
+    pub fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
     /// The threads that run.
     pub fn pool(&self) -> &Pool {
         &self.pool

@@ -7,13 +7,12 @@
 
 use super::orders::{CHILD_PATIENCE, Commission, wait_readable};
 use super::parcel;
-use crate::as_user::{Answer, CheckFiles, FileRead, Identity, Order, ReadFile, Trouble};
+use crate::as_user::{Answer, Identity, Order, Trouble};
 use crate::sys::identity::{Rights, become_user, is_root};
-use bstr::ByteSlice;
+use crate::transport::appendfile::perform_order;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
 /// What the child holds an order against: the master's own copy of the configuration.
 pub trait OrderCheck {
@@ -56,7 +55,8 @@ fn carry_out(
             Err(text) => return refuse(text),
         },
     }
-    work(order, files)
+    let files: Vec<&File> = files.iter().collect();
+    perform_order(order, &files)
 }
 
 /// An order that is refused is tried again: the configuration may be put right.
@@ -85,51 +85,10 @@ fn take_identity(who: &Identity) -> Result<(), String> {
     })
 }
 
-/// The work itself, as the user.
-fn work(order: &Order, files: &[File]) -> Answer {
-    match order {
-        Order::ReadFile(order) => read_file(order),
-        Order::CheckFiles(order) => check_files(order),
-        Order::Append(_) | Order::Run(_) => {
-            let _ = files;
-            refuse("this order is known but not supported yet".into())
-        }
-    }
-}
-
-fn read_file(order: &ReadFile) -> Answer {
-    let path = order.path.to_path_lossy();
-    let read = || -> io::Result<FileRead> {
-        let file = File::open(&path)?;
-        let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(nix::errno::Errno::EISDIR.into());
-        }
-        let mut content = Vec::new();
-        let read = file.take(order.limit.saturating_add(1)).read_to_end(&mut content)?;
-        if read as u64 > order.limit {
-            return Err(nix::errno::Errno::EFBIG.into());
-        }
-        Ok(FileRead { content: content.into(), uid: about.uid(), gid: about.gid(), mode: about.mode() })
-    };
-    match read() {
-        Ok(file) => Answer::File(file),
-        Err(error) => Answer::Trouble(Trouble::from_io(format!("failed to open {}", order.path), &error)),
-    }
-}
-
-fn check_files(order: &CheckFiles) -> Answer {
-    let errno = |path: &bstr::BString| match std::fs::metadata(path.to_path_lossy()) {
-        Ok(_) => 0,
-        Err(error) => error.raw_os_error().unwrap_or(nix::libc::EIO),
-    };
-    Answer::Checked(order.paths.iter().map(errno).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::as_user::AsUser;
+    use crate::as_user::{AsUser, CheckFiles, ReadFile};
     use crate::process::ipc::{self, ToMaster};
     use crate::process::orders::Orders;
     use crate::sys::fd_passing;

@@ -1,0 +1,312 @@
+//! `-bd`, `-bdf` and `-q<time>`: from the command line and the configuration to a running master.
+
+use super::Program;
+use crate::config::Options;
+use crate::config::build_settings::{MAILER_NAME, mailer_version};
+use crate::log::{Log, Which};
+use crate::process::interfaces::{self, InterfaceError, Written as WrittenInterfaces};
+use crate::process::master::{self, Master, Office, Plan};
+use crate::process::order_check::ConfigurationCheck;
+use crate::process::reading::{self, Reading};
+use crate::process::role::Role;
+use crate::process::spool_directory;
+use crate::sys::identity::{self, Rights};
+use crate::sys::spawn::{self, Forked};
+use crate::sys::{descriptors, secure};
+use crate::text::list;
+use anyhow::{Context as _, anyhow, bail};
+use bstr::{BStr, BString, ByteSlice};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What `local_interfaces` means when it is not set.
+const ALL_INTERFACES: &[u8] = b"<; ::0 ; 0.0.0.0";
+/// A start that takes longer has failed in the eyes of whoever waits for it.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the daemon; gives the exit code of the process that was called.
+pub fn run(program: Program) -> anyhow::Result<i32> {
+    identity_for_daemon()?;
+    let foreground = program.invocation.daemon.foreground || program.invocation.verbose;
+    let log = program.globals.log.clone();
+    let rights = rights_of_roles(&program)?;
+    spool_directory::prepare(&program.globals)?;
+    let mut daemon = Daemon { log, rights, pid_file: pid_file(&program)?, waiting: None, program };
+    let plan = daemon.plan(&daemon.program.reading)?;
+    let listeners = daemon.bind(&plan)?;
+    if !foreground {
+        let (mut ours, theirs) = std::io::pipe()?;
+        match spawn::fork()? {
+            Forked::Parent(_) => {
+                drop(theirs);
+                crate::process::orders::wait_readable(&ours, START_PATIENCE).ok();
+                let mut word = [0];
+                return Ok(if matches!(ours.read(&mut word), Ok(1)) { 0 } else { 1 });
+            }
+            Forked::Child => {
+                nix::unistd::setsid()?;
+                daemon.waiting = Some(OwnedFd::from(theirs));
+            }
+        }
+    }
+    daemon.write_pid_file();
+    secure::set_process_name("oxim");
+    Master::new(&mut daemon, plan, listeners)?.run()?;
+    Ok(0)
+}
+
+/// A set-uid start keeps the caller's real uid; a daemon is root's alone.
+fn identity_for_daemon() -> anyhow::Result<()> {
+    if identity::is_root() && !identity::is_plain() {
+        identity::become_root_wholly().context("cannot become root wholly")?;
+    }
+    Ok(())
+}
+
+/// What the roles run as: the oxim user with its groups; unchanged without root's rights.
+pub fn rights_of_roles(program: &Program) -> anyhow::Result<Option<Rights>> {
+    if !identity::is_root() {
+        return Ok(None);
+    }
+    let (uid, gid) = (program.globals.oxim_uid, program.globals.oxim_gid);
+    let login = program.globals.users.by_uid(uid)?;
+    Ok(Some(match login {
+        Some(entry) => Rights::with_groups_of(uid, gid, &entry.name)?,
+        None => Rights::new(uid, gid),
+    }))
+}
+
+/// The master's connection to the rest of the program.
+struct Daemon {
+    program: Program,
+    log: Arc<Log>,
+    rights: Option<Rights>,
+    pid_file: Option<PathBuf>,
+    /// The process that was called waits for a byte here.
+    waiting: Option<OwnedFd>,
+}
+
+impl Daemon {
+    fn plan(&self, reading: &Reading) -> anyhow::Result<Plan> {
+        let settings = &self.program.invocation.daemon;
+        let main = &reading.written.main;
+        let listen = if settings.listen { addresses(main, settings.interfaces.as_ref())? } else { Vec::new() };
+        let queue = match settings.queue_interval {
+            None => "no queue runs".to_owned(),
+            Some(time) => {
+                let stages = if settings.queue_run.two_stage { "-qq" } else { "-q" };
+                format!("{stages}{}", interfaces::short_interval(time))
+            }
+        };
+        let mut snapshot = reading.snapshot.clone();
+        snapshot.settings = self.settings();
+        let mut roles = vec![Role::DeliveryWorker];
+        if settings.listen {
+            roles.push(Role::SmtpWorker);
+        }
+        Ok(Plan {
+            snapshot,
+            description: format!("{queue}, {}", interfaces::describe(&listen, &self.tls_ports(main, &listen))),
+            listen,
+            backlog: i32::try_from(main.int("smtp_connect_backlog")).unwrap_or(i32::MAX),
+            rights: self.rights.clone(),
+            roles,
+            check: Box::new(ConfigurationCheck::new(reading.written.clone(), self.program.globals.oxim_uid)),
+        })
+    }
+
+    /// What of the command line the roles need to know.
+    fn settings(&self) -> Vec<(BString, BString)> {
+        let invocation = &self.program.invocation;
+        let run = &invocation.daemon.queue_run;
+        let mut settings: Vec<(BString, BString)> = Vec::new();
+        let mut flag = |name: &str, set: bool| {
+            if set {
+                settings.push((name.into(), "yes".into()));
+            }
+        };
+        flag("tls_on_connect", invocation.message.tls_on_connect);
+        flag("queue_only", invocation.message.delivery == super::args::DeliveryMode::Queue);
+        flag("two_stage", run.two_stage);
+        flag("first_only", run.first_only);
+        flag("force", run.force);
+        flag("force_frozen", run.force_frozen);
+        flag("local_only", run.local_only);
+        if let Some(interval) = invocation.daemon.queue_interval {
+            settings.push(("queue_interval".into(), interval.as_secs().to_string().into()));
+        }
+        for (name, selection) in [("recipient", &run.recipient), ("sender", &run.sender)] {
+            if let Some(selection) = selection {
+                let kind = if selection.regex { format!("{name}_regex") } else { name.to_owned() };
+                settings.push((kind.into(), selection.text.clone()));
+            }
+        }
+        settings
+    }
+
+    fn tls_ports(&self, main: &Options, listen: &[SocketAddr]) -> Vec<u16> {
+        if self.program.invocation.message.tls_on_connect {
+            return listen.iter().map(SocketAddr::port).collect();
+        }
+        let written = main.plain("tls_on_connect_ports").unwrap_or_default();
+        list::items(&written).filter_map(|item| port(&item)).collect()
+    }
+
+    /// Binds, and where an address is in use tries again as `daemon_startup_retries` says.
+    fn bind(&mut self, plan: &Plan) -> anyhow::Result<Vec<TcpListener>> {
+        let main = &self.program.reading.written.main;
+        let (mut left, pause) = (main.int("daemon_startup_retries"), main.time("daemon_startup_sleep"));
+        let mut bound = Vec::new();
+        loop {
+            let (address, error) = match master::bind(plan, &mut bound) {
+                Ok(listeners) => return Ok(listeners),
+                Err(failure) => failure,
+            };
+            let place = match (address.ip().is_unspecified(), address.is_ipv6()) {
+                (true, true) => "(any IPv6)".to_owned(),
+                (true, false) => "(any IPv4)".to_owned(),
+                (false, _) => address.ip().to_string(),
+            };
+            let reason = system_words(&error);
+            let what = format!("socket bind() to port {} for address {place} failed: {reason}", address.port());
+            if left <= 0 || error.kind() != std::io::ErrorKind::AddrInUse {
+                self.log(&format!("{what}: daemon abandoned"), true);
+                bail!("{what}: daemon abandoned");
+            }
+            let wait = interfaces::short_interval(pause);
+            self.log(&format!("{what}: waiting {wait} before trying again ({left} more tries)"), false);
+            left -= 1;
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// As root where the daemon is: a pid file that anyone else could change is worth nothing.
+    fn write_pid_file(&mut self) {
+        let Some(path) = self.pid_file.clone() else { return };
+        let write = || -> std::io::Result<()> {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            // A new file, never one that somebody put there meanwhile.
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+            writeln!(file, "{}", std::process::id())
+        };
+        if let Err(error) = write() {
+            let reason = system_words(&error);
+            self.log(&format!("failed to open pid file {}: {reason}", path.display()), true);
+            self.pid_file = None;
+        }
+    }
+}
+
+impl Office for Daemon {
+    fn read_configuration(&mut self) -> Result<Plan, String> {
+        let invocation = &self.program.invocation;
+        let reading = super::start::read_configuration(&self.program.facts, &self.program.decision, invocation)
+            .map_err(|error| error.to_string())?;
+        if !reading.unsupported.is_empty() {
+            let texts: Vec<String> = reading.unsupported.iter().map(reading::error_text).collect();
+            return Err(texts.join("\n"));
+        }
+        self.plan(&reading).map_err(|error| error.to_string())
+    }
+
+    fn log(&mut self, line: &str, panic: bool) {
+        let write = |log: &Log| {
+            log.write(Which::Main, BStr::new(line));
+            if panic {
+                log.write(Which::Panic, BStr::new(line));
+            }
+        };
+        let Some(rights) = &self.rights else { return write(&self.log) };
+        // The log lies in a directory of oxim's: root opens nothing there.
+        match spawn::fork() {
+            Ok(Forked::Child) => {
+                if identity::become_user(rights).is_ok() {
+                    write(&self.log);
+                }
+                spawn::exit_now(0)
+            }
+            Ok(Forked::Parent(child)) => drop(spawn::wait_for(child)),
+            Err(_) => {} // without a process there is no log either
+        }
+    }
+
+    fn started(&mut self, description: &str) {
+        let name = MAILER_NAME.to_lowercase();
+        let version = mailer_version();
+        self.log(&format!("{name} {version} daemon started: pid={}, {description}", std::process::id()), false);
+        if let Some(waiting) = self.waiting.take() {
+            let _ = std::fs::File::from(waiting).write_all(b"+"); // nobody may be waiting any more
+            let _ = descriptors::standard_to_null(&[0, 1, 2]); // then they stay what they are
+        }
+    }
+
+    fn stopped(&mut self) {
+        if let Some(path) = &self.pid_file {
+            let _ = fs::remove_file(path); // removed by hand is as good
+        }
+    }
+}
+
+/// The system's words without Rust's `(os error 98)`.
+pub fn system_words(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+fn addresses(main: &Options, override_list: Option<&BString>) -> Result<Vec<SocketAddr>, InterfaceError> {
+    let split = |text: &[u8]| -> Vec<BString> { list::items(text).collect() };
+    let interfaces = main.plain("local_interfaces").filter(|text| !text.is_empty());
+    let interfaces = split(interfaces.as_deref().map_or(ALL_INTERFACES, |text| text.as_slice()));
+    let ports = main.plain("daemon_smtp_port").filter(|text| !text.is_empty());
+    let ports = split(&ports.or_else(|| main.plain("daemon_smtp_ports")).unwrap_or_default());
+    let items = override_list.map(|text| split(text)).unwrap_or_default();
+    let written = WrittenInterfaces { interfaces: &interfaces, ports: &ports, override_items: &items };
+    let mut found = interfaces::resolve(written, service)?;
+    if main.bool("disable_ipv6") {
+        found.retain(SocketAddr::is_ipv4);
+    }
+    Ok(found)
+}
+
+/// The port of a service name.
+pub fn service(name: &str) -> Option<u16> {
+    interfaces::service_port(&fs::read("/etc/services").unwrap_or_default(), name).or(match name {
+        "smtp" => Some(25),
+        "smtps" | "submissions" => Some(465),
+        "submission" => Some(587),
+        _ => None,
+    })
+}
+
+fn port(item: &[u8]) -> Option<u16> {
+    let text = item.to_str().ok()?;
+    text.parse().ok().or_else(|| service(text))
+}
+
+/// `-oP`; else `pid_file_path` for a daemon that listens where the configuration says.
+fn pid_file(program: &Program) -> anyhow::Result<Option<PathBuf>> {
+    let settings = &program.invocation.daemon;
+    if let Some(path) = &settings.pid_file {
+        let path = path.to_path().map_err(|_| anyhow!("-oP: no path"))?;
+        return Ok(Some(path.to_owned()));
+    }
+    if !settings.listen || settings.interfaces.is_some() {
+        return Ok(None);
+    }
+    let written = program.expand_option("pid_file_path")?.filter(|text| !text.is_empty());
+    Ok(Some(match written {
+        Some(path) => Path::new(&path.to_os_str_lossy()).to_owned(),
+        None => program.globals.spool_directory.join("exim-daemon.pid"),
+    }))
+}

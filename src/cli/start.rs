@@ -1,0 +1,157 @@
+//! The start of the program, in the one order that keeps a set-uid start safe: descriptors, environment, arguments,
+//! trust, configuration; only then anything else (DESIGN.md section 2).
+
+use super::args::{Action, Invocation};
+use super::trust::{self, Decision, Facts, Relaxed, Standing, TrustLists};
+use super::{Program, environment};
+use crate::as_user::SystemUsers;
+use crate::config::{Options, build_settings};
+use crate::dns::{Resolver, StubResolver};
+use crate::expand::context::{Globals, Users};
+use crate::load;
+use crate::log::Which;
+use crate::process::reading::{self, Reading};
+use crate::sys::identity::{self, Rights};
+use anyhow::{anyhow, bail};
+use bstr::{BString, ByteSlice};
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+/// Facts about this build and caller; no configuration is read for it.
+pub fn gather_facts() -> Facts {
+    let number = |name: &str, look: &dyn Fn(&[u8]) -> Option<u32>| -> Option<u32> {
+        if name.is_empty() { None } else { name.parse().ok().or_else(|| look(name.as_bytes())) }
+    };
+    let user = |name: &[u8]| SystemUsers.by_name(name).ok().flatten().map(|entry| entry.uid);
+    let group = |name: &[u8]| SystemUsers.group(name).ok().flatten();
+    Facts {
+        real_uid: nix::unistd::getuid().as_raw(),
+        oxim_uid: number(build_settings::USER, &user),
+        configure_owner: number(build_settings::CONFIGURE_OWNER, &user),
+        configure_group: number(build_settings::CONFIGURE_GROUP, &group),
+        default_path: build_settings::CONFIGURE_FILE.into(),
+        trusted_files: trusted_files(),
+        macro_names: build_settings::WHITELIST_D_MACROS.into(),
+        macro_values: build_settings::WHITELIST_D_VALUES.into(),
+    }
+}
+
+/// `TRUSTED_CONFIG_LIST`, if root alone may write it.
+fn trusted_files() -> Option<BString> {
+    const OTHERS_WRITE: u32 = 0o022;
+    if build_settings::TRUSTED_CONFIG_LIST.is_empty() {
+        return None;
+    }
+    let file = std::fs::File::open(build_settings::TRUSTED_CONFIG_LIST).ok()?;
+    let about = file.metadata().ok()?;
+    if about.uid() != 0 || about.mode() & OTHERS_WRITE != 0 {
+        return None;
+    }
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 20), &mut text).ok()?;
+    Some(text.into())
+}
+
+/// Gives up root's rights for good where the decision says so.
+pub fn apply_decision(facts: &Facts, decision: &Decision) -> anyhow::Result<()> {
+    if decision.macros_rejected {
+        eprintln!("macros_trusted rejecting macros for uid {}", facts.real_uid);
+    }
+    if !decision.keep_rights && !identity::is_plain() {
+        identity::become_user(&Rights::of_caller()?)?;
+    }
+    Ok(())
+}
+
+/// Opens, checks and reads the configuration. The error is ready to be shown.
+pub fn read_configuration(facts: &Facts, decision: &Decision, invocation: &Invocation) -> anyhow::Result<Reading> {
+    let list = invocation.config.as_ref().unwrap_or(&facts.default_path);
+    let named = invocation.config.is_some();
+    let (path, content) = trust::open_configuration(list, facts, decision.check_file, named)
+        .map_err(|error| anyhow!("LOG: MAIN PANIC DIE\n  {error}"))?;
+    reading::read(&path, &content, &invocation.macros).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
+        anyhow!(texts.join("\n"))
+    })
+}
+
+/// From arguments to a program that knows its configuration and caller.
+pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow::Result<Program> {
+    let facts = gather_facts();
+    let decision = trust::decide(&facts, &invocation);
+    apply_decision(&facts, &decision)?;
+    let reading = read_configuration(&facts, &decision, &invocation)?;
+    let main = &reading.written.main;
+    let keep = main.plain("keep_environment");
+    let add = main.plain("add_environment").unwrap_or_default();
+    let kept = environment::cleaned(&found, keep.as_deref().map_or(&[][..], |list| list.as_slice()), &add);
+    let purged = main.written("keep_environment").is_none() && !found.is_empty();
+    crate::sys::environment::replace(&kept);
+    let globals = globals(&reading)?;
+    let standing = standing(main, &globals)?;
+    trust::check_action(&invocation, &standing, relaxed(main)).map_err(|text| anyhow!(text))?;
+    let program =
+        Program { invocation, facts, decision, reading, globals: Arc::new(globals), standing, environment: kept };
+    if purged && program.handles_mail() {
+        let warning = b"Warning: purging the environment.\n Suggested action: use keep_environment.";
+        program.log_unprivileged(Which::Main, warning.as_bstr());
+    }
+    if program.handles_mail() && !program.reading.unsupported.is_empty() {
+        let texts: Vec<String> = program.reading.unsupported.iter().map(reading::error_text).collect();
+        bail!(texts.join("\n"));
+    }
+    Ok(program)
+}
+
+/// Names, paths and services.
+pub fn globals(reading: &Reading) -> anyhow::Result<Globals> {
+    let users: Arc<dyn Users> = Arc::new(SystemUsers);
+    let run_as = reading::run_as(&reading.written.main, &*users).map_err(|text| anyhow!(text))?;
+    let dns: Arc<dyn Resolver> = Arc::new(StubResolver::from_system());
+    load::globals(&reading.written, run_as, dns, users).map_err(|error| anyhow!(reading::error_text(&error)))
+}
+
+/// Whether the caller is trusted, and an admin.
+fn standing(main: &Options, globals: &Globals) -> anyhow::Result<Standing> {
+    let users = &globals.users;
+    let numbers = |name: &str, look: &dyn Fn(&[u8]) -> std::io::Result<Option<u32>>| {
+        let list = main.plain(name).unwrap_or_default();
+        crate::text::list::items(&list)
+            .map(|item| match item.to_str().ok().and_then(|text| text.parse().ok()) {
+                Some(number) => Ok(Some(number)),
+                None => look(&item),
+            })
+            .filter_map(Result::transpose)
+            .collect::<std::io::Result<Vec<u32>>>()
+    };
+    let user = |name: &[u8]| users.by_name(name).map(|entry| entry.map(|entry| entry.uid));
+    let group = |name: &[u8]| users.group(name);
+    let lists = TrustLists {
+        oxim_uid: globals.oxim_uid,
+        oxim_gid: globals.oxim_gid,
+        trusted_users: numbers("trusted_users", &user)?,
+        trusted_groups: numbers("trusted_groups", &group)?,
+        admin_groups: numbers("admin_groups", &group)?,
+    };
+    let caller = Rights::of_caller()?;
+    Ok(trust::standing(caller.uid, caller.gid, &caller.groups, &lists))
+}
+
+fn relaxed(main: &Options) -> Relaxed {
+    Relaxed {
+        prod_requires_admin: main.bool("prod_requires_admin"),
+        list_requires_admin: main.bool("queue_list_requires_admin"),
+        checks_require_admin: main.bool("commandline_checks_require_admin"),
+    }
+}
+
+impl Program {
+    /// True for everything but questions about the configuration and the string language.
+    fn handles_mail(&self) -> bool {
+        !matches!(
+            self.invocation.action,
+            Action::Version | Action::Print | Action::Expand | Action::About | Action::InfoHelp
+        )
+    }
+}

@@ -1,0 +1,148 @@
+//! The start of an executed role (`--role`): who may start one, what it hears from the master, and its life until it
+//! is told to end.
+
+use super::delivery_worker::DeliveryWorker;
+use super::ipc::{self, ToMaster, ToRole};
+use super::reading::{self, Reading};
+use super::role::{Right, Role};
+use super::services;
+use super::smtp_worker::SmtpWorker;
+use super::snapshot::Snapshot;
+use crate::sys::spawn::CONTROL_FD;
+use crate::sys::{descriptors, fd_passing, limits, secure};
+use bstr::BString;
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Descriptors that a role with many connections may need.
+const OPEN_FILES: u64 = 65_536;
+/// How long sessions and deliveries may go on after a stop: the next command or message finds the flag set.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long those of an old configuration may go on: a session has its own time-outs, well below.
+const RETIRE_PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// Everything the master hands over.
+struct Handed {
+    control: OwnedFd,
+    snapshot: Snapshot,
+    trigger: OwnedFd,
+    listeners: Vec<TcpListener>,
+}
+
+/// The whole life of a role; gives the exit code.
+pub fn run(name: &[u8]) -> i32 {
+    let Some(role) = Role::executed_by_name(name) else {
+        eprintln!("oxim: there is no role of this name");
+        return 1;
+    };
+    let control = match check_starter() {
+        Ok(control) => control,
+        Err(error) => {
+            eprintln!("oxim: --role is for oxim's master only: {error}");
+            return 1;
+        }
+    };
+    secure::set_process_name(&format!("oxim-{}", role.name()));
+    let teller = control.try_clone();
+    match live(role, control) {
+        Ok(()) => 0,
+        Err(error) => {
+            if let Ok(teller) = teller {
+                let mut text = BString::from(error.to_string());
+                text.truncate(ipc::MAX_PACKET / 2);
+                let _ = ipc::say(&teller, &ToMaster::Failed(text), &[]); // it sees the death anyway
+            }
+            1
+        }
+    }
+}
+
+/// Started without foreign rights, by a process of the same uid or of root, over a socket.
+fn check_starter() -> io::Result<OwnedFd> {
+    if secure::started_with_foreign_rights() {
+        return Err(io::Error::other("started with foreign rights"));
+    }
+    let control = descriptors::inherited(CONTROL_FD)?;
+    let (_, uid, _) = fd_passing::peer(&control)?;
+    let own = nix::unistd::geteuid().as_raw();
+    if uid != own && uid != 0 {
+        return Err(io::Error::other("the control socket is another user's"));
+    }
+    Ok(control)
+}
+
+fn live(role: Role, control: OwnedFd) -> io::Result<()> {
+    secure::forbid_inspection()?;
+    limits::raise_open_files(OPEN_FILES)?;
+    ipc::check_build_id(&control)?;
+    let handed = hear_start(control)?;
+    let reading = reading::read_snapshot(handed.snapshot).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
+        io::Error::other(texts.join("\n"))
+    })?;
+    match role {
+        Role::SmtpWorker => live_smtp(&reading, handed.control, handed.trigger, handed.listeners),
+        Role::DeliveryWorker => live_delivery(&reading, handed.control, handed.trigger),
+        Role::Master | Role::UserChild => Err(io::Error::other("this role is not executed")),
+    }
+}
+
+fn hear_start(control: OwnedFd) -> io::Result<Handed> {
+    let Some((ToRole::Start(start), descriptors)) = ipc::hear::<ToRole>(&control)? else {
+        return Err(io::Error::other("the master did not say what to do"));
+    };
+    let mut descriptors = VecDeque::from(descriptors);
+    let (Some(snapshot), Some(trigger)) = (descriptors.pop_front(), descriptors.pop_front()) else {
+        return Err(io::Error::other("the master handed over too little"));
+    };
+    if descriptors.len() != start.listeners as usize {
+        return Err(io::Error::other("the master handed over another number of sockets than it said"));
+    }
+    let listeners = descriptors.into_iter().map(TcpListener::from).collect();
+    Ok(Handed { control, snapshot: Snapshot::from_memfd(snapshot)?, trigger, listeners })
+}
+
+fn live_smtp(reading: &Reading, control: OwnedFd, trigger: OwnedFd, sockets: Vec<TcpListener>) -> io::Result<()> {
+    debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
+    let service = services::Smtp::new(reading, trigger)?;
+    let limits = service.accept_limits();
+    let stop = service.stop_flag();
+    let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));
+    ipc::say(&control, &ToMaster::Ready(()), &[])?;
+    loop {
+        worker.accept_until(&control)?;
+        let patience = match ipc::hear::<ToRole>(&control)? {
+            Some((ToRole::Retire(()), _)) => RETIRE_PATIENCE,
+            // Stopped, or the master is gone.
+            Some((ToRole::Stop(()), _)) | None => {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                STOP_PATIENCE
+            }
+            Some((ToRole::Start(_), _)) => continue,
+        };
+        worker.close_listeners();
+        worker.pool().wait_idle(patience);
+        return Ok(());
+    }
+}
+
+fn live_delivery(reading: &Reading, control: OwnedFd, trigger: OwnedFd) -> io::Result<()> {
+    debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
+    let service = services::Delivery::new(reading, control.try_clone()?)?;
+    let settings = service.settings();
+    let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
+    ipc::say(&control, &ToMaster::Ready(()), &[])?;
+    loop {
+        worker.work_until(&control, &trigger)?;
+        match ipc::hear::<ToRole>(&control)? {
+            Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
+            Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),
+            Some((ToRole::Start(_), _)) => continue,
+        };
+        return Ok(());
+    }
+}

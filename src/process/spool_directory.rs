@@ -1,0 +1,49 @@
+//! The spool directory: made where it is missing, and who may work in it.
+
+use crate::expand::context::Globals;
+use crate::sys::identity;
+use anyhow::Context;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::path::Path;
+
+/// Mode of spool directories.
+const MODE: u32 = 0o750;
+
+/// Makes the spool directory and those below it that are always needed. Root makes the first alone, as oxim's: what
+/// lies below is made by a process that runs as oxim, since root opens and changes nothing in a directory of another.
+pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
+    let root = &globals.spool_directory;
+    let below = if identity::is_root() { &[][..] } else { &["input", "msglog", "db"][..] };
+    let all = std::iter::once(root.clone()).chain(below.iter().map(|name| root.join(name)));
+    for directory in all {
+        make(&directory, globals).with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    }
+    Ok(())
+}
+
+fn make(directory: &Path, globals: &Globals) -> std::io::Result<()> {
+    if fs::symlink_metadata(directory).is_ok() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(MODE).create(directory)?;
+    if identity::is_root() {
+        lchown(directory, Some(globals.oxim_uid), Some(globals.oxim_gid))?;
+    }
+    Ok(())
+}
+
+/// Whether this process may work in the spool itself: it is root, or the spool is its own (or still to be made by it).
+pub fn is_ours(globals: &Globals) -> bool {
+    if identity::is_root() {
+        return true;
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    match fs::metadata(&globals.spool_directory) {
+        Ok(about) => about.uid() == own,
+        Err(_) => globals.spool_directory.parent().is_some_and(|parent| {
+            fs::metadata(parent).is_ok_and(|about| about.uid() == own)
+                || nix::unistd::access(parent, nix::unistd::AccessFlags::W_OK).is_ok()
+        }),
+    }
+}
