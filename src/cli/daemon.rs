@@ -155,7 +155,7 @@ impl Daemon {
             return listen.iter().map(SocketAddr::port).collect();
         }
         let written = main.plain("tls_on_connect_ports").unwrap_or_default();
-        list::items(&written).filter_map(|item| port(&item)).collect()
+        list::items(&written).filter_map(|item| interfaces::system_port(&item)).collect()
     }
 
     /// Binds, and where an address is in use tries again as `daemon_startup_retries` says.
@@ -227,16 +227,7 @@ impl Office for Daemon {
         };
         let Some(rights) = &self.rights else { return write(&self.log) };
         // The log lies in a directory of oxim's: root opens nothing there.
-        match spawn::fork() {
-            Ok(Forked::Child) => {
-                if identity::become_user(rights).is_ok() {
-                    write(&self.log);
-                }
-                spawn::exit_now(0)
-            }
-            Ok(Forked::Parent(child)) => drop(spawn::wait_for(child)),
-            Err(_) => {} // without a process there is no log either
-        }
+        master::as_other(rights, || write(&self.log));
     }
 
     fn started(&mut self, description: &str) {
@@ -272,26 +263,11 @@ fn addresses(main: &Options, override_list: Option<&BString>) -> Result<Vec<Sock
     let ports = split(&ports.or_else(|| main.plain("daemon_smtp_ports")).unwrap_or_default());
     let items = override_list.map(|text| split(text)).unwrap_or_default();
     let written = WrittenInterfaces { interfaces: &interfaces, ports: &ports, override_items: &items };
-    let mut found = interfaces::resolve(written, service)?;
+    let mut found = interfaces::resolve(written, interfaces::system_service)?;
     if main.bool("disable_ipv6") {
         found.retain(SocketAddr::is_ipv4);
     }
     Ok(found)
-}
-
-/// The port of a service name.
-pub fn service(name: &str) -> Option<u16> {
-    interfaces::service_port(&fs::read("/etc/services").unwrap_or_default(), name).or(match name {
-        "smtp" => Some(25),
-        "smtps" | "submissions" => Some(465),
-        "submission" => Some(587),
-        _ => None,
-    })
-}
-
-fn port(item: &[u8]) -> Option<u16> {
-    let text = item.to_str().ok()?;
-    text.parse().ok().or_else(|| service(text))
 }
 
 /// `-oP`; else `pid_file_path` for a daemon that listens where the configuration says.

@@ -3,11 +3,9 @@ pub mod args;
 pub mod daemon;
 pub mod environment;
 pub mod info;
-mod queue_commands;
 mod start;
 pub mod trust;
 
-use crate::as_user::Wire as _;
 use crate::expand::context::{Context, Globals};
 use crate::expand::{ExpandError, expand};
 use crate::log::{Log, Which};
@@ -36,6 +34,13 @@ const INFO_HELP: &str = "The -bI: flag takes a string indicating which informati
      exim -bI:help    this information\n  \
      exim -bI:dscp    list of known dscp value keywords\n  \
      exim -bI:sieve   list of supported sieve extensions";
+
+/// What `-bV` claims after `Support for:`; the words are Exim's.
+const SUPPORT: &[&str] = if crate::tls::OCSP {
+    &["IPv6", "GnuTLS", "move_frozen_messages", "OCSP"]
+} else {
+    &["IPv6", "GnuTLS", "move_frozen_messages"]
+};
 
 /// A program that knows what it was asked for, by whom, and its configuration.
 pub struct Program {
@@ -147,7 +152,17 @@ fn about_name() -> String {
 /// Everything but `-bV`'s last lines is told before the configuration is read.
 fn print_version() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    info::print_version(&version::build(), &mut out)?;
+    let tables = crate::load::tables();
+    let build = info::Build {
+        date: crate::config::build_settings::OXIM_VERSION,
+        number: 1,
+        gnutls_built: crate::tls::GNUTLS_BUILD_VERSION,
+        gnutls_running: crate::tls::gnutls_runtime_version(),
+        support: SUPPORT,
+        lookups: tables.lookups,
+        tables: &tables,
+    };
+    info::print_version(&build, &mut out)?;
     Ok(out.flush()?)
 }
 

@@ -6,11 +6,10 @@ use super::trust::{self, Decision, Facts, Relaxed, Standing, TrustLists};
 use super::{Program, environment};
 use crate::as_user::SystemUsers;
 use crate::config::{Options, build_settings};
-use crate::dns::{Resolver, StubResolver};
 use crate::expand::context::{Globals, Users};
-use crate::load;
 use crate::log::Which;
 use crate::process::reading::{self, Reading};
+use crate::process::services;
 use crate::sys::identity::{self, Rights};
 use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
@@ -88,7 +87,7 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
     let kept = environment::cleaned(&found, keep.as_deref().map_or(&[][..], |list| list.as_slice()), &add);
     let purged = main.written("keep_environment").is_none() && !found.is_empty();
     crate::sys::environment::replace(&kept);
-    let globals = globals(&reading)?;
+    let globals = services::globals(&reading).map_err(|text| anyhow!(text))?;
     let standing = standing(main, &globals)?;
     trust::check_action(&invocation, &standing, relaxed(main)).map_err(|text| anyhow!(text))?;
     let program =
@@ -102,14 +101,6 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
         bail!(texts.join("\n"));
     }
     Ok(program)
-}
-
-/// Names, paths and services.
-pub fn globals(reading: &Reading) -> anyhow::Result<Globals> {
-    let users: Arc<dyn Users> = Arc::new(SystemUsers);
-    let run_as = reading::run_as(&reading.written.main, &*users).map_err(|text| anyhow!(text))?;
-    let dns: Arc<dyn Resolver> = Arc::new(StubResolver::from_system());
-    load::globals(&reading.written, run_as, dns, users).map_err(|error| anyhow!(reading::error_text(&error)))
 }
 
 /// Whether the caller is trusted, and an admin.

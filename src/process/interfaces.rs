@@ -102,6 +102,22 @@ pub fn service_port(services: &[u8], name: &str) -> Option<u16> {
     })
 }
 
+/// The port that a number or a service name of this system means.
+pub fn system_port(text: &[u8]) -> Option<u16> {
+    let text = text.to_str().ok()?;
+    text.parse().ok().or_else(|| system_service(text))
+}
+
+/// The port of a service name in this system's `/etc/services`; those of mail are known without it.
+pub fn system_service(name: &str) -> Option<u16> {
+    service_port(&std::fs::read("/etc/services").unwrap_or_default(), name).or(match name {
+        "smtp" => Some(25),
+        "smtps" | "submissions" => Some(465),
+        "submission" => Some(587),
+        _ => None,
+    })
+}
+
 /// `listening for SMTP on [127.0.0.1]:{25,26} and for SMTPS on port 465 (IPv6 and IPv4)`.
 pub fn describe(addresses: &[SocketAddr], tls_ports: &[u16]) -> String {
     if addresses.is_empty() {

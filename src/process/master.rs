@@ -396,9 +396,25 @@ fn is_readable(fd: &OwnedFd) -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
+/// Has `work` done by a child with these rights, and waits for it. What root has open stays as it is.
+pub fn as_other(rights: &Rights, work: impl FnOnce()) {
+    match spawn::fork() {
+        Ok(Forked::Child) => {
+            let work = std::panic::AssertUnwindSafe(work);
+            if crate::sys::identity::become_user(rights).is_ok() {
+                let _ = std::panic::catch_unwind(work); // the child ends either way
+            }
+            spawn::exit_now(0)
+        }
+        Ok(Forked::Parent(child)) => drop(spawn::wait_for(child)),
+        Err(_) => {} // without a process it is not done
+    }
+}
+
 /// In the forked child: nothing stays open but the standard descriptors and the order socket.
 pub fn run_user_child(control: &OwnedFd, check: &dyn OrderCheck) -> ! {
     crate::sys::secure::set_process_name("oxim-user");
+    crate::sys::secure::clear_umask();
     let kept = control.as_raw_fd();
     let prepared = crate::sys::signals::reset().and_then(|()| descriptors::close_all_but(kept));
     let serve = || prepared.and_then(|()| user_child::serve(control, check));

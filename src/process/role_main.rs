@@ -133,7 +133,7 @@ fn live_smtp(reading: &Reading, control: OwnedFd, trigger: OwnedFd, sockets: Vec
 fn live_delivery(reading: &Reading, control: OwnedFd, trigger: OwnedFd) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
     let service = services::Delivery::new(reading, control.try_clone()?)?;
-    let settings = service.settings();
+    let settings = service.settings(&reading.snapshot);
     let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     loop {

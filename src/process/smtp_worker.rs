@@ -54,8 +54,6 @@ pub trait Sessions: Send + Sync {
     fn log_refused(&self, line: BString);
     /// A thread panicked with this text: for the panic log.
     fn log_panic(&self, text: &str);
-    /// The name in a 421 (`smtp_active_hostname` as far as it is known).
-    fn hostname(&self) -> BString;
 }
 
 /// Counts of running sessions.
@@ -201,7 +199,7 @@ impl SmtpWorker {
         let on_panic = move |text: &str| {
             witness.log_panic(text);
             if let Some(stream) = last_word {
-                say_421(&stream, &witness.hostname(), "Unexpected failure, please try later");
+                say_421(&stream, "Unexpected failure, please try later");
             }
         };
         // Without a thread the connection just closes: the peer tries again.
@@ -228,14 +226,14 @@ impl SmtpWorker {
 
     fn refuse(&self, stream: TcpStream, peer: SocketAddr, refused: Refused) {
         let (for_peer, for_log) = refused.words();
-        say_421(&stream, &self.sessions.hostname(), for_peer);
+        say_421(&stream, for_peer);
         let line = format!("Connection from [{}] refused: {for_log}", peer.ip());
         self.sessions.log_refused(line.into());
     }
 }
 
 /// A last word to a peer; it may not be listening.
-fn say_421(stream: &TcpStream, _hostname: &BString, text: &str) {
+fn say_421(stream: &TcpStream, text: &str) {
     let line = format!("421 {text}\r\n");
     let _ = stream.set_nonblocking(true);
     let _ = io::Write::write(&mut &*stream, line.as_bytes());
@@ -269,9 +267,6 @@ mod tests {
         }
         fn log_panic(&self, text: &str) {
             self.lines.lock().unwrap().push(format!("panic: {text}"));
-        }
-        fn hostname(&self) -> BString {
-            "h.example".into()
         }
     }
 

@@ -26,7 +26,13 @@ pub fn set_process_name(name: &str) {
     }
 }
 
-/// A file mode creation mask of 0: every mode that is given is the mode that is meant.
+/// A file that is made without a thought of its mode is nobody else's to write: the mask of the whole program.
+pub fn set_umask() {
+    use nix::sys::stat::Mode;
+    nix::sys::stat::umask(Mode::S_IWGRP | Mode::S_IWOTH);
+}
+
+/// No mask: every mode that is given is the mode that is meant. For a process that writes into mailboxes.
 pub fn clear_umask() {
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
 }

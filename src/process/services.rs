@@ -1,0 +1,224 @@
+//! What the roles do with connections and messages: the one place where processes meet sessions and deliveries.
+
+use super::delivery_worker::Settings;
+use super::reading::{self, Reading};
+use super::smtp_worker::{AcceptLimits, Accepted, Sessions};
+use super::snapshot::Snapshot;
+use super::spool_directory;
+use super::trigger::Trigger;
+use crate::as_user::{AsUser, SystemUsers};
+use crate::config::build_settings;
+use crate::dns::{Resolver, stub::Stub};
+use crate::expand::context::{Context, Globals, NoHooks, Users};
+use crate::expand::expand;
+use crate::load::{self, Configuration};
+use crate::log::Which;
+use crate::mail::{IdForm, IdGenerator, MessageId};
+use crate::matching::{self, HostSubject};
+use crate::receive::Station;
+use crate::smtp_in::{self, Connected, Server};
+use crate::spool::Layout;
+use crate::upward::Announce;
+use bstr::{BString, ByteSlice};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Names, paths and services of a configuration, as this process sees them.
+pub fn globals(reading: &Reading) -> Result<Globals, String> {
+    let users: Arc<dyn Users> = Arc::new(SystemUsers);
+    let main = &reading.written.main;
+    let run_as = reading::run_as(main, &*users)?;
+    let dns: Arc<dyn Resolver> = Arc::new(Stub::system(!main.bool("disable_ipv6")));
+    load::globals(&reading.written, run_as, dns, users).map_err(|error| reading::error_text(&error))
+}
+
+/// The meant configuration: everything compiled, or everything that is wrong with it. What is not
+/// supported yet is wrong too.
+pub fn configure(reading: &Reading, globals: Arc<Globals>, orders: Option<Arc<dyn AsUser>>) -> Result<Configuration, String> {
+    let texts = |errors: &[crate::config::ConfigError]| {
+        errors.iter().map(reading::error_text).collect::<Vec<_>>().join("\n")
+    };
+    let compiled = load::compile(reading.written.clone(), globals, orders);
+    match compiled {
+        Ok(_) if !reading.unsupported.is_empty() => Err(texts(&reading.unsupported)),
+        Ok(configuration) => Ok(configuration),
+        Err(mut errors) => {
+            errors.splice(0..0, reading.unsupported.iter().cloned());
+            Err(texts(&errors))
+        }
+    }
+}
+
+/// Where messages lie.
+pub fn layout(globals: &Globals) -> Layout {
+    Layout::new(globals.spool_directory.clone(), globals.main.bool("split_spool_directory"))
+}
+
+/// What taking in a message needs.
+pub fn station(globals: &Arc<Globals>, announce: Arc<dyn Announce>) -> Station {
+    let form = IdForm::of_build(build_settings::MESSAGE_IDS);
+    Station {
+        globals: globals.clone(),
+        layout: layout(globals),
+        log: globals.log.clone(),
+        ids: Arc::new(IdGenerator::new(form, std::process::id())),
+        announce,
+    }
+}
+
+/// What SMTP sessions need, over TCP and on standard input.
+pub fn server(configuration: &Configuration, announce: Arc<dyn Announce>, stop: Arc<AtomicBool>) -> io::Result<Server> {
+    let globals = &configuration.globals;
+    let own = globals.users.by_uid(globals.oxim_uid)?;
+    Ok(Server {
+        station: station(globals, announce),
+        acls: configuration.acls.clone(),
+        verifier: configuration.routers.clone(),
+        tls: None,
+        login: own.map_or_else(|| globals.oxim_uid.to_string().into(), |entry| entry.name),
+        stop,
+    })
+}
+
+/// The service of the SMTP worker.
+pub struct Smtp {
+    server: Server,
+    tls_ports: Vec<u16>,
+    always_tls: bool,
+    queue_only: bool,
+}
+
+impl Smtp {
+    /// From the configuration that the master handed over.
+    pub fn new(reading: &Reading, trigger: OwnedFd) -> io::Result<Self> {
+        let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
+        spool_directory::prepare(&globals).map_err(io::Error::other)?;
+        let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
+        let announce = Arc::new(Trigger::new(trigger));
+        let server = server(&configuration, announce, Arc::default())?;
+        Ok(Self {
+            tls_ports: tls_ports(&server.station.globals),
+            always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
+            queue_only: reading.snapshot.setting("queue_only").is_some(),
+            server,
+        })
+    }
+
+    /// Set it to end the sessions.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.server.stop.clone()
+    }
+
+    /// `smtp_accept_max` and its kin.
+    pub fn accept_limits(&self) -> AcceptLimits {
+        let main = &self.server.station.globals.main;
+        let number = |name: &str| u32::try_from(main.int(name)).unwrap_or(0);
+        AcceptLimits {
+            max: number("smtp_accept_max"),
+            reserve: number("smtp_accept_reserve"),
+            queue: number("smtp_accept_queue"),
+        }
+    }
+
+    fn context(&self, peer: IpAddr) -> Context<'static> {
+        let mut context = Context::new(self.server.station.globals.clone(), &NoHooks);
+        context.session.origin.host = Some(SocketAddr::new(peer, 0));
+        context
+    }
+}
+
+/// `tls_on_connect_ports`, names looked up.
+fn tls_ports(globals: &Globals) -> Vec<u16> {
+    let written = globals.main.plain("tls_on_connect_ports").unwrap_or_default();
+    crate::text::list::items(&written).filter_map(|item| super::interfaces::system_port(&item)).collect()
+}
+
+impl Sessions for Smtp {
+    fn max_per_host(&self, peer: IpAddr) -> u32 {
+        let globals = &self.server.station.globals;
+        let Some(template) = globals.main.text("smtp_accept_max_per_host") else { return 0 };
+        if template.text().is_empty() {
+            return 0;
+        }
+        let value = expand(template, &self.context(peer)).map(|value| value.into_bytes());
+        match value {
+            Ok(text) if text.is_empty() => 0,
+            Ok(text) => match text.to_str().ok().and_then(|text| text.trim().parse().ok()) {
+                Some(number) => number,
+                None => {
+                    let line = format!("invalid expansion of smtp_accept_max_per_host for [{peer}] (value is {text})");
+                    globals.log.panic(line.as_bytes().as_bstr());
+                    0
+                }
+            },
+            Err(error) => {
+                let line = format!("expansion of smtp_accept_max_per_host failed for [{peer}]: {error}");
+                globals.log.panic(line.as_bytes().as_bstr());
+                0
+            }
+        }
+    }
+
+    fn is_reserved(&self, peer: IpAddr) -> bool {
+        let Some(list) = self.server.station.globals.main.text("smtp_reserve_hosts") else { return false };
+        let host = HostSubject { address: Some(peer), name: None };
+        matching::host(&self.context(peer), &host, list).is_ok_and(|answer| answer.is_yes())
+    }
+
+    fn serve(&self, accepted: Accepted) {
+        if self.server.station.globals.main.bool("smtp_accept_keepalive") {
+            // A peer that is gone already shows at the first read.
+            let _ = crate::sys::listen::keep_alive(&accepted.stream);
+        }
+        let _ = accepted.stream.set_nodelay(self.server.station.globals.main.bool("tcp_nodelay"));
+        let how = Connected {
+            peer: accepted.peer,
+            local: accepted.local,
+            count: accepted.count,
+            tls_on_connect: self.always_tls || self.tls_ports.contains(&accepted.local.port()),
+            queue_only: accepted.queue_only || self.queue_only,
+        };
+        smtp_in::serve(&self.server, accepted.stream, how);
+    }
+
+    fn log_refused(&self, line: BString) {
+        self.server.station.log.write(Which::Main, line.as_bstr());
+    }
+
+    fn log_panic(&self, text: &str) {
+        let line = format!("internal error in an SMTP session: {text}");
+        self.server.station.log.panic(line.as_bytes().as_bstr());
+    }
+}
+
+/// The service of the delivery worker.
+pub struct Delivery {
+    globals: Arc<Globals>,
+}
+
+impl Delivery {
+    /// From the configuration that the master handed over; orders go out over the control socket.
+    pub fn new(reading: &Reading, control: OwnedFd) -> io::Result<Self> {
+        let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
+        spool_directory::prepare(&globals).map_err(io::Error::other)?;
+        let _ = control;
+        Ok(Self { globals })
+    }
+    /// How much at once, how often.
+    pub fn settings(&self, snapshot: &Snapshot) -> Settings {
+        let _ = snapshot;
+        Settings { threads: 8, queue_runs: 5, interval: None }
+    }
+}
+
+impl super::delivery_worker::Deliveries for Delivery {
+    fn deliver(&self, id: &MessageId) {
+        let _ = (id, &self.globals);
+    }
+    fn run_queue(&self) {}
+    fn look_at_spool(&self) {}
+    fn log_panic(&self, _text: &str) {}
+}
