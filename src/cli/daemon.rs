@@ -96,7 +96,8 @@ impl Daemon {
     fn plan(&self, reading: &Reading) -> anyhow::Result<Plan> {
         let settings = &self.program.invocation.daemon;
         let main = &reading.written.main;
-        let listen = if settings.listen { addresses(main, settings.interfaces.as_ref())? } else { Vec::new() };
+        let listen =
+            if settings.listen { addresses(main, settings.interfaces.as_ref())? } else { Vec::new() };
         let queue = match settings.queue_interval {
             None => "no queue runs".to_owned(),
             Some(time) => {
@@ -112,7 +113,10 @@ impl Daemon {
         }
         Ok(Plan {
             snapshot,
-            description: format!("{queue}, {}", interfaces::describe(&listen, &self.tls_ports(main, &listen))),
+            description: format!(
+                "{queue}, {}",
+                interfaces::describe(&listen, &self.tls_ports(main, &listen))
+            ),
             listen,
             backlog: i32::try_from(main.int("smtp_connect_backlog")).unwrap_or(i32::MAX),
             rights: self.rights.clone(),
@@ -174,7 +178,8 @@ impl Daemon {
                 (false, _) => address.ip().to_string(),
             };
             let reason = system_words(&error);
-            let what = format!("socket bind() to port {} for address {place} failed: {reason}", address.port());
+            let what =
+                format!("socket bind() to port {} for address {place} failed: {reason}", address.port());
             if left <= 0 || error.kind() != std::io::ErrorKind::AddrInUse {
                 self.log(&format!("{what}: daemon abandoned"), true);
                 bail!("{what}: daemon abandoned");
@@ -209,8 +214,9 @@ impl Daemon {
 impl Office for Daemon {
     fn read_configuration(&mut self) -> Result<Plan, String> {
         let invocation = &self.program.invocation;
-        let reading = super::start::read_configuration(&self.program.facts, &self.program.decision, invocation)
-            .map_err(|error| error.to_string())?;
+        let reading =
+            super::start::read_configuration(&self.program.facts, &self.program.decision, invocation)
+                .map_err(|error| error.to_string())?;
         if !reading.unsupported.is_empty() {
             let texts: Vec<String> = reading.unsupported.iter().map(reading::error_text).collect();
             return Err(texts.join("\n"));
@@ -233,7 +239,10 @@ impl Office for Daemon {
     fn started(&mut self, description: &str) {
         let name = MAILER_NAME.to_lowercase();
         let version = mailer_version();
-        self.log(&format!("{name} {version} daemon started: pid={}, {description}", std::process::id()), false);
+        self.log(
+            &format!("{name} {version} daemon started: pid={}, {description}", std::process::id()),
+            false,
+        );
         if let Some(waiting) = self.waiting.take() {
             let _ = std::fs::File::from(waiting).write_all(b"+"); // nobody may be waiting any more
             let _ = descriptors::standard_to_null(&[0, 1, 2]); // then they stay what they are

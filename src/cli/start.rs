@@ -64,7 +64,11 @@ pub fn apply_decision(facts: &Facts, decision: &Decision) -> anyhow::Result<()> 
 }
 
 /// Opens, checks and reads the configuration. The error is ready to be shown.
-pub fn read_configuration(facts: &Facts, decision: &Decision, invocation: &Invocation) -> anyhow::Result<Reading> {
+pub fn read_configuration(
+    facts: &Facts,
+    decision: &Decision,
+    invocation: &Invocation,
+) -> anyhow::Result<Reading> {
     let list = invocation.config.as_ref().unwrap_or(&facts.default_path);
     let named = invocation.config.is_some();
     let (path, content) = trust::open_configuration(list, facts, decision.check_file, named)
@@ -90,8 +94,15 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
     let globals = services::globals(&reading).map_err(|text| anyhow!(text))?;
     let standing = standing(main, &globals)?;
     trust::check_action(&invocation, &standing, relaxed(main)).map_err(|text| anyhow!(text))?;
-    let program =
-        Program { invocation, facts, decision, reading, globals: Arc::new(globals), standing, environment: kept };
+    let program = Program {
+        invocation,
+        facts,
+        decision,
+        reading,
+        globals: Arc::new(globals),
+        standing,
+        environment: kept,
+    };
     if purged && program.handles_mail() {
         let warning = b"Warning: purging the environment.\n Suggested action: use keep_environment.";
         program.log_unprivileged(Which::Main, warning.as_bstr());

@@ -3,7 +3,7 @@
 //! The table in [`role`] is the one place that says who may do what; everything else here obeys it.
 //! DESIGN.md section 2 tells why it is cut this way.
 pub mod delivery_worker;
-pub mod helper;
+
 pub mod interfaces;
 pub mod ipc;
 pub mod master;
@@ -13,6 +13,7 @@ pub mod parcel;
 pub mod reading;
 pub mod role;
 pub mod role_main;
+pub mod root_keeper;
 pub mod services;
 pub mod smtp_worker;
 pub mod snapshot;

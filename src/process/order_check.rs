@@ -137,3 +137,88 @@ fn check_command(options: &Options, program: &BStr) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::as_user::{Append, CheckFiles, ReadFile};
+    use crate::expand::context::UserEntry;
+    use std::path::Path;
+
+    /// joe is 1000, www is 33.
+    struct Fake;
+    impl Users for Fake {
+        fn by_name(&self, name: &[u8]) -> std::io::Result<Option<UserEntry>> {
+            let uid = match name {
+                b"root" => 0,
+                b"www" => 33,
+                b"joe" => 1000,
+                _ => return Ok(None),
+            };
+            self.by_uid(uid)
+        }
+        fn by_uid(&self, uid: u32) -> std::io::Result<Option<UserEntry>> {
+            let entry = UserEntry {
+                name: "x".into(),
+                uid,
+                gid: uid,
+                gecos: "".into(),
+                home: "/".into(),
+                shell: "/bin/sh".into(),
+            };
+            Ok([0, 33, 1000].contains(&uid).then_some(entry))
+        }
+        fn group(&self, _: &[u8]) -> std::io::Result<Option<u32>> {
+            Ok(None)
+        }
+    }
+
+    const TEXT: &str = "never_users = www\n\
+        begin routers\n\
+        local:\n driver = accept\n check_local_user\n transport = mailbox\n\
+        forward:\n driver = redirect\n check_local_user\n file = $home/.forward\n\
+        begin transports\n\
+        mailbox:\n driver = appendfile\n file = /var/mail/$local_part_data\n\
+        archive:\n driver = appendfile\n file = /srv/archive\n user = 77\n\
+        remote:\n driver = smtp\n";
+
+    fn check(uid: u32, router: &str, transport: &str, order: Order) -> Result<(), String> {
+        let mut opener = |_: &Path| Ok(None);
+        let overrides = crate::config::MacroOverrides(Vec::new());
+        let (written, errors) = crate::load::read(Path::new("c"), TEXT.as_bytes(), &overrides, &mut opener);
+        assert!(errors.is_empty(), "{errors:?}");
+        let check = ConfigurationCheck::with_users(Arc::new(written.unwrap()), Box::new(Fake), 100);
+        let who = Identity { uid, router: router.into(), transport: transport.into(), ..Identity::default() };
+        check.check(&who, &order)
+    }
+
+    fn append(path: &str) -> Order {
+        Order::Append(Append { path: path.into(), ..Append::default() })
+    }
+
+    #[test]
+    fn what_the_configuration_could_mean_is_allowed() {
+        assert_eq!(check(1000, "local", "mailbox", append("/var/mail/joe")), Ok(()));
+        assert_eq!(check(77, "local", "archive", append("/srv/archive")), Ok(()));
+        let read = Order::ReadFile(ReadFile { path: "/home/joe/.forward".into(), limit: 1 });
+        assert_eq!(check(1000, "forward", "", read), Ok(()));
+    }
+
+    #[test]
+    fn nobody_but_whom_the_configuration_names_is_ever_acted_as() {
+        for (uid, router, transport, path) in [
+            (0, "local", "mailbox", "/var/mail/root"),
+            (33, "local", "mailbox", "/var/mail/www"),
+            (4711, "local", "mailbox", "/var/mail/nobody"),
+            (1000, "local", "archive", "/srv/archive"),
+            (77, "local", "archive", "/etc/cron.d/x"),
+            (100, "local", "remote", "/x"),
+            (1000, "local", "absent", "/x"),
+            (1000, "", "mailbox", "/var/mail/joe"),
+        ] {
+            assert!(check(uid, router, transport, append(path)).is_err(), "{uid} {transport} {path}");
+        }
+        let files = Order::CheckFiles(CheckFiles { paths: vec!["/etc/shadow".into()] });
+        assert!(check(1000, "local", "", files).is_err());
+    }
+}

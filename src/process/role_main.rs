@@ -106,7 +106,12 @@ fn hear_start(control: OwnedFd) -> io::Result<Handed> {
     Ok(Handed { control, snapshot: Snapshot::from_memfd(snapshot)?, trigger, listeners })
 }
 
-fn live_smtp(reading: &Reading, control: OwnedFd, trigger: OwnedFd, sockets: Vec<TcpListener>) -> io::Result<()> {
+fn live_smtp(
+    reading: &Reading,
+    control: OwnedFd,
+    trigger: OwnedFd,
+    sockets: Vec<TcpListener>,
+) -> io::Result<()> {
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let service = services::Smtp::new(reading, trigger)?;
     let limits = service.accept_limits();

@@ -16,6 +16,7 @@ use crate::log::Which;
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
 use crate::receive::Station;
+use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
 use crate::spool::Layout;
 use crate::upward::Announce;
@@ -37,7 +38,11 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
 
 /// The meant configuration: everything compiled, or everything that is wrong with it. What is not
 /// supported yet is wrong too.
-pub fn configure(reading: &Reading, globals: Arc<Globals>, orders: Option<Arc<dyn AsUser>>) -> Result<Configuration, String> {
+pub fn configure(
+    reading: &Reading,
+    globals: Arc<Globals>,
+    orders: Option<Arc<dyn AsUser>>,
+) -> Result<Configuration, String> {
     let texts = |errors: &[crate::config::ConfigError]| {
         errors.iter().map(reading::error_text).collect::<Vec<_>>().join("\n")
     };
@@ -70,14 +75,18 @@ pub fn station(globals: &Arc<Globals>, announce: Arc<dyn Announce>) -> Station {
 }
 
 /// What SMTP sessions need, over TCP and on standard input.
-pub fn server(configuration: &Configuration, announce: Arc<dyn Announce>, stop: Arc<AtomicBool>) -> io::Result<Server> {
+pub fn server(
+    configuration: &Configuration,
+    announce: Arc<dyn Announce>,
+    stop: Arc<AtomicBool>,
+) -> io::Result<Server> {
     let globals = &configuration.globals;
     let own = globals.users.by_uid(globals.oxim_uid)?;
     Ok(Server {
         station: station(globals, announce),
         acls: configuration.acls.clone(),
         verifier: configuration.routers.clone(),
-        tls: None,
+        tls: Some(Arc::new(Acceptor::new(&globals.main))),
         login: own.map_or_else(|| globals.oxim_uid.to_string().into(), |entry| entry.name),
         stop,
     })
@@ -149,7 +158,9 @@ impl Sessions for Smtp {
             Ok(text) => match text.to_str().ok().and_then(|text| text.trim().parse().ok()) {
                 Some(number) => number,
                 None => {
-                    let line = format!("invalid expansion of smtp_accept_max_per_host for [{peer}] (value is {text})");
+                    let line = format!(
+                        "invalid expansion of smtp_accept_max_per_host for [{peer}] (value is {text})"
+                    );
                     globals.log.panic(line.as_bytes().as_bstr());
                     0
                 }

@@ -17,7 +17,8 @@ pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     let below = if identity::is_root() { &[][..] } else { &["input", "msglog", "db"][..] };
     let all = std::iter::once(root.clone()).chain(below.iter().map(|name| root.join(name)));
     for directory in all {
-        make(&directory, globals).with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        make(&directory, globals)
+            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
     Ok(())
 }
