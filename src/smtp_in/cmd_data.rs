@@ -15,9 +15,6 @@ use bstr::{BString, ByteSlice};
 
 impl Session<'_, '_> {
     pub(super) fn data(&mut self, command: &Command, last_was_rcpt: bool) -> Next {
-        if !command.argument.is_empty() {
-            return self.syntax_error(command, 501, "unexpected argument data");
-        }
         if let Some(next) = self.check_data_allowed(command, last_was_rcpt) {
             return next;
         }

@@ -6,12 +6,12 @@ use crate::acl::{Place, Verdict, host_name};
 use crate::mail::Reply;
 use crate::matching::{self, Match};
 use crate::text::Value;
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BString, ByteSlice};
 
 impl Session<'_, '_> {
     pub(super) fn helo(&mut self, command: &Command) -> Next {
         let word = command.word();
-        if let Err(next) = self.check_helo_syntax(word, command.argument) {
+        if let Err(next) = self.check_helo_syntax(word, command) {
             return next;
         }
         if let Err(next) = self.verify_helo(word, command) {
@@ -46,7 +46,8 @@ impl Session<'_, '_> {
     }
 
     /// A name or an address literal, unless the host may send junk.
-    fn check_helo_syntax(&mut self, word: &str, argument: &BStr) -> Result<(), Next> {
+    fn check_helo_syntax(&mut self, word: &str, command: &Command) -> Result<(), Next> {
+        let argument = command.argument;
         let allowed = self.context.globals.main.plain("helo_allow_chars").unwrap_or_default();
         if !is_helo_name(argument, &allowed) && !self.host_in("helo_accept_junk_hosts") {
             let shown = if argument.is_empty() { b"(no argument given)".as_bstr() } else { argument };
@@ -55,7 +56,7 @@ impl Session<'_, '_> {
                 self.peer(false)
             ));
             let text = format!("Syntactically invalid {word} argument(s)");
-            return Err(self.reply(&Reply::new(501, text)));
+            return Err(self.count_quietly(command, &Reply::new(501, text)));
         }
         Ok(())
     }

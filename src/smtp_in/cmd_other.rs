@@ -14,10 +14,7 @@ use crate::text::Value;
 use crate::upward::Verified;
 
 impl Session<'_, '_> {
-    pub(super) fn rset(&mut self, command: &Command) -> Next {
-        if !command.argument.is_empty() {
-            return self.syntax_error(command, 501, "unexpected argument data");
-        }
+    pub(super) fn rset(&mut self) -> Next {
         self.reset_transaction();
         self.reply(&Reply::new(250, "Reset OK"))
     }
@@ -28,10 +25,7 @@ impl Session<'_, '_> {
         self.reply(&Reply::new(214, text))
     }
 
-    pub(super) fn quit(&mut self, command: &Command) -> Next {
-        if !command.argument.is_empty() {
-            return self.syntax_error(command, 501, "unexpected argument data");
-        }
+    pub(super) fn quit(&mut self) -> Next {
         let answer = self.runner.run_option(&mut self.context, Place::Quit, None);
         let text = match answer.and_then(|answer| answer.message) {
             Some(message) => message,

@@ -15,9 +15,6 @@ impl<'h> Session<'_, 'h> {
         if !self.tls_advertised {
             return self.protocol_error(command, 503, "STARTTLS command used when not advertised");
         }
-        if !command.argument.is_empty() {
-            return self.syntax_error(command, 501, "unexpected argument data");
-        }
         let answer = self.runner.run_option(&mut self.context, Place::Starttls, None);
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept

@@ -98,6 +98,11 @@ impl<'l> Command<'l> {
         matches!(self.verb, Verb::Mail | Verb::Rcpt | Verb::Rset | Verb::Bdat)
     }
 
+    /// Something follows a verb that stands alone.
+    pub fn has_bad_argument(&self) -> bool {
+        matches!(self.verb, Verb::Data | Verb::Rset | Verb::Quit | Verb::Starttls) && !self.argument.is_empty()
+    }
+
     /// A command outside mail transactions, which `smtp_accept_max_nonmail` counts.
     pub fn is_nonmail(&self) -> bool {
         !matches!(self.verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat | Verb::Quit | Verb::Unknown)

@@ -133,18 +133,30 @@ impl Session<'_, '_> {
 
     /// Answers an error that was logged already, and counts it.
     pub(super) fn count_error(&mut self, command: &Command, reply: &Reply) -> Next {
-        self.counts.synprot += 1;
-        if self.counts.synprot <= self.context.globals.main.int("smtp_max_synprot_errors") {
+        if !self.is_one_too_many(command) {
             return self.reply(reply);
         }
-        self.log_rejection(&format!(
-            "SMTP call from {} dropped: too many syntax or protocol errors (last command was \"{}\",  C={})",
-            self.peer(false),
-            command.line,
-            self.counts.history()
-        ));
         let text = format!("{}\nToo many syntax or protocol errors", reply.text);
         self.reply_and_close(&Reply::new(reply.code, text), "bad-commands")
+    }
+
+    /// The same, but the last reply does not say why the session ends (HELO).
+    pub(super) fn count_quietly(&mut self, command: &Command, reply: &Reply) -> Next {
+        if self.is_one_too_many(command) { self.reply_and_close(reply, "bad-commands") } else { self.reply(reply) }
+    }
+
+    fn is_one_too_many(&mut self, command: &Command) -> bool {
+        self.counts.synprot += 1;
+        let too_many = self.counts.synprot > self.context.globals.main.int("smtp_max_synprot_errors");
+        if too_many {
+            self.log_rejection(&format!(
+                "SMTP call from {} dropped: too many syntax or protocol errors (last command was \"{}\",  C={})",
+                self.peer(false),
+                command.line,
+                self.counts.history()
+            ));
+        }
+        too_many
     }
 
     /// A verb that nobody knows.

@@ -115,12 +115,15 @@ impl<'s, 'h> Session<'s, 'h> {
             Err(fault) => return self.end_without_line(&fault),
         };
         let command = Command::parse(&line);
-        if command.verb != Verb::Unknown {
-            self.counts.remember(command.word());
-        }
         self.set_command_variables(&command);
         if too_long {
             return self.syntax_error(&command, 500, "Line too long");
+        }
+        if command.has_bad_argument() {
+            return self.syntax_error(&command, 501, "unexpected argument data");
+        }
+        if command.verb != Verb::Unknown {
+            self.counts.remember(command.word());
         }
         if self.is_out_of_step(&command) {
             return self.reject_out_of_step(&command);
@@ -134,10 +137,10 @@ impl<'s, 'h> Session<'s, 'h> {
             Verb::Mail => self.mail(&command),
             Verb::Rcpt => self.rcpt(&command),
             Verb::Data => self.data(&command, last_was_rcpt),
-            Verb::Rset => self.rset(&command),
+            Verb::Rset => self.rset(),
             Verb::Noop => self.reply(&Reply::new(250, "OK")),
             Verb::Help => self.help(),
-            Verb::Quit => self.quit(&command),
+            Verb::Quit => self.quit(),
             Verb::Vrfy => self.vrfy(&command),
             Verb::Expn => self.expn(&command),
             Verb::Etrn => self.etrn(&command),

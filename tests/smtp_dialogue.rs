@@ -1,0 +1,223 @@
+//! SMTP conversations as text files (tests/dialogue/*.txt), recorded from Exim 4.96 and replayed against a
+//! session on loopback. What a file holds: a configuration, conversations, and the log lines they leave.
+//!
+//! `> line` is sent with CRLF, `>> line` without waiting for a reply (pipelining, message data), `>= bytes` as
+//! written with `\r\n` escapes; other lines are the server's, `(closed)` is the end of the connection.
+
+use oxim::acl::Acls;
+use oxim::config::{self, MacroOverrides};
+use oxim::dns::{Answer, Mx, Resolver};
+use oxim::expand::Context;
+use oxim::expand::context::{Globals, UserEntry, Users};
+use oxim::load::tables::tables;
+use oxim::log::{Log, Which};
+use oxim::mail::{Address, IdGenerator, MessageId};
+use oxim::receive::Station;
+use oxim::smtp_in::{Connected, Server, serve};
+use oxim::spool::Layout;
+use oxim::upward::{Announce, Verified, Verifier};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+struct NoDns;
+impl Resolver for NoDns {
+    fn addresses(&self, _: &[u8]) -> Answer<IpAddr> {
+        Answer::NoName
+    }
+    fn names(&self, _: IpAddr) -> Answer<bstr::BString> {
+        Answer::NoName
+    }
+    fn mx(&self, _: &[u8]) -> Answer<Mx> {
+        Answer::NoName
+    }
+    fn txt(&self, _: &[u8]) -> Answer<bstr::BString> {
+        Answer::NoName
+    }
+}
+
+struct NoUsers;
+impl Users for NoUsers {
+    fn by_name(&self, _: &[u8]) -> std::io::Result<Option<UserEntry>> {
+        Ok(None)
+    }
+    fn by_uid(&self, _: u32) -> std::io::Result<Option<UserEntry>> {
+        Ok(None)
+    }
+    fn group(&self, _: &[u8]) -> std::io::Result<Option<u32>> {
+        Ok(None)
+    }
+}
+
+struct Silent;
+impl Announce for Silent {
+    fn ready(&self, _: &MessageId) {}
+}
+
+/// Routes by local part, as the routers of the recorded configurations did.
+struct ByLocalPart;
+impl Verifier for ByLocalPart {
+    fn verify(&self, _: &Context, address: &Address, _: bool) -> Verified {
+        let failed =
+            |text: &str| Verified::Failed { message: text.into(), log_message: text.into(), forced: true };
+        match address.local_part().to_string().as_str() {
+            "failit" => failed("failit message"),
+            "vfail" => failed("no such sender"),
+            "nosuch" => failed("Unrouteable address"),
+            "deferit" => {
+                Verified::Deferred { message: "deferit message".into(), log_message: "deferit message".into() }
+            }
+            "vdefer" => Verified::Deferred { message: "later on".into(), log_message: "later on".into() },
+            _ if address.domain() != "test.ex" && address.domain() != "sender.ex" => {
+                failed("Unrouteable address")
+            }
+            _ => Verified::Ok { address_data: None },
+        }
+    }
+}
+
+fn server(text: &str, spool: &Path) -> Server {
+    let mut opener = |_: &Path| Ok(None);
+    let tables = tables();
+    let (written, errors) =
+        config::read(Path::new("test.conf"), text.as_bytes(), &MacroOverrides::default(), &tables, &mut opener);
+    assert!(errors.is_empty(), "{errors:?}");
+    let written = written.unwrap();
+    let (mut acls, errors) = Acls::compile(&written.acls);
+    assert!(errors.is_empty(), "{errors:?}");
+    let errors = acls.check_options(&written.main);
+    assert!(errors.is_empty(), "{errors:?}");
+    let selectors = written.main.plain("log_selector").unwrap_or_default();
+    let log = Arc::new(Log::memory_with(oxim::log::Selectors::parse(&selectors).unwrap()));
+    let globals = Arc::new(Globals {
+        primary_hostname: written.main.plain("primary_hostname").unwrap(),
+        qualify_domain: "test.ex".into(),
+        qualify_recipient: "test.ex".into(),
+        main: written.main,
+        lists: written.lists,
+        spool_directory: spool.to_owned(),
+        config_file: PathBuf::from("test.conf"),
+        oxim_uid: nix::unistd::getuid().as_raw(),
+        oxim_gid: nix::unistd::getgid().as_raw(),
+        local_addresses: Vec::new(),
+        dns: Arc::new(NoDns),
+        log: Arc::clone(&log),
+        users: Arc::new(NoUsers),
+    });
+    let ids = IdGenerator::new(oxim::mail::IdForm::Long, std::process::id());
+    Server {
+        station: Station {
+            globals,
+            layout: Layout::new(spool, false),
+            log,
+            ids: Arc::new(ids),
+            announce: Arc::new(Silent),
+        },
+        acls: Arc::new(acls),
+        verifier: Arc::new(ByLocalPart),
+        tls: None,
+        login: "oxim".into(),
+        stop: Arc::default(),
+    }
+}
+
+/// Reads one reply, or what there is at the end of the connection.
+fn read_reply(stream: &mut TcpStream) -> String {
+    let mut reply = Vec::new();
+    let mut byte = [0];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(0) | Err(_) => return String::from_utf8_lossy(&reply).replace('\r', "") + "(closed)\n",
+            Ok(_) => reply.push(byte[0]),
+        }
+        if byte[0] == b'\n' {
+            let start = reply[..reply.len() - 1].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            if reply.get(start + 3) != Some(&b'-') {
+                return String::from_utf8_lossy(&reply).replace('\r', "");
+            }
+        }
+    }
+}
+
+/// Plays the client's lines of one conversation; gives the conversation as it really went.
+fn converse(server: &Server, script: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (accepted, peer) = listener.accept().unwrap();
+    let local = accepted.local_addr().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let how = Connected { peer, local, count: 1, tls_on_connect: false, queue_only: false };
+            serve(server, accepted, how);
+        });
+        let mut went = read_reply(&mut stream);
+        for line in script.lines() {
+            let Some(sent) = line.strip_prefix('>') else { continue };
+            writeln!(went, "{line}").unwrap();
+            let (bytes, waits) = if let Some(raw) = sent.strip_prefix("= ") {
+                (raw.replace("\\r", "\r").replace("\\n", "\n"), true)
+            } else if let Some(quiet) = sent.strip_prefix('>') {
+                (quiet.strip_prefix(' ').unwrap_or(quiet).to_owned() + "\r\n", false)
+            } else {
+                (sent.strip_prefix(' ').unwrap_or(sent).to_owned() + "\r\n", true)
+            };
+            // a server that closed already is seen when the reply is read
+            let _ = stream.write_all(bytes.as_bytes());
+            if waits {
+                went += &read_reply(&mut stream);
+            }
+        }
+        drop(stream);
+        went
+    })
+}
+
+/// Message ids, ports and times are masked; everything else is compared.
+fn mask(line: &str) -> String {
+    line.split_inclusive([' ', '\n', '='])
+        .map(|word| {
+            let id = word.trim_end();
+            if MessageId::parse(id.as_bytes()).is_some() { word.replace(id, "<id>") } else { word.to_owned() }
+        })
+        .collect()
+}
+
+fn play(path: &Path) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let spool = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(spool.path().join("input")).unwrap();
+    let (config, rest) = text.split_once("\n==== dialogue\n").unwrap();
+    let (dialogue, logs) = rest.split_once("\n==== main\n").unwrap();
+    let (main, reject) = logs.split_once("\n==== reject\n").unwrap_or((logs, ""));
+    let server = server(config, spool.path());
+    let went: Vec<String> = dialogue.split("\n----\n").map(|script| converse(&server, script)).collect();
+    let went = mask(&went.join("----\n"));
+    let logged = |wanted: Which| -> String {
+        let lines = server.station.log.lines();
+        let of_log = lines.iter().filter(|(which, _)| *which == wanted);
+        of_log.map(|(_, line)| mask(&format!("{line}\n"))).collect()
+    };
+    let name = path.display();
+    assert_eq!(went.trim_end(), dialogue.trim_end(), "{name}: the conversation");
+    assert_eq!(logged(Which::Main).trim_end(), main.trim_end(), "{name}: the main log");
+    if logs.contains("\n==== reject\n") {
+        assert_eq!(logged(Which::Reject).trim_end(), reject.trim_end(), "{name}: the reject log");
+    }
+}
+
+macro_rules! dialogues {
+    ($($name:ident $file:literal;)*) => {
+        $(#[test] fn $name() { play(Path::new(concat!("tests/dialogue/", $file, ".txt"))); })*
+    };
+}
+
+dialogues! {
+    commands_that_are_refused_get_exims_words "commands";
+    helo_is_checked_and_its_acl_asked "helo";
+    mail_is_checked_and_its_acl_asked "mail";
+    recipients_are_checked_and_their_acl_asked "rcpt";
+}
