@@ -131,17 +131,18 @@ impl Runner<'_> {
     ) -> Result<(Value, Vec<Value>), (Template, ExpandError)> {
         let words: Vec<&[u8]> =
             argument.text().split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty()).collect();
-        let expand_word = |word: &[u8]| {
-            let template = parse_word(word, argument.at()).map_err(|error| (argument.clone(), error))?;
-            expand(&template, context).map_err(|error| (template.clone(), error))
-        };
         if let Some((first, rest)) = words.split_first()
             && !rest.is_empty()
-            && let Ok(name) = expand_word(first)
+            && let Ok(first) = parse_word(first, argument.at())
+            && let Ok(name) = expand(&first, context)
             && self.acls.named(name.bytes()).is_some()
         {
-            let arguments = rest.iter().take(ARGUMENTS_MAX).map(|word| expand_word(word));
-            return Ok((name, arguments.collect::<Result<_, _>>()?));
+            let arguments = rest.iter().take(ARGUMENTS_MAX).map(|word| {
+                let word = parse_word(word, argument.at())?;
+                expand(&word, context)
+            });
+            let arguments = arguments.collect::<Result<_, _>>().map_err(|error| (first, error))?;
+            return Ok((name, arguments));
         }
         let name = expand(argument, context).map_err(|error| (argument.clone(), error))?;
         Ok((name, Vec::new()))

@@ -183,6 +183,10 @@ impl<'s> Runner<'s> {
         }
         drop(state);
         context.dynamic.borrow_mut().acl_verify_message = None;
+        if verdict == Verdict::Error {
+            // what is wrong with an ACL is not the peer's business
+            texts.user = None;
+        }
         Answer {
             verdict,
             message: texts.user,
@@ -250,6 +254,9 @@ impl<'s> Runner<'s> {
             let tested = self.test_items(context, place, statement, &mut pending, texts);
             if texts_matter(statement.verb, tested, pending.endpass) {
                 set_texts(context, &pending, texts);
+                if statement.verb != Verb::Warn && texts.log.is_none() {
+                    texts.log.clone_from(&texts.user);
+                }
             }
             if let Some(verdict) = decide(statement.verb, tested, pending.endpass) {
                 return verdict;
@@ -413,9 +420,7 @@ fn expand_text(context: &Context, template: &Template) -> Option<BString> {
         Err(ExpandError::Forced(_)) => None,
         Err(error) => {
             let line = format!("failed to expand ACL message \"{}\": {error}", template.text());
-            for which in [Which::Main, Which::Panic] {
-                context.globals.log.write(which, line.as_bytes().as_bstr());
-            }
+            context.globals.log.panic(line.as_bytes().as_bstr());
             None
         }
     }

@@ -226,7 +226,7 @@ impl Runner<'_> {
                 let temporary = failure.temporary;
                 let text =
                     if temporary { "Could not complete sender verify" } else { "Sender verify failed" };
-                texts.user = Some(text.into());
+                texts.user = (!temporary).then(|| text.into());
                 texts.log = Some(text.into());
                 context.dynamic.borrow_mut().acl_verify_message =
                     Some(Value::tainted(failure.message.clone()));

@@ -9,7 +9,7 @@ use crate::acl::effects::{AddedHeader, HeaderPlace};
 use crate::acl::{Answer, MessageEffects, Place, Verdict};
 use crate::expand::context::Context;
 use crate::log::Which;
-use crate::mail::{Header, HeaderKind, Reply};
+use crate::mail::{Header, Reply};
 use crate::receive::{self, Arrival, Caller, Controls, Draft, HeaderAddition, NewMail, Outcome};
 use bstr::{BString, ByteSlice};
 
@@ -242,7 +242,7 @@ fn rejected_headers(context: &Context, headers: &[Header]) -> Vec<u8> {
         let lead = if i == 0 { "Envelope-to:" } else { "   " };
         text.extend_from_slice(format!("\n{lead} <{recipient}>").as_bytes());
     }
-    for header in headers.iter().filter(|header| header.kind != HeaderKind::Deleted) {
+    for header in headers {
         text.extend_from_slice(b"\n");
         text.extend_from_slice(&[header.kind.letter(), b' ']);
         text.extend_from_slice(header.text.trim_end());

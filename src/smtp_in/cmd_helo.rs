@@ -107,8 +107,7 @@ impl Session<'_, '_> {
             let first = message.lines().next().unwrap_or_default();
             if first.len() < message.len() {
                 let line = "EHLO/HELO response must not contain newlines: truncated";
-                self.log(crate::log::Which::Main, line);
-                self.log(crate::log::Which::Panic, line);
+                self.log_panic(line);
             }
             return first.into();
         }

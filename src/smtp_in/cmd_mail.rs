@@ -66,8 +66,7 @@ impl Session<'_, '_> {
         let limit = match self.expand_number("smtp_accept_max_per_connection") {
             Ok(limit) => limit,
             Err(why) => {
-                self.log(Which::Main, &why);
-                self.log(Which::Panic, &why);
+                self.log_panic(&why);
                 return Some(self.reply(&Reply::new(451, "Temporary local problem - please try later")));
             }
         };

@@ -54,7 +54,7 @@ impl Session<'_, '_> {
     }
 
     fn rcpt_fault(&mut self, command: &Command, text: &str, logged: &str) -> Next {
-        self.fail_recipient(&text.into());
+        self.fail_recipient(&format!("501 {text}").into());
         self.synprot_error(command, "syntax", 501, text, logged)
     }
 
@@ -75,7 +75,7 @@ impl Session<'_, '_> {
         }
         self.log_rejection(&format!("unqualified recipient rejected: {path} {}", self.peer(true)));
         let text = format!("{path}: recipient address must contain a domain");
-        self.fail_recipient(&BString::from(text.as_str()));
+        self.fail_recipient(&format!("501 {text}").into());
         Err(self.reply(&Reply::new(501, text)))
     }
 

@@ -44,10 +44,12 @@ impl<'h> Session<'_, 'h> {
 
     /// TLS on connect: before the banner. An error closes the connection without a word.
     pub(super) fn start_tls_on_connect(&mut self) -> Next {
-        match self.prepare_tls() {
-            Some(handshake) => self.shake_hands(handshake),
-            None => Next::Close("tls-failed"),
+        let Some(handshake) = self.prepare_tls() else { return Next::Close("tls-failed") };
+        let next = self.shake_hands(handshake);
+        if let Some(tls) = &mut self.context.session.origin.tls {
+            tls.on_connect = true;
         }
+        next
     }
 
     fn prepare_tls(&mut self) -> Option<Box<dyn TlsHandshake + 'h>> {

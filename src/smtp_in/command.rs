@@ -100,7 +100,8 @@ impl<'l> Command<'l> {
 
     /// Something follows a verb that stands alone.
     pub fn has_bad_argument(&self) -> bool {
-        matches!(self.verb, Verb::Data | Verb::Rset | Verb::Quit | Verb::Starttls) && !self.argument.is_empty()
+        matches!(self.verb, Verb::Data | Verb::Rset | Verb::Quit | Verb::Starttls)
+            && !self.argument.is_empty()
     }
 
     /// A command outside mail transactions, which `smtp_accept_max_nonmail` counts.

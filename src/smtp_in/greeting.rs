@@ -14,8 +14,7 @@ impl Session<'_, '_> {
     /// Everything up to the banner.
     pub(super) fn greet(&mut self) -> Next {
         if let Err(why) = self.expand_session_options() {
-            self.log(Which::Main, &why);
-            self.log(Which::Panic, &why);
+            self.log_panic(&why);
             return self.close_421("Service not available - closing connection", "");
         }
         if self.is_tcp() {
@@ -52,8 +51,7 @@ impl Session<'_, '_> {
                 Ok(text) => Reply::new(220, text),
                 Err(None) => return Next::Close(""),
                 Err(Some(why)) => {
-                    self.log(Which::Main, &why);
-                    self.log(Which::Panic, &why);
+                    self.log_panic(&why);
                     return self.close_421("Service not available - closing connection", "");
                 }
             },

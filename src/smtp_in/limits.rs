@@ -142,7 +142,11 @@ impl Session<'_, '_> {
 
     /// The same, but the last reply does not say why the session ends (HELO).
     pub(super) fn count_quietly(&mut self, command: &Command, reply: &Reply) -> Next {
-        if self.is_one_too_many(command) { self.reply_and_close(reply, "bad-commands") } else { self.reply(reply) }
+        if self.is_one_too_many(command) {
+            self.reply_and_close(reply, "bad-commands")
+        } else {
+            self.reply(reply)
+        }
     }
 
     fn is_one_too_many(&mut self, command: &Command) -> bool {

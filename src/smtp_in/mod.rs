@@ -44,7 +44,7 @@ pub struct Server {
     pub acls: Arc<Acls>,
     /// Address verification.
     pub verifier: Arc<dyn Verifier + Send + Sync>,
-    /// TLS, if it is configured: built by the process from the credentials.
+    /// TLS ([`tls_session::Acceptor`]); none: STARTTLS is never advertised.
     pub tls: Option<Arc<dyn stream::TlsAcceptor>>,
     /// Login name of the user that oxim runs as: the originator of what comes over TCP.
     pub login: BString,

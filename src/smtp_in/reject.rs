@@ -112,8 +112,7 @@ impl Session<'_, '_> {
     pub(super) fn word(&self, code: u16, message: &[u8]) -> Worded {
         let worded = word_reply(code, message);
         if let Some(fault) = &worded.fault {
-            self.log(Which::Main, fault);
-            self.log(Which::Panic, fault);
+            self.log_panic(fault);
         }
         if self.runner.session_effects().no_multiline_responses {
             let first = worded.reply.text.lines().next().unwrap_or_default().into();
@@ -140,11 +139,6 @@ impl Session<'_, '_> {
         id: &str,
         sender: bool,
     ) -> Reply {
-        for line in self.rejection_lines(answer, what, id, sender) {
-            for target in &answer.log_targets {
-                self.log(*target, &line);
-            }
-        }
         let code = code_of(answer.verdict);
         let reply = match (&answer.message, self.details(answer, what)) {
             (Some(message), _) => self.word(code, message).reply,
@@ -152,6 +146,11 @@ impl Session<'_, '_> {
             (None, None) if code == 451 => Reply::new(451, "Temporary local problem - please try later"),
             (None, None) => Reply::new(550, "Administrative prohibition"),
         };
+        for line in self.rejection_lines(answer, what, id, sender) {
+            for target in &answer.log_targets {
+                self.log(*target, &line);
+            }
+        }
         self.with_sender_details(reply, answer.sender_failure.as_ref())
     }
 

@@ -178,6 +178,11 @@ impl<'s, 'h> Session<'s, 'h> {
         self.context.globals.log.write(which, line.as_bytes().as_bstr());
     }
 
+    /// Main and panic log.
+    pub(super) fn log_panic(&self, line: &str) {
+        self.context.globals.log.panic(line.as_bytes().as_bstr());
+    }
+
     /// Main and reject log.
     pub(super) fn log_rejection(&self, line: &str) {
         self.log(Which::Main, line);

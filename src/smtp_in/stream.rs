@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes in, bytes out, and a way to wait for input.
 pub trait Transport: Send {
-    /// Reads what is there; waits no longer than the last [`Transport::wait_input`] promised. 0 is the end.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads what is there; waits no longer than `time` for it (half a TLS record may be there). 0 is the end.
+    fn read(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<usize>;
     /// Writes everything, or fails after `time`.
     fn write_all(&mut self, bytes: &[u8], time: Duration) -> io::Result<()>;
     /// True if there is input (or its end) within `time`; zero asks without waiting.
@@ -94,7 +94,9 @@ pub(super) fn wait_for(fd: BorrowedFd, events: PollFlags, time: Duration) -> io:
 }
 
 impl Transport for TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<usize> {
+        // zero would mean for ever
+        self.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
         Read::read(self, buffer)
     }
     fn write_all(&mut self, bytes: &[u8], time: Duration) -> io::Result<()> {
@@ -134,7 +136,7 @@ impl Pipes {
 }
 
 impl Transport for Pipes {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<usize> {
         self.input.read(buffer)
     }
     fn write_all(&mut self, bytes: &[u8], time: Duration) -> io::Result<()> {
@@ -162,7 +164,7 @@ const PIPE_PIECE: usize = 4096;
 pub struct Nothing;
 
 impl Transport for Nothing {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, _: &mut [u8], _: Duration) -> io::Result<usize> {
         Ok(0)
     }
     fn write_all(&mut self, _: &[u8], _: Duration) -> io::Result<()> {

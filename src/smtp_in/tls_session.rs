@@ -142,7 +142,8 @@ fn write(log: &Log, notice: &Notice) {
 }
 
 impl Transport for TlsStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<usize> {
+        self.set_deadline(Some(Instant::now() + time));
         Read::read(self, buffer)
     }
 
@@ -155,8 +156,6 @@ impl Transport for TlsStream {
         if self.pending() > 0 {
             return Ok(true);
         }
-        // A record that has begun may take as long as the wait itself.
-        self.set_deadline(Some(Instant::now() + time.max(SHORTEST_READ)));
         super::stream::wait_for(self.socket().as_fd(), nix::poll::PollFlags::POLLIN, time)
     }
 
@@ -165,6 +164,3 @@ impl Transport for TlsStream {
         let _ = self.shutdown();
     }
 }
-
-/// Time for the rest of a record whose first byte is there.
-const SHORTEST_READ: Duration = Duration::from_secs(30);

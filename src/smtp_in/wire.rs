@@ -116,7 +116,7 @@ impl<'s> Wire<'s> {
             return true;
         }
         match self.connection.transport().wait_input(Duration::ZERO) {
-            Ok(true) => matches!(self.read_some(), Ok(count) if count > 0),
+            Ok(true) => matches!(self.read_some(Duration::ZERO), Ok(count) if count > 0),
             _ => false,
         }
     }
@@ -138,14 +138,14 @@ impl<'s> Wire<'s> {
                 Err(_) => return Err(NoLine::Lost),
             }
         }
-        match self.read_some() {
+        match self.read_some(deadline.saturating_duration_since(Instant::now())) {
             Ok(0) => Err(NoLine::Lost),
             Ok(_) => Ok(()),
             Err(error) => Err(no_line(&error)),
         }
     }
 
-    fn read_some(&mut self) -> io::Result<usize> {
+    fn read_some(&mut self, time: Duration) -> io::Result<usize> {
         if self.taken > 0 {
             self.input.drain(..self.taken);
             self.taken = 0;
@@ -153,7 +153,7 @@ impl<'s> Wire<'s> {
         let start = self.input.len();
         self.input.resize(start + READ_SIZE, 0);
         let read = loop {
-            match self.connection.transport().read(&mut self.input[start..]) {
+            match self.connection.transport().read(&mut self.input[start..], time) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
