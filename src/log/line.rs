@@ -37,6 +37,8 @@ pub enum Event<'a> {
 pub struct Arrival<'a> {
     /// Its id.
     pub id: &'a MessageId,
+    /// Taken, but the peer was told that it was refused (`(=`).
+    pub fake: bool,
     /// Reverse path.
     pub sender: &'a Address,
     /// Reverse path before rewriting (`from <...>`).
@@ -159,6 +161,15 @@ impl Event<'_> {
     }
 }
 
+impl Arrival<'_> {
+    /// The first line of the message's own log: `Received from ...`, without time stamp.
+    pub fn message_log_line(&self, selectors: Selectors) -> BString {
+        let mut line = Line { text: "Received from ".into(), selectors };
+        line.arrival_facts(self);
+        line.text
+    }
+}
+
 /// The fields `X=`, `CV=`, `DN=`, `SNI=` and `OCSP=`, each with a space before it. `with_sni` on arrival lines.
 pub fn tls_fields(tls: &TlsInfo, selectors: Selectors, with_sni: bool) -> BString {
     let mut line = Line { text: BString::default(), selectors };
@@ -222,8 +233,15 @@ impl Line {
     }
 
     fn arrival(&mut self, arrival: &Arrival) {
+        let flag = if arrival.fake { " (= " } else { " <= " };
+        self.words(&[arrival.id.as_bstr(), flag.into()]);
+        self.arrival_facts(arrival);
+        self.arrival_texts(arrival);
+    }
+
+    /// From the sender to `id=`: what the message's own log shows too.
+    fn arrival_facts(&mut self, arrival: &Arrival) {
         let selectors = self.selectors;
-        self.words(&[arrival.id.as_bstr(), " <= ".into()]);
         self.bracketed_if_null(arrival.sender);
         if let Some(about) = arrival.about {
             self.field("R", about.as_bstr());
@@ -250,12 +268,6 @@ impl Line {
         if selectors.has(Selector::ReceiveTime) {
             self.time("RT", arrival.receive_time);
         }
-        self.arrival_texts(arrival);
-    }
-
-    /// `id=`, `T=`, `from`, `for`.
-    fn arrival_texts(&mut self, arrival: &Arrival) {
-        let selectors = self.selectors;
         if let Some(message_id) = arrival.message_id {
             let shown = printable(message_id, true);
             if arrival.message_id_created && selectors.has(Selector::MsgIdCreated) {
@@ -264,6 +276,11 @@ impl Line {
                 self.field("id", &shown);
             }
         }
+    }
+
+    /// `T=`, `from`, `for`.
+    fn arrival_texts(&mut self, arrival: &Arrival) {
+        let selectors = self.selectors;
         if let Some(subject) = arrival.subject.filter(|_| selectors.has(Selector::Subject)) {
             self.field("T", &quoted_field(subject, arrival.top_bit_prints));
         }

@@ -58,7 +58,7 @@ pub struct ListItem {
 /// Reads the one address of a text: `<path>`, `local@domain` or `Phrase <path>`.
 pub fn parse_address(text: &[u8], syntax: Syntax) -> Result<Parsed, AddressError> {
     let mut reader =
-        Reader { text, at: 0, syntax, local_part: BString::default(), domain: BString::default() };
+        Reader { text, at: 0, syntax, end: 0, local_part: BString::default(), domain: BString::default() };
     let span = reader.mailbox()?;
     reader.skip();
     if reader.at < text.len() {
@@ -191,6 +191,8 @@ fn is_atom(byte: u8) -> bool {
 struct Reader<'t> {
     text: &'t [u8],
     at: usize,
+    /// After the last byte of a word or label.
+    end: usize,
     syntax: Syntax,
     local_part: BString,
     domain: BString,
@@ -238,13 +240,13 @@ impl Reader<'_> {
         match self.peek() {
             None => {
                 self.local_part = local_part;
-                Ok(start..self.end_of_words(start))
+                Ok(start..self.end.max(start))
             }
             Some(b'@') => {
                 self.local_part = local_part;
                 self.at += 1;
                 self.domain()?;
-                Ok(start..self.end_of_words(start))
+                Ok(start..self.end.max(start))
             }
             _ => self.phrase_then_path(),
         }
@@ -323,12 +325,7 @@ impl Reader<'_> {
                 return Err(AddressError { message });
             }
         }
-        Ok(start..self.end_of_words(start))
-    }
-
-    /// Where the address ends that starts at `start`: white space after it does not count.
-    fn end_of_words(&self, start: usize) -> usize {
-        start + self.text[start..self.at].trim_end().len()
+        Ok(start..self.end.max(start))
     }
 
     /// Words with dots between them; empty words are let through if there is at least one dot or word.
@@ -343,6 +340,7 @@ impl Reader<'_> {
             if self.peek() == Some(b'.') {
                 local_part.push(b'.');
                 self.at += 1;
+                self.end = self.at;
                 self.skip();
             } else if empty_word && local_part.is_empty() {
                 return Err(error("missing or malformed local part"));
@@ -370,6 +368,9 @@ impl Reader<'_> {
             }
         }
         into.extend_from_slice(&self.text[start..self.at]);
+        if self.at > start {
+            self.end = self.at;
+        }
         Ok(())
     }
 
@@ -392,6 +393,7 @@ impl Reader<'_> {
                 self.domain.push(byte);
                 self.at += 1;
             }
+            self.end = self.at;
             self.skip();
             if self.peek() != Some(b'.') {
                 return Ok(());
@@ -419,6 +421,7 @@ impl Reader<'_> {
         }
         self.domain = rest[..=close].into();
         self.at += close + 1;
+        self.end = self.at;
         self.skip();
         Ok(())
     }

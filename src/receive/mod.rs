@@ -3,8 +3,20 @@
 //! `smtp_in` and the command line fill a [`NewMail`] and call `accept`, which reads headers and body
 //! from a [`BufRead`](std::io::BufRead), fixes the headers up, asks the ACL through a callback, and commits.
 
+pub mod accept;
+mod body;
+mod fixup;
+pub mod headers;
+pub mod lines;
 pub mod new_mail;
+mod qualify;
+mod received_line;
+mod record;
+mod refused;
+mod settings;
+mod submission;
 
+pub use accept::{Ask, accept};
 pub use new_mail::{
     Arrival, Caller, Controls, Draft, Extract, HeaderAddition, NewMail, Outcome, Place, Refusal, Station,
     Submission, Verdict,

@@ -44,7 +44,8 @@ pub struct Caller {
     pub uid: u32,
     /// Its gid.
     pub gid: u32,
-    /// Full name: `-F`, or from the password file; for `From:` and `Sender:` lines that are made here.
+    /// Full name for `From:` and `Sender:` lines that are made here: `-F`, or else from the password file; but
+    /// empty if a trusted caller gave the sender with `-f` and no `-F` (then no name goes with that address).
     pub full_name: BString,
     /// May set sender and headers freely (trusted user); true for TCP.
     pub trusted: bool,
@@ -197,11 +198,9 @@ pub enum Refusal {
     TooBig,
     /// Header section larger than `header_maxsize`, or a line than `header_line_maxsize`.
     HeadersTooBig,
-    /// More Received: lines than `received_headers_max`.
-    TooManyReceived,
     /// `-t`, and no recipient was found.
     NoRecipients,
-    /// `-t`, and these texts are no addresses.
+    /// `-t`, and what is there are no addresses; the texts are in the reply, a line each.
     BadAddress,
     /// No room in the spool, or it cannot be written; temporary.
     Spool,

@@ -111,8 +111,8 @@ fn write_origin(out: &mut Lines, origin: &Origin) {
     if !origin.protocol.is_empty() {
         out.text("received_protocol", &origin.protocol, false);
     }
-    out.optional("auth_id", origin.authenticated_id.as_ref(), true);
-    out.optional("auth_sender", origin.authenticated_sender.as_ref(), true);
+    out.optional("auth_id", origin.authenticated_id.as_ref(), !origin.local);
+    out.optional("auth_sender", origin.authenticated_sender.as_ref(), !origin.local);
 }
 
 /// `[192.0.2.5]:1234`, as Exim 4.90 and later write it.

@@ -33,6 +33,7 @@ fn arrival_lines_are_exims() {
     let (id, sender) = (id("1xVV28-0007Rd-0s"), Address::new("joe", "test.example"));
     let arrival = Arrival {
         id: &id,
+        fake: false,
         sender: &sender,
         raw_sender: &Address::new("s", "x.example"),
         about: None,
@@ -74,6 +75,7 @@ fn a_local_bounce_has_its_reference() {
     let origin = Origin { ident: Some("Debian-exim".into()), protocol: "local".into(), ..Origin::default() };
     let arrival = Arrival {
         id: &new,
+        fake: false,
         sender: &Address::null(),
         raw_sender: &Address::null(),
         about: Some(&old),

@@ -1,0 +1,399 @@
+//! The steps that make a message ours, in order.
+//!
+//! Room in the spool; headers; body into -D; recipients (`-t`); fix-ups; Received:; the ACL's word; changes that
+//! it asks for; commit; the arrival line; whoever delivers is told. Whatever fails before the commit leaves
+//! nothing behind, and the peer hears why.
+
+use super::body::{BodyError, BodyFacts, BodyLimits, drain, read_body};
+use super::fixup::{Done, FixUp};
+use super::headers::{HeaderError, HeaderLimits, HeaderSection, read_headers};
+use super::lines::UntilDot;
+use super::new_mail::{Arrival, Draft, HeaderAddition, NewMail, Outcome, Place, Refusal, Station, Verdict};
+use super::received_line::{message_id_tail, received_line};
+use super::record::{Facts, envelope_of, log_arrival};
+use super::refused::{
+    Refused, must_drain, refuse_configuration, refuse_headers, refuse_no_recipients, refuse_size, refuse_space,
+    refuse_spool,
+};
+use super::settings::Settings;
+use super::submission::extract_recipients;
+use crate::expand::Context;
+use crate::expand::context::MessageVars;
+use crate::log::{Event, Selector};
+use crate::mail::{Header, HeaderKind, Reply};
+use crate::spool::{BodyFile, commit, space};
+use bstr::{BString, ByteSlice};
+use std::collections::BTreeSet;
+use std::io::{BufRead, ErrorKind};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// How often another id is tried when one is taken: another process would have to take them all.
+const ID_TRIES: u32 = 10;
+
+/// The ACL's part: sees the draft, may change what it holds, and decides.
+pub type Ask<'a> = dyn FnMut(&mut Context, Draft) -> Verdict + 'a;
+
+/// Takes one message in. `source` gives the message as it came, dots of SMTP removed, line ends as they were; its
+/// end is the message's end, an error means that the peer is lost. `context` holds the session; its message part
+/// is set here. Commits, logs and announces; on a refusal nothing is left in the spool.
+pub fn accept(
+    station: &Station,
+    context: &mut Context,
+    mut mail: NewMail,
+    source: &mut dyn BufRead,
+    ask: &mut Ask,
+) -> Outcome {
+    let arrival = mail.arrival;
+    let result = if mail.dot_ends {
+        receive(station, context, &mut mail, &mut UntilDot::new(source), ask)
+    } else {
+        receive(station, context, &mut mail, source, ask)
+    };
+    match result {
+        Ok(outcome) => outcome,
+        Err(refused) if refused.why == Refusal::Lost => refused.outcome(true),
+        Err(_) if must_drain(arrival) && drain(source).is_err() => Refused::lost().outcome(true),
+        Err(refused) => refused.outcome(false),
+    }
+}
+
+fn receive(
+    station: &Station,
+    context: &mut Context,
+    mail: &mut NewMail,
+    source: &mut dyn BufRead,
+    ask: &mut Ask,
+) -> Result<Outcome, Refused> {
+    let settings = Settings::read(context)
+        .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
+    check_space(station, &settings)?;
+    let mut body = create_body(station, context)?;
+    let section = read_header_section(station, context, mail, source, &settings)?;
+    let facts = read_whole_body(station, context, mail, source, (&section, &settings), &mut body)?;
+    let mut headers = section.headers;
+    let done_already = take_recipients(station, context, mail, &mut headers, (&settings, &body))?;
+    let fixed = fix_up(station, context, mail, &mut headers, (&settings, &body))?;
+    set_message(context, mail, &headers, &facts, &body);
+    add_received(station, context, &mut headers)?;
+    let verdict = ask_acl(station, context, mail, &headers, &mut body, ask)?;
+    let is_discarded = verdict == Verdict::Discard;
+    let reply = match verdict {
+        Verdict::Refuse(reply) => return Err(Refused { why: Refusal::Acl, reply }),
+        Verdict::Fake(reply) => Some(reply),
+        Verdict::Accept | Verdict::Discard => None,
+    };
+    apply_header_changes(&mut headers, mail);
+    let parts = Parts { headers, facts, settings, fixed, done_already };
+    if is_discarded || mail.recipients.is_empty() {
+        return Ok(discard(station, context, mail, &parts, &body));
+    }
+    keep(station, context, mail, parts, body, reply)
+}
+
+/// What the steps have made of the message so far.
+struct Parts {
+    headers: Vec<Header>,
+    facts: BodyFacts,
+    settings: Settings,
+    fixed: Done,
+    done_already: BTreeSet<BString>,
+}
+
+/// `check_spool_space`, `check_spool_inodes`.
+fn check_space(station: &Station, settings: &Settings) -> Result<(), Refused> {
+    if settings.spool_kilobytes == 0 && settings.spool_inodes == 0 {
+        return Ok(());
+    }
+    // A file system that cannot be asked is met again when -D is written.
+    let Ok(free) = space::free(station.layout.root()) else { return Ok(()) };
+    let few_inodes = free.inodes.is_some_and(|inodes| inodes < settings.spool_inodes);
+    if free.kilobytes < settings.spool_kilobytes || few_inodes {
+        return Err(refuse_space(&station.log, free.kilobytes, free.inodes));
+    }
+    Ok(())
+}
+
+/// A new id, and its -D.
+fn create_body(station: &Station, context: &Context) -> Result<BodyFile, Refused> {
+    let origin = &context.session.origin;
+    let mut tries = 1;
+    loop {
+        let id = station.ids.next_id();
+        match BodyFile::create(&station.layout, &id) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < ID_TRIES => tries += 1,
+            body => return body.map_err(|error| refuse_spool(&station.log, Some(&id), origin, &error)),
+        }
+    }
+}
+
+fn read_header_section(
+    station: &Station,
+    context: &Context,
+    mail: &NewMail,
+    source: &mut dyn BufRead,
+    settings: &Settings,
+) -> Result<HeaderSection, Refused> {
+    let limits = HeaderLimits { section: settings.header_section, line: settings.header_line };
+    let is_local = mail.arrival == Arrival::Local;
+    let origin = &context.session.origin;
+    read_headers(source, limits, &|line| is_local && is_from_line(line)).map_err(|error| match error {
+        HeaderError::SectionTooLong => refuse_headers(&station.log, origin, limits.section, false),
+        HeaderError::LineTooLong => refuse_headers(&station.log, origin, limits.line, true),
+        HeaderError::Source(_) => Refused::lost(),
+    })
+}
+
+/// A UUCP `From ` line: what `uucp_from_pattern` matches by default, an address and a weekday.
+fn is_from_line(line: &[u8]) -> bool {
+    let Some(rest) = line.strip_prefix(b"From ") else { return false };
+    let mut words = rest.fields();
+    let day = words.nth(1).unwrap_or_default();
+    let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    days.iter().any(|name| day.strip_suffix(b",").unwrap_or(day) == name.as_bytes())
+}
+
+fn read_whole_body(
+    station: &Station,
+    context: &Context,
+    mail: &NewMail,
+    source: &mut dyn BufRead,
+    read_before: (&HeaderSection, &Settings),
+    body: &mut BodyFile,
+) -> Result<BodyFacts, Refused> {
+    let (section, settings) = read_before;
+    // Messages of our own making that answer another one are not measured: they could never be told.
+    let size = if mail.local_error { 0 } else { settings.size_limit };
+    let limits = BodyLimits { size, visible: settings.body_visible, read_on: must_drain(mail.arrival) };
+    let read = read_body(source, section, body, limits);
+    read.map_err(|error| match error {
+        BodyError::TooBig { read } => {
+            refuse_size(&station.log, body.id(), context, mail, &section.headers, (read, size))
+        }
+        BodyError::Spool(error) => {
+            refuse_spool(&station.log, Some(body.id()), &context.session.origin, &error)
+        }
+        BodyError::Source(_) => Refused::lost(),
+    })
+}
+
+/// `-t`. Gives the addresses that are to get no copy.
+fn take_recipients(
+    station: &Station,
+    context: &Context,
+    mail: &mut NewMail,
+    headers: &mut [Header],
+    from: (&Settings, &BodyFile),
+) -> Result<BTreeSet<BString>, Refused> {
+    let (settings, body) = from;
+    let Some(extract) = &mail.extract else { return Ok(BTreeSet::new()) };
+    let qualify_recipient = &context.globals.qualify_recipient;
+    let found = extract_recipients(headers, extract, qualify_recipient, settings.syntax);
+    mail.recipients.extend(found.recipients);
+    if mail.recipients.is_empty() || !found.bad.is_empty() {
+        return Err(refuse_no_recipients(&station.log, body.id(), &found.bad));
+    }
+    Ok(found.removed)
+}
+
+fn fix_up(
+    station: &Station,
+    context: &Context,
+    mail: &mut NewMail,
+    headers: &mut Vec<Header>,
+    from: (&Settings, &BodyFile),
+) -> Result<Done, Refused> {
+    let (settings, body) = from;
+    let id_tail = message_id_tail(context)
+        .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
+    let authenticated_id = context.session.origin.authenticated_id.as_ref();
+    let fixup = FixUp {
+        settings,
+        arrival: mail.arrival,
+        caller: &mail.caller,
+        submission: mail.controls.submission.as_ref(),
+        suppress_local: mail.controls.suppress_local_fixups,
+        authenticated_id: authenticated_id.map(|id| id.as_bstr()),
+        qualify_domain: context.globals.qualify_domain.as_bstr(),
+        qualify_recipient: context.globals.qualify_recipient.as_bstr(),
+        allow_unqualified_sender: mail.allow_unqualified_sender,
+        allow_unqualified_recipient: mail.allow_unqualified_recipient,
+        id: body.id(),
+        id_tail,
+        now: SystemTime::now(),
+        zone: station.log.zone(),
+    };
+    let done = fixup.run(headers, &mut mail.sender);
+    if let Some(before) = &done.sender_before
+        && station.log.selectors().has(Selector::AddressRewrite)
+    {
+        let words = format!("\"{before}\" from env-from rewritten as \"{}\" by submission mode", mail.sender);
+        station.log.event(&Event::About { id: body.id(), text: words.as_str().into() });
+    }
+    Ok(done)
+}
+
+/// Fills the message part of the context.
+fn set_message(context: &mut Context, mail: &NewMail, headers: &[Header], facts: &BodyFacts, body: &BodyFile) {
+    let recipients: Vec<_> = mail.recipients.iter().map(|recipient| recipient.address.clone()).collect();
+    let received_for = match recipients.as_slice() {
+        [only] => Some(only.to_bytes()),
+        _ => None,
+    };
+    context.message = MessageVars {
+        id: Some(body.id().clone()),
+        sender: Some(mail.sender.clone()),
+        headers: Arc::new(headers.to_vec()),
+        body_start: Some(Arc::new(facts.start.clone())),
+        body_end: Some(Arc::new(facts.end.clone())),
+        body_size: body.size(),
+        size: message_size(headers, body),
+        body_lines: facts.lines,
+        body_zeros: facts.zeros,
+        max_received_line: facts.longest,
+        recipients,
+        originator_uid: mail.caller.uid,
+        originator_gid: mail.caller.gid,
+        received: Some(mail.started),
+        received_for,
+        ..MessageVars::default()
+    };
+}
+
+/// Headers that will be sent, the blank line and the body.
+fn message_size(headers: &[Header], body: &BodyFile) -> u64 {
+    let sent = headers.iter().filter(|header| header.kind != HeaderKind::Deleted);
+    sent.map(|header| header.text.len() as u64).sum::<u64>() + 1 + body.size()
+}
+
+fn add_received(station: &Station, context: &mut Context, headers: &mut Vec<Header>) -> Result<(), Refused> {
+    let line = received_line(context, SystemTime::now(), station.log.zone())
+        .map_err(|error| refuse_configuration(&station.log, "received_header_text", &error))?;
+    if let Some(line) = line {
+        headers.insert(0, line);
+        context.message.headers = Arc::new(headers.clone());
+    }
+    Ok(())
+}
+
+fn ask_acl(
+    station: &Station,
+    context: &mut Context,
+    mail: &mut NewMail,
+    headers: &[Header],
+    body: &mut BodyFile,
+    ask: &mut Ask,
+) -> Result<Verdict, Refused> {
+    body.write_out()
+        .map_err(|error| refuse_spool(&station.log, Some(body.id()), &context.session.origin, &error))?;
+    let draft = Draft {
+        id: body.id(),
+        headers,
+        size: message_size(headers, body),
+        controls: &mut mail.controls,
+        add_headers: &mut mail.add_headers,
+        remove_headers: &mut mail.remove_headers,
+        data: body.file(),
+    };
+    Ok(ask(context, draft))
+}
+
+/// `remove_header`, then `add_header`.
+fn apply_header_changes(headers: &mut Vec<Header>, mail: &mut NewMail) {
+    for name in &mail.remove_headers {
+        for header in headers.iter_mut().filter(|header| matches_name(header.name(), name)) {
+            header.kind = HeaderKind::Deleted;
+        }
+    }
+    for HeaderAddition { place, mut text } in mail.add_headers.drain(..) {
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        let at = match place {
+            Place::AtEnd => headers.len(),
+            Place::AtStart => 0,
+            Place::AfterReceived => leading(headers, |header| header.kind == HeaderKind::Received),
+            Place::AtStartRfc => leading(headers, is_trace),
+        };
+        headers.insert(at, Header::new(text));
+    }
+}
+
+fn leading(headers: &[Header], counts: fn(&Header) -> bool) -> usize {
+    headers.iter().take_while(|header| counts(header)).count()
+}
+
+fn is_trace(header: &Header) -> bool {
+    header.kind == HeaderKind::Received || header.name().to_ascii_lowercase().starts_with(b"resent-")
+}
+
+/// A name of `remove_header`: without case, `*` at its end matches the rest.
+fn matches_name(name: &[u8], pattern: &[u8]) -> bool {
+    match pattern.strip_suffix(b"*") {
+        Some(start) => name.len() >= start.len() && name[..start.len()].eq_ignore_ascii_case(start),
+        None => name.eq_ignore_ascii_case(pattern),
+    }
+}
+
+/// The ACL took the message and wants none of it: the peer hears that it was accepted.
+fn discard(station: &Station, context: &Context, mail: &NewMail, parts: &Parts, body: &BodyFile) -> Outcome {
+    let id = body.id();
+    let size = message_size(&parts.headers, body);
+    let by = if mail.recipients.is_empty() { "RCPT" } else { "DATA" };
+    let by = if mail.arrival == Arrival::Local { "non-SMTP" } else { by };
+    log_arrival(station, context, mail, &facts_of(parts, body, size, false));
+    let words = format!("=> blackhole ({by} ACL discarded recipients)");
+    station.log.event(&Event::About { id, text: words.as_str().into() });
+    station.log.event(&Event::About { id, text: "Completed".into() });
+    Outcome::Accepted { id: id.clone(), size, reply: None, deliver_now: false }
+}
+
+fn facts_of<'a>(parts: &'a Parts, body: &'a BodyFile, size: u64, fake: bool) -> Facts<'a> {
+    Facts {
+        id: body.id(),
+        size,
+        headers: &parts.headers,
+        message_id_created: parts.fixed.message_id_created,
+        fake,
+        top_bit_prints: parts.settings.top_bit_prints,
+        message_logs: false,
+    }
+}
+
+/// Commits, logs, announces.
+fn keep(
+    station: &Station,
+    context: &Context,
+    mail: &NewMail,
+    parts: Parts,
+    body: BodyFile,
+    reply: Option<Reply>,
+) -> Result<Outcome, Refused> {
+    let now = SystemTime::now();
+    let id = body.id().clone();
+    let size = message_size(&parts.headers, &body);
+    let envelope = envelope_of(context, mail, &parts.facts, parts.done_already.clone(), now);
+    commit::commit(body, &envelope, &parts.headers)
+        .map_err(|error| refuse_spool(&station.log, Some(&id), &context.session.origin, &error))?;
+    let facts = Facts {
+        id: &id,
+        size,
+        headers: &parts.headers,
+        message_id_created: parts.fixed.message_id_created,
+        fake: reply.is_some(),
+        top_bit_prints: parts.settings.top_bit_prints,
+        message_logs: parts.settings.message_logs,
+    };
+    log_arrival(station, context, mail, &facts);
+    if mail.controls.freeze {
+        station.log.event(&Event::About { id: &id, text: "frozen by ACL".into() });
+    }
+    let deliver_now = !mail.controls.freeze && !mail.controls.queue_only;
+    if deliver_now {
+        station.announce.ready(&id);
+    }
+    Ok(Outcome::Accepted { id, size, reply, deliver_now })
+}
+
+#[cfg(test)]
+mod tests;
