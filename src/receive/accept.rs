@@ -12,8 +12,8 @@ use super::new_mail::{Arrival, Draft, HeaderAddition, NewMail, Outcome, Place, R
 use super::received_line::{message_id_tail, received_line};
 use super::record::{Facts, envelope_of, log_arrival};
 use super::refused::{
-    Refused, must_drain, refuse_configuration, refuse_headers, refuse_no_recipients, refuse_size, refuse_space,
-    refuse_spool,
+    Refused, must_drain, refuse_configuration, refuse_headers, refuse_no_recipients, refuse_size,
+    refuse_space, refuse_spool,
 };
 use super::settings::Settings;
 use super::submission::extract_recipients;
@@ -173,7 +173,7 @@ fn read_whole_body(
         BodyError::Spool(error) => {
             refuse_spool(&station.log, Some(body.id()), &context.session.origin, &error)
         }
-        BodyError::Source(_) => Refused::lost(),
+        BodyError::Source => Refused::lost(),
     })
 }
 
@@ -234,7 +234,13 @@ fn fix_up(
 }
 
 /// Fills the message part of the context.
-fn set_message(context: &mut Context, mail: &NewMail, headers: &[Header], facts: &BodyFacts, body: &BodyFile) {
+fn set_message(
+    context: &mut Context,
+    mail: &NewMail,
+    headers: &[Header],
+    facts: &BodyFacts,
+    body: &BodyFile,
+) {
     let recipients: Vec<_> = mail.recipients.iter().map(|recipient| recipient.address.clone()).collect();
     let received_for = match recipients.as_slice() {
         [only] => Some(only.to_bytes()),

@@ -29,7 +29,7 @@ pub(super) enum BodyError {
     /// -D cannot be written.
     Spool(io::Error),
     /// The source failed.
-    Source(io::Error),
+    Source,
 }
 
 /// What limits a body.
@@ -76,7 +76,7 @@ pub(super) fn read_body(
         if ended {
             break;
         }
-        let chunk = source.fill_buf().map_err(BodyError::Source)?;
+        let chunk = source.fill_buf().map_err(|_| BodyError::Source)?;
         ended = chunk.is_empty();
         lines.feed(chunk, &mut chunk_lines);
         let length = chunk.len();

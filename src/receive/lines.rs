@@ -20,11 +20,7 @@ pub enum LineEnd {
 
 /// Reads one line, at most `limit` bytes of it, without its end. At the limit the rest stays unread and the end
 /// is given as `None`.
-pub fn read_line(
-    source: &mut dyn BufRead,
-    line: &mut Vec<u8>,
-    limit: usize,
-) -> io::Result<Option<LineEnd>> {
+pub fn read_line(source: &mut dyn BufRead, line: &mut Vec<u8>, limit: usize) -> io::Result<Option<LineEnd>> {
     line.clear();
     loop {
         let chunk = source.fill_buf()?;

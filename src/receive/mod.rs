@@ -9,6 +9,7 @@ mod fixup;
 pub mod headers;
 pub mod lines;
 pub mod new_mail;
+pub mod own_message;
 mod qualify;
 mod received_line;
 mod record;
@@ -21,3 +22,4 @@ pub use new_mail::{
     Arrival, Caller, Controls, Draft, Extract, HeaderAddition, NewMail, Outcome, Place, Refusal, Station,
     Submission, Verdict,
 };
+pub use own_message::OwnMessages;

@@ -90,10 +90,7 @@ mod tests {
     fn header_lines_are_qualified_and_folded_as_exim_does() {
         for (line, qualified) in [
             ("To: a, b", "To: a@test.example, b@test.example"),
-            (
-                "To: a, b, c, d",
-                "To: a@test.example, b@test.example, c@test.example, \n\td@test.example",
-            ),
+            ("To: a, b, c, d", "To: a@test.example, b@test.example, c@test.example, \n\td@test.example"),
             ("Cc: a, b@c (d), G: q, w@e;", "Cc: a@test.example, b@c (d), G: q@test.example, \n\tw@e;"),
             (
                 "To: c, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@b",

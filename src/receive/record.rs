@@ -2,10 +2,12 @@
 
 use super::body::BodyFacts;
 use super::new_mail::{Arrival, NewMail, Station};
-use crate::expand::Context;
-use crate::log::{self, Event, Which};
+use crate::expand::{self, Context};
+use crate::log::{self, Event, Selector, Which};
 use crate::mail::{Address, Envelope, Header, HeaderKind, MessageId};
 use crate::spool::message_log;
+use crate::syntax::{Position, Template};
+use crate::text::Value;
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -66,9 +68,10 @@ pub(super) struct Facts<'a> {
 
 /// Writes the `<=` line, and the first line of the message's own log.
 pub(super) fn log_arrival(station: &Station, context: &Context, mail: &NewMail, facts: &Facts) {
-    let recipients: Vec<Address> = mail.recipients.iter().map(|recipient| recipient.address.clone()).collect();
-    let subject = facts.headers.iter().find(|header| header.name().eq_ignore_ascii_case(b"subject"));
-    let subject = subject.map(|header| subject_text(header));
+    let recipients: Vec<Address> =
+        mail.recipients.iter().map(|recipient| recipient.address.clone()).collect();
+    let selectors = station.log.selectors();
+    let subject = if selectors.has(Selector::Subject) { subject_text(context) } else { None };
     let receive_time = SystemTime::now().duration_since(mail.started).unwrap_or(Duration::ZERO);
     let arrival = log::Arrival {
         id: facts.id,
@@ -84,11 +87,10 @@ pub(super) fn log_arrival(station: &Station, context: &Context, mail: &NewMail, 
         receive_time,
         message_id: message_id_of(facts.headers),
         message_id_created: facts.message_id_created,
-        subject: subject.as_ref().map(|text| text.as_bstr()),
+        subject: subject.as_ref().map(|text| text.bytes()),
         recipients: &recipients,
         top_bit_prints: facts.top_bit_prints,
     };
-    let selectors = station.log.selectors();
     if facts.message_logs {
         let mut line = BString::from(station.log.stamp(SystemTime::now()));
         line.extend_from_slice(&arrival.message_log_line(selectors));
@@ -108,9 +110,10 @@ fn message_id_of(headers: &[Header]) -> Option<&BStr> {
     well_formed.then(|| inside.as_bstr())
 }
 
-/// The subject without its folds.
-fn subject_text(header: &Header) -> BString {
-    header.body().trim().replace("\n", "").into()
+/// The subject, MIME words decoded; none without Subject: line.
+fn subject_text(context: &Context) -> Option<Value> {
+    let template = Template::parse(b"$h_subject:", &Position::nowhere("subject")).ok()?;
+    expand::expand(&template, context).ok().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

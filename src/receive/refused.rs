@@ -58,7 +58,10 @@ pub(super) fn refuse_spool(log: &Log, id: Option<&MessageId>, origin: &Origin, e
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let id = id.map(|id| format!("{id} ")).unwrap_or_default();
     let name = sender_name(origin, log.selectors());
-    let text = format!("{id}Message abandoned: Spool write error ({}) while receiving message from {name}", words(error));
+    let text = format!(
+        "{id}Message abandoned: Spool write error ({}) while receiving message from {name}",
+        words(error)
+    );
     let line = BString::from(text);
     if full {
         log.write(Which::Main, line.as_bstr());

@@ -59,7 +59,11 @@ impl Settings {
             size_limit: size_limit(context).map_err(|error| ("message_size_limit", error))?,
             header_section: section,
             header_line: size("header_line_maxsize"),
-            removed_names: removed.iter().filter(|(option, _)| main.bool(option)).map(|(_, name)| *name).collect(),
+            removed_names: removed
+                .iter()
+                .filter(|(option, _)| main.bool(option))
+                .map(|(_, name)| *name)
+                .collect(),
             local_from_check: main.bool("local_from_check"),
             local_sender_retain: main.bool("local_sender_retain"),
             local_from_prefix: main.plain("local_from_prefix").unwrap_or_default(),

@@ -110,7 +110,8 @@ mod tests {
         let (headers, addresses, _) = extract(&lines, &Extract::default());
         assert_eq!(addresses, ["a@b", "q@q"]);
         assert_eq!((headers[1].kind, headers[3].kind), (HeaderKind::Deleted, HeaderKind::Bcc));
-        let (_, addresses, found) = extract(&["To: bad bad, ok@ok", "Cc: undisclosed:;"], &Extract::default());
+        let (_, addresses, found) =
+            extract(&["To: bad bad, ok@ok", "Cc: undisclosed:;"], &Extract::default());
         assert_eq!(addresses, ["ok@ok"]);
         assert_eq!(found.bad[0].0, "bad bad");
     }

@@ -161,7 +161,8 @@ fn a_local_message_gets_what_it_lacks() {
 
 #[test]
 fn a_message_sent_again_gets_resent_lines_at_its_start() {
-    let lines = ["Resent-To: a@b", "Resent-From: nobody", "To: x@y", "From: f@g", "Message-ID: <1@2>", "Date: d"];
+    let lines =
+        ["Resent-To: a@b", "Resent-From: nobody", "To: x@y", "From: f@g", "Message-ID: <1@2>", "Date: d"];
     let fixed = [
         "  Resent-Date: DATE",
         "I Resent-Message-Id: ID",
@@ -203,12 +204,16 @@ fn local_smtp_qualifies_the_login_but_does_not_expand_it() {
 
 #[test]
 fn a_message_over_tcp_is_left_alone_but_for_submission_mode() {
-    let plain = Case { arrival: Arrival::Smtp, trusted: true, sender: "s@x.example", qualifies: false, ..local() };
+    let plain =
+        Case { arrival: Arrival::Smtp, trusted: true, sender: "s@x.example", qualifies: false, ..local() };
     let lines = ["To: a", "From: b", "Sender: c", "Bcc: d@e"];
     assert_eq!(fix(&plain, &lines).0, ["T To: a", "F From: b", "S Sender: c", "B Bcc: d@e"]);
     let submitted = Case { submission: Some(Submission::default()), authenticated: Some("joe"), ..plain };
     let (fixed, sender) = fix(&submitted, &["From: s@x.example", "Message-Id: <1@2>", "Date: d"]);
-    assert_eq!(fixed, ["F From: s@x.example", "I Message-Id: <1@2>", "  Date: d", "S Sender: joe@test.example"]);
+    assert_eq!(
+        fixed,
+        ["F From: s@x.example", "I Message-Id: <1@2>", "  Date: d", "S Sender: joe@test.example"]
+    );
     assert_eq!(sender, "joe@test.example");
     let unknown = Case { authenticated: None, ..submitted };
     let (fixed, sender) = fix(&unknown, &["Subject: x"]);
