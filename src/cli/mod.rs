@@ -4,6 +4,7 @@ pub mod daemon;
 pub mod environment;
 pub mod info;
 mod start;
+pub mod test_expand;
 pub mod trust;
 
 use crate::expand::context::{Context, Globals};

@@ -34,7 +34,7 @@ impl DriverDef {
 }
 
 /// The option tables of all sections: given to the reader, so that `config` knows no driver.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Tables {
     /// Main options.
     pub main: &'static [OptionDef],

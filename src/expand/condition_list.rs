@@ -36,7 +36,11 @@ pub fn test(name: &str, arguments: &[Tree], context: &Context) -> Result<bool, E
             Ok(true)
         }
         Ok(Match::No) => Ok(false),
-        Err(MatchError::Defer(text)) => Err(ExpandError::Defer(text)),
-        Err(MatchError::Failed(text)) => failed(text),
+        Err(MatchError::Defer(why)) => Err(ExpandError::Defer(incomplete(text, &why))),
+        Err(MatchError::Failed(why)) => failed(incomplete(text, &why)),
     }
+}
+
+fn incomplete(list: &[u8], why: &str) -> String {
+    format!("unable to complete match against \"{}\": {why}", list.as_bstr())
 }

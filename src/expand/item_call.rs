@@ -22,7 +22,7 @@ pub fn call(name: &str, arguments: &[Tree], context: &Context) -> Result<Value, 
         ("length", [count, text]) => Ok(op_string::first_bytes(text, number(count, name, false)?)),
         ("substr" | "hash" | "nhash", [first, text]) => numbered(name, first, None, text),
         ("substr" | "hash" | "nhash", [first, second, text]) => numbered(name, first, Some(second), text),
-        ("sg", [subject, pattern, replacement]) => substitute(subject, pattern, replacement, context),
+        ("sg", [subject, pattern, replacement]) => substitute(subject, pattern, replacement),
         ("tr", [text, from, to]) => Ok(translate(text, from, to)),
         ("hmac", [algorithm, secret, text]) => op_digest::hmac(algorithm, secret, text),
         ("readfile", [file]) => op_file::read_file(file, None),
@@ -57,28 +57,27 @@ fn number(value: &Value, item: &str, signed: bool) -> Result<i64, ExpandError> {
 }
 
 /// `${sg`: each match is replaced by the third argument, expanded with the captures.
-fn substitute(
-    subject: &Value,
-    pattern: &Value,
-    replacement: &Value,
-    context: &Context,
-) -> Result<Value, ExpandError> {
+fn substitute(subject: &Value, pattern: &Value, replacement: &Value) -> Result<Value, ExpandError> {
     let regex = regex::compile(pattern.bytes(), false)?;
     let text = subject.bytes();
     let mut out = Value::with_taint("", subject.is_tainted() && !text.is_empty());
-    let mut copied = 0;
-    for found in regex.captures_iter(text) {
-        let found = found.map_err(|error| ExpandError::Failed(format!("match failed: {error}")))?;
-        let Some(whole) = found.get(0) else { continue };
+    let (mut from, mut copied) = (0, 0);
+    let mut places = regex.capture_locations();
+    while from <= text.len() {
+        let found = regex
+            .captures_read_at(&mut places, text, from)
+            .map_err(|error| ExpandError::Failed(format!("regular expression match failed: {error}")))?;
+        let Some(whole) = found else { break };
         out.push(&subject.derive(&text[copied..whole.start()]));
-        copied = whole.end();
-        let captures: Vec<Option<Value>> =
-            (0..found.len()).map(|i| found.get(i).map(|group| subject.derive(group.as_bytes()))).collect();
+        let group = |index| places.get(index).map(|(start, end)| subject.derive(&text[start..end]));
+        let captures: Vec<Option<Value>> = (0..places.len()).map(group).collect();
         out.push(&fill_in(replacement, &captures));
         eval::check_length(out.bytes())?;
+        copied = whole.end();
+        // After an empty match, the next one is a byte further on.
+        from = if whole.start() == whole.end() { whole.end() + 1 } else { whole.end() };
     }
     out.push(&subject.derive(&text[copied..]));
-    let _ = context;
     Ok(out)
 }
 

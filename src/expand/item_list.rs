@@ -83,12 +83,16 @@ impl Order {
         }
     }
 
-    fn before(&self, left: &Value, right: &Value) -> Result<bool, ExpandError> {
+    /// What is no number stands before nothing, as Exim has it.
+    fn before(&self, left: &Value, right: &Value) -> bool {
         let order: Ordering = match self.numbers {
-            true => number(left.bytes())?.cmp(&number(right.bytes())?),
+            true => match (number(left.bytes()), number(right.bytes())) {
+                (Ok(left), Ok(right)) => left.cmp(&right),
+                _ => return false,
+            },
             false => compare(left.bytes(), right.bytes(), self.caseless),
         };
-        Ok(relates(self.relation, order))
+        relates(self.relation, order)
     }
 }
 
@@ -109,7 +113,7 @@ pub fn sort(
         let key = eval::tree(extractor, context).map_err(|error| error.inside("\"sort\" item"))?;
         let mut place = sorted.len();
         for (index, (other, _)) in sorted.iter().enumerate() {
-            if order.before(&key, other)? {
+            if order.before(&key, other) {
                 place = index;
                 break;
             }

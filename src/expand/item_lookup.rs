@@ -36,11 +36,8 @@ pub fn lookup(
     let _saved = Saved::of(context);
     if let Some((wild, fixed)) = &found.partial {
         let mut dynamic = context.dynamic.borrow_mut();
-        dynamic.captures = vec![
-            Some(subject.clone()),
-            Some(subject.derive(wild.as_bytes())),
-            Some(subject.derive(fixed.as_bytes())),
-        ];
+        dynamic.captures =
+            vec![None, Some(subject.derive(wild.as_bytes())), Some(subject.derive(fixed.as_bytes()))];
     }
     eval::choose_with_value("lookup", Some(found.value), branches, context)
 }

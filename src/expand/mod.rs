@@ -63,7 +63,7 @@ impl ExpandError {
     /// Adds what stands around the place of the error; its kind stays.
     fn inside(self, what: &str) -> Self {
         match self {
-            Self::Forced(text) => Self::Forced(text),
+            Self::Forced(text) => Self::Forced(text + " inside " + what),
             Self::Defer(text) => Self::Defer(text + " inside " + what),
             Self::Failed(text) => Self::Failed(text + " inside " + what),
         }

@@ -50,11 +50,11 @@ pub fn base32d(call: Call) -> Result<Value, ExpandError> {
     digits_to_decimal(&call, DIGITS32, 32)
 }
 
-/// Decimal to base 62, six digits or more.
+/// Decimal to base 62, the last six digits.
 pub fn base62(call: Call) -> Result<Value, ExpandError> {
     let text = to_base(decimal(&call, "base62")?, DIGITS62);
-    let zeros = vec![b'0'; WIDTH62.saturating_sub(text.len())];
-    Ok(call.text.derive([zeros, text].concat()))
+    let padded = [vec![b'0'; WIDTH62], text].concat();
+    Ok(call.text.derive(&padded[padded.len() - WIDTH62..]))
 }
 
 /// Base 62 to decimal.

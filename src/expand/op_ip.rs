@@ -18,10 +18,10 @@ fn as_v6(call: &Call) -> Result<Ipv6Addr, ExpandError> {
     }
 }
 
-/// Groups of hexadecimal digits; the longest run of zero groups is `::`.
+/// Groups of hexadecimal digits; the first longest run of zero groups, even of one, is `::`.
 fn normal(address: Ipv6Addr) -> String {
     let groups = address.segments();
-    let (mut start, mut longest) = (0, 1);
+    let (mut start, mut longest) = (0, 0);
     for from in 0..8 {
         let run = groups[from..].iter().take_while(|group| **group == 0).count();
         if run > longest {
@@ -30,7 +30,7 @@ fn normal(address: Ipv6Addr) -> String {
     }
     let hexadecimal =
         |groups: &[u16]| groups.iter().map(|group| format!("{group:x}")).collect::<Vec<_>>().join(":");
-    if longest < 2 {
+    if longest == 0 {
         return hexadecimal(&groups);
     }
     format!("{}::{}", hexadecimal(&groups[..start]), hexadecimal(&groups[start + longest..]))

@@ -29,10 +29,7 @@ pub fn listnamed(call: Call) -> Result<Value, ExpandError> {
     let known = |kind: &&ListKind| call.context.globals.lists.contains_key(&(**kind, name.into()));
     match kinds.iter().find(known) {
         Some(kind) => content(*kind, name, call.context, 0).map(Value::clean),
-        None => {
-            let article = if called == "address " { "an" } else { "a" };
-            failed(format!("\"{name}\" is not {article} {called}named list"))
-        }
+        None => failed(format!("\"{name}\" is not a {called}named list")),
     }
 }
 

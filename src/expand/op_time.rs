@@ -20,8 +20,13 @@ pub fn time_eval(call: Call) -> Result<Value, ExpandError> {
 /// Seconds to `2d4h5m`.
 pub fn time_interval(call: Call) -> Result<Value, ExpandError> {
     let text = call.text.bytes();
-    let seconds: Option<u64> =
-        if text.iter().all(u8::is_ascii_digit) { text.to_str_lossy().parse().ok() } else { None };
+    let seconds: Option<u64> = if text.is_empty() {
+        Some(0)
+    } else if text.iter().all(u8::is_ascii_digit) {
+        text.to_str_lossy().parse().ok()
+    } else {
+        None
+    };
     match seconds {
         Some(seconds) => Ok(call.text.derive(interval::print(Duration::from_secs(seconds)))),
         None => failed(format!("string \"{text}\" is not a positive number in \"time_interval\" operator")),

@@ -12,14 +12,25 @@ pub fn from_utf8(call: Call) -> Result<Value, ExpandError> {
     Ok(call.text.derive(bytes))
 }
 
-/// A question mark for each piece that is no UTF-8.
+/// A question mark for each sequence that is no UTF-8.
 pub fn utf8clean(call: Call) -> Result<Value, ExpandError> {
     let mut out = BString::default();
-    for chunk in call.text.bytes().utf8_chunks() {
-        out.extend_from_slice(chunk.valid().as_bytes());
-        if !chunk.invalid().is_empty() {
-            out.push(b'?');
+    let mut rest: &[u8] = call.text.bytes();
+    while let Some(first) = rest.first() {
+        let wanted = match first {
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf7 => 4,
+            _ => 1,
+        };
+        // The bytes that have the form of a continuation belong to the sequence, right or wrong.
+        let more = rest[1..].iter().take(wanted - 1).take_while(|b| **b & 0xc0 == 0x80).count();
+        let (sequence, after) = rest.split_at(1 + more);
+        match sequence.to_str() {
+            Ok(_) => out.extend_from_slice(sequence),
+            Err(_) => out.push(b'?'),
         }
+        rest = after;
     }
     Ok(call.text.derive(out))
 }

@@ -5,6 +5,7 @@
 use super::ExpandError;
 use crate::text::Value;
 use bstr::{BString, ByteSlice};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,17 +37,27 @@ pub fn compile(pattern: &[u8], caseless: bool) -> Result<Rc<Regex>, ExpandError>
 }
 
 fn build(pattern: &[u8], caseless: bool) -> Result<Regex, ExpandError> {
-    let text = pattern.to_str().map_err(|_| {
-        ExpandError::Failed(format!("regular expression error in \"{}\": not UTF-8", pattern.as_bstr()))
-    })?;
     let mut builder = pcre2::bytes::RegexBuilder::new();
     builder.caseless(caseless).jit_if_available(true);
-    builder.build(text).map_err(|error| {
+    let text = pattern.as_bstr();
+    builder.build(&as_str(pattern)).map_err(|error| {
         let offset = error.offset().unwrap_or(0);
         let whole = error.to_string();
         let message = whole.rsplit_once(": ").map_or(whole.as_str(), |(_, message)| message);
         ExpandError::Failed(format!("regular expression error in \"{text}\": {message} at offset {offset}"))
     })
+}
+
+/// The crate takes text; bytes that are none are written as escapes, which mean the same to PCRE2.
+fn as_str(pattern: &[u8]) -> Cow<'_, str> {
+    match pattern.to_str() {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(pattern.iter().map(|byte| escaped(*byte)).collect()),
+    }
+}
+
+fn escaped(byte: u8) -> String {
+    if byte.is_ascii() { char::from(byte).into() } else { format!("\\x{byte:02x}") }
 }
 
 /// Matches, and gives the captured strings (`$0` first) with the subject's taint.

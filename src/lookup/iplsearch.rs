@@ -12,8 +12,9 @@ use std::path::Path;
 pub fn find(file: &Path, key: &[u8], full: bool) -> Result<Option<Value>, LookupError> {
     let address: Option<IpAddr> = key.to_str().ok().and_then(|text| text.parse().ok());
     let Some(address) = address else {
-        return Err(LookupError::Failed(format!(
-            "key for iplsearch lookup must be an IP address without a mask: \"{}\"",
+        return Err(LookupError::Defer(format!(
+            "\"{}\" is not a valid iplsearch key (an IP address, with optional CIDR mask, is wanted): \
+             in a host list, use net-iplsearch as the search type",
             key.as_bstr()
         )));
     };

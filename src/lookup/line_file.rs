@@ -58,7 +58,7 @@ impl LineFile {
             }
             let (key, data) = split(&line);
             if fits(&key)? {
-                let mut text = if full { full_line(&line, &key, data) } else { BString::from(data) };
+                let mut text = if full { full_line(&line) } else { BString::from(data) };
                 self.continue_data(&mut text)?;
                 return Ok(Some(text));
             }
@@ -95,11 +95,15 @@ fn split(line: &[u8]) -> (BString, &[u8]) {
     (key, rest.strip_prefix(b":").unwrap_or(rest).trim_start())
 }
 
-fn full_line(line: &[u8], key: &[u8], data: &[u8]) -> BString {
-    if line[0] != b'"' {
-        return line.into();
+/// The whole line, its key without quotes.
+fn full_line(line: &[u8]) -> BString {
+    match line.strip_prefix(b"\"") {
+        Some(inner) => {
+            let (key, rest) = quoted(inner);
+            bstr::concat([key.as_slice(), rest]).into()
+        }
+        None => line.into(),
     }
-    bstr::concat([key, b": ", data]).into()
 }
 
 /// A key in quotes, whose backslashes count as in quoted configuration strings.

@@ -103,7 +103,8 @@ pub fn single_key(
     }
     let search = Search { context, kind, file: &path };
     let text = key.bytes();
-    let mut found = search.key(text)?.map(|value| Found { value, partial: None });
+    let whole = || kind.partial.is_some().then(|| (BString::default(), text.into()));
+    let mut found = search.key(text)?.map(|value| Found { value, partial: whole() });
     if found.is_none()
         && let Some(partial) = &kind.partial
     {
@@ -202,10 +203,15 @@ impl Search<'_, '_> {
         {
             let domain = bstr::concat([&b"*"[..], &key[at..]]);
             if let Some(value) = self.key(&domain)? {
-                return Ok(Some(Found { value, partial: None }));
+                return Ok(Some(Found { value, partial: self.all_wild(key) }));
             }
         }
-        Ok(self.key(b"*")?.map(|value| Found { value, partial: None }))
+        Ok(self.key(b"*")?.map(|value| Found { value, partial: self.all_wild(key) }))
+    }
+
+    /// With `partial`, a default makes the whole key the wild part.
+    fn all_wild(&self, key: &[u8]) -> Option<(BString, BString)> {
+        self.kind.partial.is_some().then(|| (key.into(), BString::default()))
     }
 }
 

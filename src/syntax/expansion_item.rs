@@ -148,7 +148,7 @@ impl Parser<'_> {
         let key = self.argument()?;
         self.skip_space();
         let written = self.take_while(|b| b != b'{' && !b.is_ascii_whitespace());
-        if written.is_empty() {
+        if matches!(written.first(), None | Some(b'*')) {
             return self.error("missing lookup type");
         }
         let kind = match LookupType::parse(written) {

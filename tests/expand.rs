@@ -1,0 +1,151 @@
+//! The string language against recorded answers of Debian's exim4: `tests/expand/*.txt`.
+//!
+//! `tests/expand/record` tells the form of the files and records them again.
+
+use bstr::{BString, ByteSlice};
+use oxim::cli::test_expand;
+use oxim::config::macros::Macros;
+use oxim::config::{MacroOverrides, Tables, main_options};
+use oxim::dns::{Answer, Mx, Resolver};
+use oxim::expand::Context;
+use oxim::expand::context::{Globals, NoHooks, UserEntry, Users};
+use oxim::log::Log;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// No name exists.
+struct EmptyDns;
+
+impl Resolver for EmptyDns {
+    fn addresses(&self, _: &[u8]) -> Answer<IpAddr> {
+        Answer::NoName
+    }
+    fn names(&self, _: IpAddr) -> Answer<BString> {
+        Answer::NoName
+    }
+    fn mx(&self, _: &[u8]) -> Answer<Mx> {
+        Answer::NoName
+    }
+    fn txt(&self, _: &[u8]) -> Answer<BString> {
+        Answer::NoName
+    }
+}
+
+/// No user exists.
+struct NoUsers;
+
+impl Users for NoUsers {
+    fn by_name(&self, _: &[u8]) -> std::io::Result<Option<UserEntry>> {
+        Ok(None)
+    }
+    fn by_uid(&self, _: u32) -> std::io::Result<Option<UserEntry>> {
+        Ok(None)
+    }
+    fn group(&self, _: &[u8]) -> std::io::Result<Option<u32>> {
+        Ok(None)
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/expand")
+}
+
+fn globals() -> Globals {
+    let tables = Tables {
+        main: main_options::MAIN,
+        router_generic: &[],
+        routers: &[],
+        transport_generic: &[],
+        transports: &[],
+        authenticator_generic: &[],
+        authenticators: &[],
+        ..Tables::default()
+    };
+    let path = directory().join("conf");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut opener = |path: &Path| std::fs::read(path).map(Some);
+    let (written, errors) =
+        oxim::config::read(&path, &bytes, &MacroOverrides::default(), &tables, &mut opener);
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut written = written.unwrap();
+    written.fill_names("me.example");
+    Globals {
+        main: written.main,
+        lists: written.lists,
+        primary_hostname: "me.example".into(),
+        qualify_domain: "q.example".into(),
+        qualify_recipient: "q.example".into(),
+        spool_directory: "/var/spool/oxim".into(),
+        config_file: path,
+        oxim_uid: 0,
+        oxim_gid: 0,
+        local_addresses: vec!["127.0.0.1".parse().unwrap()],
+        dns: Arc::new(EmptyDns),
+        log: Arc::new(Log::memory()),
+        users: Arc::new(NoUsers),
+    }
+}
+
+/// One case: the expression, its answer, and where it stands.
+struct Case {
+    at: String,
+    expression: BString,
+    answer: BString,
+}
+
+fn cases(file: &Path) -> Vec<Case> {
+    let text = std::fs::read(file).unwrap();
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    let mut cases: Vec<Case> = Vec::new();
+    for (number, line) in text.split(|b| *b == b'\n').enumerate() {
+        if let Some(expression) = line.strip_prefix(b"> ") {
+            let at = format!("{name}:{}", number + 1);
+            cases.push(Case { at, expression: expression.into(), answer: "".into() });
+        } else if let Some(answer) = line.strip_prefix(b"< ") {
+            let case = cases.last_mut().expect("an answer stands below its expression");
+            case.answer.extend_from_slice(answer);
+            case.answer.push(b'\n');
+        }
+    }
+    cases
+}
+
+fn answer(globals: &Arc<Globals>, expression: &[u8]) -> BString {
+    let data = directory().join("data").to_string_lossy().into_owned();
+    let expression = BString::from(expression.replace("DATA", &data));
+    let context = Context::new(globals.clone(), &NoHooks);
+    let mut output = Vec::new();
+    test_expand::run(&context, Macros::default(), &[expression], &mut &b""[..], &mut output).unwrap();
+    output.replace(&data, "DATA").into()
+}
+
+#[test]
+fn answers_are_those_that_were_recorded() {
+    let globals = Arc::new(globals());
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(directory()).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "txt"));
+    files.sort();
+    let (mut count, mut wrong) = (0, String::new());
+    for case in files.iter().flat_map(|file| cases(file)) {
+        count += 1;
+        let got = answer(&globals, &case.expression);
+        if got != case.answer {
+            wrong +=
+                &format!("{} {}\n  recorded {}  ours     {}", case.at, case.expression, case.answer, got);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(count > 400, "only {count} cases");
+}
+
+#[test]
+fn lines_of_standard_input_may_define_macros_and_set_variables() {
+    let context = Context::new(Arc::new(globals()), &NoHooks);
+    let input = b"MY = lc\n${MY:A\\\n  B}\nset acl_m_x = ${MY:C}\n$acl_m_x\n$foo\n";
+    let mut output = Vec::new();
+    test_expand::run(&context, Macros::default(), &[], &mut &input[..], &mut output).unwrap();
+    let expected = "> Defined macro 'MY'\n> ab\n> variable 'acl_m_x' set\n> c\n> Failed: unknown variable name \"foo\"\n> \n";
+    assert_eq!(output.as_bstr(), expected);
+}
