@@ -99,3 +99,47 @@ fn a_value_equal_to_the_default_is_never_refused() {
     assert_eq!(read("tls_dh_max_bits = 2235\n").1.len(), 1);
     assert_eq!(read("chunking_advertise_hosts = 10.0.0.0/8\n").1.len(), 1);
 }
+
+mod any_text {
+    use super::read;
+    use proptest::prelude::*;
+
+    /// Pieces of configurations, so that random text gets far.
+    const PIECES: [&str; 24] = [
+        "\n",
+        "\\\n",
+        " ",
+        "begin ",
+        "acl",
+        "routers",
+        "transports",
+        ":",
+        "=",
+        "==",
+        "driver = accept",
+        "a",
+        "AA",
+        ".ifdef ",
+        ".else",
+        ".endif",
+        ".include ",
+        "hide ",
+        "no_",
+        "domainlist ",
+        "queue_only",
+        "\"\\x4",
+        "10K",
+        "#",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic_and_wrong_text_is_never_silent(
+            pieces in proptest::collection::vec(proptest::sample::select(&PIECES[..]), 0..40),
+            noise in ".{0,10}",
+        ) {
+            let (written, errors) = read(&(pieces.concat() + &noise));
+            prop_assert_eq!(written.is_none(), errors.iter().any(|error| !error.unsupported));
+        }
+    }
+}

@@ -331,8 +331,8 @@ fn name_ids(def: &OptionDef, options: &Options) -> Option<BString> {
         _ => return None,
     };
     let text = print::value(def.kind, options.value(def.name));
-    if def.name == "group" && text.is_empty() {
-        return group_of_user(options).map(BString::from);
+    if let ("group" | "command_group", true) = (def.name, text.is_empty()) {
+        return group_of_user(options, def.name).map(BString::from);
     }
     let is_list = matches!(def.kind, Kind::UserList | Kind::GroupList);
     let separator = if is_list { ":" } else { "\n" };
@@ -344,9 +344,9 @@ fn name_ids(def: &OptionDef, options: &Options) -> Option<BString> {
     (shown != text).then_some(shown)
 }
 
-/// The primary group of the user of a router or transport, if a fixed one is set.
-fn group_of_user(options: &Options) -> Option<String> {
-    let user = options.plain("user")?;
+/// The primary group of the user that stands beside a group, if a fixed one is set.
+fn group_of_user(options: &Options, group: &str) -> Option<String> {
+    let user = options.plain(&group.replace("group", "user"))?;
     let user = User::from_name(user.to_str().ok()?).ok()??;
     Group::from_gid(user.gid).ok()?.map(|group| group.name)
 }

@@ -189,7 +189,7 @@ pub const REDIRECT: &[OptionDef] = &[
 /// Private options of `queryprogram`.
 pub const QUERYPROGRAM: &[OptionDef] = &[
     refuses("command", Expanded, ""),
-    refuses("command_group", Group, "mail"),
+    refuses("command_group", Group, ""),
     refuses("command_user", User, ""),
     refuses("current_directory", Text, "/"),
     refuses("timeout", Time, "1h"),
