@@ -129,7 +129,7 @@ pub const MANUALROUTE: &[OptionDef] = &[
     acts("hosts_randomize", ExpandedBool, "false"),
     acts("route_data", Expanded, ""),
     acts("route_list", Text, ""),
-    acts("same_domain_copy_routing", Bool, "false"),
+    refuses("same_domain_copy_routing", Bool, "false"),
 ];
 
 /// Private options of `redirect`.
@@ -161,7 +161,7 @@ pub const REDIRECT: &[OptionDef] = &[
     acts("forbid_include", Bool, "false"),
     acts("forbid_pipe", Bool, "false"),
     refuses("forbid_sieve_filter", Bool, "false"),
-    acts("forbid_smtp_code", Bool, "false"),
+    refuses("forbid_smtp_code", Bool, "false"),
     acts("hide_child_in_errmsg", Bool, "false"),
     acts("ignore_eacces", Bool, "false"),
     acts("ignore_enotdir", Bool, "false"),
