@@ -2,6 +2,8 @@
 
 use super::variable::{Row, number, outside, own};
 use crate::expand::Context;
+use crate::log::Selector;
+use crate::mail::host_text;
 use crate::text::Value;
 
 /// Name to value.
@@ -24,7 +26,7 @@ pub const TABLE: &[Row] = &[
     ("received_ip_address", interface_address),
     ("received_port", interface_port),
     ("received_protocol", |c| own(&c.session.origin.protocol)),
-    ("sender_fullhost", |c| outside(full_host(c).as_bytes())),
+    ("sender_fullhost", |c| outside(&host_text::full_host(&c.session.origin, shows_port(c)))),
     ("sender_helo_dnssec", |_| Some(Value::clean("no"))),
     ("sender_helo_name", |c| c.session.origin.helo.as_deref().and_then(|text| outside(text))),
     ("sender_helo_verified", |c| {
@@ -36,7 +38,7 @@ pub const TABLE: &[Row] = &[
     ("sender_host_name", host_name),
     ("sender_host_port", |c| number(c.session.origin.host.map_or(0, |host| host.port()))),
     ("sender_ident", |c| c.session.origin.ident.as_deref().and_then(|text| outside(text))),
-    ("sender_rcvhost", |c| outside(received_host(c).as_bytes())),
+    ("sender_rcvhost", |c| outside(&host_text::received_host(&c.session.origin, shows_port(c)))),
     ("smtp_active_hostname", active_host_name),
     ("smtp_command", |c| outside(&c.session.smtp_command)),
     ("smtp_command_argument", |c| outside(&c.session.smtp_command_argument)),
@@ -72,38 +74,7 @@ fn host_name(context: &Context) -> Option<Value> {
         .and_then(|name| outside(&name))
 }
 
-/// `name (helo) [address]:port`, with as much as is known.
-fn full_host(context: &Context) -> String {
-    let origin = &context.session.origin;
-    let Some(host) = origin.host else { return String::new() };
-    let helo = origin.helo.as_ref().map(|helo| format!("({helo}) ")).unwrap_or_default();
-    match &origin.host_name {
-        Some(name) if origin.helo.as_ref().is_some_and(|helo| !helo.eq_ignore_ascii_case(name)) => {
-            format!("{name} {helo}[{}]", host.ip())
-        }
-        Some(name) => format!("{name} [{}]", host.ip()),
-        None => format!("{helo}[{}]", host.ip()),
-    }
-}
-
-/// What goes into a Received: header after `from`.
-fn received_host(context: &Context) -> String {
-    let origin = &context.session.origin;
-    let Some(host) = origin.host else { return String::new() };
-    let address = format!("[{}]", host.ip());
-    let mut comment = Vec::new();
-    let (start, shown) = match (&origin.host_name, &origin.helo) {
-        (Some(name), helo) => {
-            comment.push(address);
-            (name.to_string(), helo.as_ref().filter(|helo| !helo.eq_ignore_ascii_case(name)))
-        }
-        (None, helo) => (address, helo.as_ref()),
-    };
-    if let Some(helo) = shown {
-        comment.push(format!("helo={helo}"));
-    }
-    if let Some(ident) = &origin.ident {
-        comment.push(format!("ident={ident}"));
-    }
-    if comment.is_empty() { start } else { format!("{start} ({})", comment.join(" ")) }
+/// Selector `incoming_port`: the port stands after the peer's address.
+fn shows_port(context: &Context) -> bool {
+    context.globals.log.selectors().has(Selector::IncomingPort)
 }

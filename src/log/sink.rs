@@ -98,8 +98,11 @@ pub struct Log {
     settings: LogSettings,
     pid: u32,
     files: Mutex<Files>,
-    memory: Option<Mutex<Vec<(Which, Vec<u8>)>>>,
+    memory: Option<Mutex<Vec<MemoryLine>>>,
 }
+
+/// One line of a log in memory: where it went, and its text without time stamp.
+type MemoryLine = (Which, Vec<u8>);
 
 #[derive(Debug, Default)]
 struct Files {

@@ -77,7 +77,7 @@ impl FixUp<'_> {
     fn remove_delivery_lines(&self, headers: &mut [Header]) {
         for header in headers {
             let name = header.name().to_ascii_lowercase();
-            if self.settings.removed_names.iter().any(|removed| *removed == name.as_slice()) {
+            if self.settings.removed_names.contains(&name.as_slice()) {
                 header.kind = HeaderKind::Deleted;
             }
         }
@@ -188,7 +188,7 @@ impl FixUp<'_> {
             }
             _ => return,
         };
-        if self.from_is(headers, prefix, &address) {
+        if self.says_from(headers, prefix, &address) {
             return;
         }
         let text = format!("{prefix}Sender: {}\n", self.mailbox(name, &address));
@@ -199,7 +199,7 @@ impl FixUp<'_> {
     }
 
     /// True if From: holds this one address, with the prefixes and suffixes that `local_from_*` allow.
-    fn from_is(&self, headers: &[Header], prefix: &str, address: &Address) -> bool {
+    fn says_from(&self, headers: &[Header], prefix: &str, address: &Address) -> bool {
         let Some(from) = headers.iter().find(|header| named(header, prefix, "from")) else { return false };
         let items = parse_list(from.body(), self.settings.syntax);
         let [item] = items.as_slice() else { return false };

@@ -196,7 +196,7 @@ fn a_message_over_smtp_is_spooled_logged_and_announced() {
     let input = b"Subject: x\r\nTo: a\r\n\r\nline\r\n.dot\r\nbare\nend";
     let outcome = accept_with(&world, smtp_mail(), input, Verdict::Accept);
     let (id, size) = accepted(&outcome);
-    assert_eq!(world.told.0.lock().unwrap().as_slice(), [id.clone()]);
+    assert_eq!(world.told.0.lock().unwrap().as_slice(), std::slice::from_ref(&id));
     let message = Message::open(&world.station.layout, &id).unwrap();
     let received = message.headers[0].text.to_string();
     assert!(received.starts_with("Received: from [192.0.2.5] (helo=client.example)\n\tby mx.test.example "));
