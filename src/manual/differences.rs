@@ -1,0 +1,17 @@
+//! Where oxim does not do what Exim 4.96 (the recorded one) does, each with its reason and its test.
+//!
+//! A difference that a parity case meets stands in the case, as a section `=== differs REASON` with the
+//! recorded lines and ours; `grep -r 'differs' tests/parity` lists all. The others:
+//!
+//! | what | Exim | oxim | why | test |
+//! |---|---|---|---|---|
+//! | a stapled proof that is expired, revoked, malformed, for another certificate | `454`, or it is sent | left out, TLS goes on, a log line | a forgotten cron job must not stop mail; a wrong proof helps nobody | `make demo` step 2 |
+//! | a staple that says "unknown", is unsigned, or is signed by another trusted authority | accepted by `hosts_require_ocsp` | refused | it proves nothing | `make demo` step 3 |
+//! | a proof past its nextUpdate | sent for 300 s more (OpenSSL builds) | not sent | clients that check refuse the handshake for it, but take none | `ocsp` |
+//! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | `tls` |
+//! | message ids | 16 characters in 4.96 | 23, as since 4.97; `MESSAGE_IDS=short` for the old form | several messages of one process in one second | `mail::message_id` |
+//! | errors in a configuration | the first | all, each with file, line, text and nearest known name | one run to mend a file | `config` |
+//! | an option that is known but not built | – | the start is refused, file and line | silence would be a lie | `load` |
+//! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |
+//! | hints | Berkeley DB | SQLite | safe between processes, can be read with a tool | `hints` |
+//! | processes | one for each connection and each delivery | threads in four processes | cost; see `make bench` | – |
