@@ -43,6 +43,8 @@ const STAPLING: Version = (3, 1, 3);
 /// Version-gated conditions for the code: cfg name and the version that sets it. `ocsp_stapling`
 /// stands apart, since it can be switched off.
 const GATES: &[(&str, Version)] = &[
+    // clients ask for a staple unless told not to
+    ("gnutls_asks_for_staples", STAPLING),
     // gnutls_ocsp_status_request_is_checked (at exactly 3.1.3 stapling is on without it)
     ("gnutls_status_is_checked", (3, 1, 4)),
     // gnutls_session_get_desc

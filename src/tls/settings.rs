@@ -53,14 +53,17 @@ impl UnitSettings {
         asks_clients: bool,
         own_name: &[u8],
     ) -> Result<Self, OptionError> {
+        let certificate = value(expand, "tls_certificate", sni)?;
+        let verify_certificates = value(expand, "tls_verify_certificates", sni)?;
         Ok(Self {
-            certificate: value(expand, "tls_certificate", sni)?,
+            // What makes no difference to the unit makes none to the key.
+            asks_clients: asks_clients && verify_certificates.as_ref().is_some_and(|place| place == "system"),
+            own_name: if certificate.is_none() { own_name.into() } else { BString::default() },
+            certificate,
             private_key: value(expand, "tls_privatekey", sni)?,
-            verify_certificates: value(expand, "tls_verify_certificates", sni)?,
+            verify_certificates,
             crl: value(expand, "tls_crl", sni)?,
             ocsp_file: if super::OCSP { value(expand, "tls_ocsp_file", sni)? } else { None },
-            asks_clients,
-            own_name: own_name.into(),
         })
     }
 }

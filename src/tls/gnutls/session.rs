@@ -376,11 +376,16 @@ fn init_flags(side: Side) -> c_uint {
 fn without_status_request() -> c_uint {
     sys::GNUTLS_NO_STATUS_REQUEST
 }
-/// These versions know only how to leave out all that is enabled by default: status_request, and
-/// session tickets, which we do not use.
-#[cfg(not(gnutls_no_status_request))]
+/// These versions know only how to leave out more: with status_request goes extended_master_secret, which
+/// protects resumed sessions and renegotiation, and we have neither.
+#[cfg(all(gnutls_asks_for_staples, not(gnutls_no_status_request)))]
 fn without_status_request() -> c_uint {
     sys::GNUTLS_NO_EXTENSIONS
+}
+/// These versions do not know of staples.
+#[cfg(not(gnutls_asks_for_staples))]
+fn without_status_request() -> c_uint {
+    0
 }
 
 /// Our own `push` never raises SIGPIPE; this keeps GnuTLS from it too.
