@@ -6,7 +6,10 @@ use crate::expand::Context;
 use crate::syntax::tree::Tree;
 use crate::text::{Value, list};
 use bstr::ByteSlice;
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Does it hold?
 pub fn test(name: &str, arguments: &[Tree], context: &Context) -> Result<bool, ExpandError> {
@@ -15,7 +18,7 @@ pub fn test(name: &str, arguments: &[Tree], context: &Context) -> Result<bool, E
         "queue_running" => Ok(context.message.queue_running),
         "bool" => boolean(&argument(arguments, 0, context)?),
         "bool_lax" => Ok(lax(argument(arguments, 0, context)?.bytes())),
-        "exists" => exists(&argument(arguments, 0, context)?),
+        "exists" => Ok(exists(&argument(arguments, 0, context)?)),
         "isip" | "isip4" | "isip6" => {
             let value = argument(arguments, 0, context)?;
             let text = value.bytes().to_str().unwrap_or_default();
@@ -51,10 +54,10 @@ fn lax(text: &[u8]) -> bool {
     !matches!(text.trim().to_ascii_lowercase().as_slice(), b"" | b"0" | b"no" | b"false")
 }
 
-fn exists(value: &Value) -> Result<bool, ExpandError> {
-    let path =
-        value.to_path("name for existence test").map_err(|error| ExpandError::Failed(error.to_string()))?;
-    Ok(std::fs::metadata(path).is_ok())
+/// Outside text may be asked about: only whether there is a file comes out.
+fn exists(value: &Value) -> bool {
+    let path = Path::new(OsStr::from_bytes(value.bytes()));
+    !value.is_empty() && std::fs::metadata(path).is_ok()
 }
 
 fn matches(arguments: &[Tree], context: &Context) -> Result<bool, ExpandError> {

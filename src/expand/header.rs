@@ -61,20 +61,21 @@ fn named<'c>(context: &'c Context, name: &'c [u8]) -> impl Iterator<Item = &'c H
         .filter(move |header| header.kind != HeaderKind::Deleted && header.name().eq_ignore_ascii_case(name))
 }
 
+/// As they came, with their line ends, the last one too.
 fn raw(context: &Context, name: &[u8]) -> BString {
     let mut text: BString = bstr::concat(named(context, name).map(Header::body)).into();
     text.truncate(MAX_TOGETHER);
-    if text.ends_with(b"\n") {
-        text.pop();
-    }
     text
 }
 
+/// One item for each header; an empty last one is none, as in every list.
 fn as_list(context: &Context, name: &[u8]) -> BString {
-    let mut builder = list::Builder::new(b':');
-    named(context, name)
-        .for_each(|header| builder.push(header.body().trim_end_with(|c| c == '\n').trim_start()));
-    builder.finish()
+    let items = named(context, name).map(|header| {
+        let mut item = BString::default();
+        list::quote_into(&mut item, header.body().trim_end_with(|c| c == '\n'), b':');
+        item
+    });
+    bstr::join(":", items).into()
 }
 
 /// All headers of a name, trimmed, on lines of their own; lists of addresses are joined by commas.

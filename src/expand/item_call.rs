@@ -60,7 +60,7 @@ fn number(value: &Value, item: &str, signed: bool) -> Result<i64, ExpandError> {
 fn substitute(subject: &Value, pattern: &Value, replacement: &Value) -> Result<Value, ExpandError> {
     let regex = regex::compile(pattern.bytes(), false)?;
     let text = subject.bytes();
-    let mut out = Value::with_taint("", subject.is_tainted() && !text.is_empty());
+    let mut out = Value::default();
     let (mut from, mut copied) = (0, 0);
     let mut places = regex.capture_locations();
     while from <= text.len() {
@@ -84,18 +84,18 @@ fn substitute(subject: &Value, pattern: &Value, replacement: &Value) -> Result<V
 /// The replacement of `${sg`: `$1`, `${1}` and backslashes, nothing else.
 fn fill_in(replacement: &Value, captures: &[Option<Value>]) -> Value {
     let text = replacement.bytes();
-    let mut out = Value::with_taint("", replacement.is_tainted());
+    let mut out = Value::default();
     let mut at = 0;
     while at < text.len() {
         let special = text[at..].find_byteset(b"$\\").map_or(text.len(), |next| at + next);
-        out.push_clean(&text[at..special]);
+        out.push(&replacement.derive(&text[at..special]));
         at = special;
         if at == text.len() {
             break;
         }
         let rest = &text[at + 1..];
         if text[at] == b'\\' {
-            out.push_clean(&rest[..rest.len().min(1)]);
+            out.push(&replacement.derive(&rest[..rest.len().min(1)]));
             at += 2;
             continue;
         }
@@ -103,7 +103,7 @@ fn fill_in(replacement: &Value, captures: &[Option<Value>]) -> Value {
         let digits = rest[braced..].iter().take_while(|b| b.is_ascii_digit()).count();
         let closed = braced == 0 || rest.get(braced + digits) == Some(&b'}');
         if digits == 0 || !closed {
-            out.push_clean(b"$");
+            out.push(&replacement.derive("$"));
             at += 1;
             continue;
         }

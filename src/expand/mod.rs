@@ -105,9 +105,10 @@ pub fn truth(text: &[u8]) -> Result<bool, ExpandError> {
 
 /// Expands text that was not known when the configuration was read (`${expand:`, `-be`); outside text is refused.
 pub fn expand_text(text: &Value, context: &Context) -> Result<Value, ExpandError> {
-    let clean =
-        text.to_clean("string for expansion").map_err(|error| ExpandError::Failed(error.to_string()))?;
+    if text.is_tainted() {
+        return failed(format!("attempt to expand tainted string '{}'", text.bytes()));
+    }
     let at = crate::syntax::Position::nowhere("expansion");
-    let template = Template::parse(clean, &at).map_err(|error| ExpandError::Failed(error.message))?;
+    let template = Template::parse(text.bytes(), &at).map_err(|error| ExpandError::Failed(error.message))?;
     expand(&template, context)
 }

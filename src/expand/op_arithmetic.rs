@@ -29,7 +29,7 @@ fn evaluate(call: &Call, decimal: bool) -> Result<Value, ExpandError> {
         if sum.at < text.len() { Err(sum.wrong_end()) } else { Ok(value) }
     });
     match result {
-        Ok(value) => Ok(call.text.derive(value.to_string())),
+        Ok(value) => Ok(Value::clean(value.to_string())),
         Err(what) => failed(format!(
             "error in expression evaluation: {what} (after processing \"{}\")",
             text[..sum.at.min(text.len())].as_bstr()

@@ -42,7 +42,7 @@ fn decimal(call: &Call, operator: &str) -> Result<u64, ExpandError> {
 
 /// Decimal to base 32; zero is nothing.
 pub fn base32(call: Call) -> Result<Value, ExpandError> {
-    Ok(call.text.derive(to_base(decimal(&call, "base32")?, DIGITS32)))
+    Ok(Value::clean(to_base(decimal(&call, "base32")?, DIGITS32)))
 }
 
 /// Base 32 to decimal.
@@ -54,7 +54,7 @@ pub fn base32d(call: Call) -> Result<Value, ExpandError> {
 pub fn base62(call: Call) -> Result<Value, ExpandError> {
     let text = to_base(decimal(&call, "base62")?, DIGITS62);
     let padded = [vec![b'0'; WIDTH62], text].concat();
-    Ok(call.text.derive(&padded[padded.len() - WIDTH62..]))
+    Ok(Value::clean(&padded[padded.len() - WIDTH62..]))
 }
 
 /// Base 62 to decimal.
@@ -65,7 +65,7 @@ pub fn base62d(call: Call) -> Result<Value, ExpandError> {
 fn digits_to_decimal(call: &Call, digits: &[u8], base: u32) -> Result<Value, ExpandError> {
     let text = call.text.bytes();
     match from_base(text, digits) {
-        Some(number) => Ok(call.text.derive(number.to_string())),
+        Some(number) => Ok(Value::clean(number.to_string())),
         None => failed(format!(
             "argument for base{base}d operator is \"{text}\", which is not a base {base} number"
         )),

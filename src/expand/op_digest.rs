@@ -1,4 +1,5 @@
-//! Digests: `md5`, `sha1`, `sha256`, `sha2`, and the item `hmac`. All of them are GnuTLS's.
+//! Digests: `md5`, `sha1`, `sha256`, `sha2`, and the item `hmac`. All of them are GnuTLS's; a digest of outside
+//! text is not from outside any more.
 
 use super::operator::Call;
 use super::{ExpandError, failed};
@@ -8,7 +9,7 @@ use crate::tls::gnutls::hash::{self, Digest};
 fn digest(call: &Call, algorithm: Digest, upper: bool) -> Result<Value, ExpandError> {
     let bytes = hash::digest(algorithm, call.text.bytes())
         .map_err(|error| ExpandError::Failed(format!("digest is not available: {error}")))?;
-    Ok(call.text.derive(hexadecimal(&bytes, upper || call.certificate)))
+    Ok(Value::clean(hexadecimal(&bytes, upper || call.certificate)))
 }
 
 fn hexadecimal(bytes: &[u8], upper: bool) -> String {
@@ -50,5 +51,5 @@ pub fn hmac(name: &Value, secret: &Value, text: &Value) -> Result<Value, ExpandE
     };
     let bytes = hash::hmac(algorithm, secret.bytes(), text.bytes())
         .map_err(|error| ExpandError::Failed(format!("digest is not available: {error}")))?;
-    Ok(text.derive(hexadecimal(&bytes, false)))
+    Ok(Value::clean(hexadecimal(&bytes, false)))
 }

@@ -4,8 +4,11 @@ use super::operator::Call;
 use super::{ExpandError, eval, failed};
 use crate::text::Value;
 use bstr::{BString, ByteSlice};
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// The operating system's words, without Rust's number.
 pub fn os_text(error: &std::io::Error) -> String {
@@ -15,10 +18,10 @@ pub fn os_text(error: &std::io::Error) -> String {
     }
 }
 
-/// `name=value` for all that stat tells.
+/// `name=value` for all that stat tells; outside text may be asked about, only numbers come out.
 pub fn stat(call: Call) -> Result<Value, ExpandError> {
-    let path = call.text.to_path("name for stat").map_err(|error| ExpandError::Failed(error.to_string()))?;
-    let found = match std::fs::metadata(&path) {
+    let path = Path::new(OsStr::from_bytes(call.text.bytes()));
+    let found = match std::fs::metadata(path) {
         Ok(found) => found,
         Err(error) => return failed(format!("stat({}) failed: {}", path.display(), os_text(&error))),
     };
@@ -66,7 +69,7 @@ fn symbolic_mode(mode: u32) -> String {
 
 /// `${readfile{name}{end of line}}`.
 pub fn read_file(name: &Value, end_of_line: Option<&Value>) -> Result<Value, ExpandError> {
-    let path = name.to_path("filename for read").map_err(|error| ExpandError::Failed(error.to_string()))?;
+    let path = name.to_path("filename").map_err(|error| ExpandError::Failed(error.to_string()))?;
     let unreadable = |error: std::io::Error| {
         ExpandError::Failed(format!("failed to open {}: {}", path.display(), os_text(&error)))
     };

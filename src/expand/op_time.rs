@@ -9,7 +9,7 @@ use std::time::Duration;
 /// `2d4h5m` to seconds.
 pub fn time_eval(call: Call) -> Result<Value, ExpandError> {
     match interval::parse(call.text.bytes()) {
-        Some(time) => Ok(call.text.derive(time.as_secs().to_string())),
+        Some(time) => Ok(Value::clean(time.as_secs().to_string())),
         None => failed(format!(
             "string \"{}\" is not an Exim time interval in \"time_eval\" operator",
             call.text.bytes()
@@ -28,7 +28,7 @@ pub fn time_interval(call: Call) -> Result<Value, ExpandError> {
         None
     };
     match seconds {
-        Some(seconds) => Ok(call.text.derive(interval::print(Duration::from_secs(seconds)))),
+        Some(seconds) => Ok(Value::clean(interval::print(Duration::from_secs(seconds)))),
         None => failed(format!("string \"{text}\" is not a positive number in \"time_interval\" operator")),
     }
 }

@@ -3,6 +3,7 @@
 use super::header;
 use super::variable::{Row, number, outside, own};
 use crate::expand::Context;
+use crate::mail::HeaderKind;
 use crate::text::{Value, list};
 use bstr::{BString, ByteSlice};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -83,12 +84,14 @@ fn body(context: &Context, text: Option<&BString>) -> Option<Value> {
     text.map(|text| Value::tainted(text.iter().map(plain).collect::<Vec<u8>>()))
 }
 
+/// All headers; decoded ones without white space at their ends, raw ones as they are.
 fn headers(context: &Context, raw: bool) -> Option<Value> {
-    let live =
-        context.message.headers.iter().filter(|header| header.kind != crate::mail::HeaderKind::Deleted);
-    let text: BString = bstr::concat(live.map(|header| &header.text)).into();
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
-    if raw { outside(text) } else { outside(&header::decode(context, text)) }
+    let live = || context.message.headers.iter().filter(|header| header.kind != HeaderKind::Deleted);
+    if raw {
+        return outside(&bstr::concat(live().map(|header| &header.text)));
+    }
+    let trimmed = live().map(|header| header.text.trim_end());
+    outside(&header::decode(context, &bstr::join("\n", trimmed)))
 }
 
 fn header_lines(context: &Context) -> u64 {
@@ -96,7 +99,7 @@ fn header_lines(context: &Context) -> u64 {
 }
 
 fn received_count(context: &Context) -> usize {
-    context.message.headers.iter().filter(|header| header.kind == crate::mail::HeaderKind::Received).count()
+    context.message.headers.iter().filter(|header| header.kind == HeaderKind::Received).count()
 }
 
 fn recipients(context: &Context, as_list: bool) -> Option<Value> {

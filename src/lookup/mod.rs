@@ -95,9 +95,8 @@ pub fn single_key(
     file: &Value,
     key: &Value,
 ) -> Result<Option<Found>, LookupError> {
-    let path = file
-        .to_path("filename for search")
-        .map_err(|error| LookupError::Failed(format!("{error} ({})", kind.def.name)))?;
+    let path =
+        file.to_path("filename for search:").map_err(|error| LookupError::Failed(error.to_string()))?;
     if key.is_empty() {
         return Ok(None);
     }

@@ -197,8 +197,7 @@ impl Walk<'_, '_> {
 
     /// A file of items, one a line.
     fn file(&self, item: &Value, state: &State) -> Result<Answer, MatchError> {
-        let path =
-            item.to_path("filename for list").map_err(|error| MatchError::Failed(error.to_string()))?;
+        let path = item.to_path("filename").map_err(|error| MatchError::Failed(error.to_string()))?;
         let unreadable = |error: std::io::Error| {
             let why = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc();
             let name = path.display();
