@@ -1,1 +1,11 @@
-//! All messages: hand-over, queue runs, and the administrator's acts on the queue.
+//! All messages: queue runs, the list of the queue, and the administrator's acts on messages.
+//!
+//! (The hand-over of a new message to the delivery worker is `process::trigger`.)
+pub mod admin;
+pub mod list;
+pub mod runner;
+pub mod view;
+
+pub use admin::{Act, act};
+pub use list::{Listing, list};
+pub use runner::{Run, Selection, deliver_new, run};

@@ -6,6 +6,7 @@
 //!
 //! Specification: chapters "Generic options for routers" and the one of each driver.
 pub mod accept;
+pub mod address_test;
 pub mod chain;
 pub mod generic;
 pub mod host_list;

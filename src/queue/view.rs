@@ -1,0 +1,54 @@
+//! Looking at one message of the queue (`-Mvh`, `-Mvb`, `-Mvl`, `-Mvc`).
+
+use crate::mail::{HeaderKind, MessageId};
+use crate::spool::Layout;
+use crate::spool::layout::file_name;
+use crate::spool::message::read_header;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// -H or -D as it is.
+pub fn file(layout: &Layout, id: &MessageId, letter: char, out: &mut dyn Write) -> io::Result<bool> {
+    for place in layout.places_of(id) {
+        if let Ok(mut file) = File::open(place.join(file_name(id, letter))) {
+            io::copy(&mut file, out)?;
+            return Ok(true);
+        }
+    }
+    not_there(&file_name(id, letter), out)
+}
+
+/// The message's own log.
+pub fn log(layout: &Layout, id: &MessageId, out: &mut dyn Write) -> io::Result<bool> {
+    match File::open(layout.message_log(id)) {
+        Ok(mut file) => io::copy(&mut file, out).map(|_| true),
+        Err(_) => not_there(id.as_str(), out),
+    }
+}
+
+/// The message as it would be delivered: headers that are not deleted, blank line, body.
+pub fn copy(layout: &Layout, id: &MessageId, out: &mut dyn Write) -> io::Result<bool> {
+    for place in layout.places_of(id) {
+        let Ok((_, headers)) = read_header(&place, id) else { continue };
+        for header in headers.iter().filter(|header| header.kind != HeaderKind::Deleted) {
+            out.write_all(&header.text)?;
+        }
+        out.write_all(b"\n")?;
+        write_body(&place, id, out)?;
+        return Ok(true);
+    }
+    not_there(&file_name(id, 'H'), out)
+}
+
+fn write_body(place: &Path, id: &MessageId, out: &mut dyn Write) -> io::Result<()> {
+    let mut data = File::open(place.join(file_name(id, 'D')))?;
+    data.seek(SeekFrom::Start(id.as_str().len() as u64 + 3))?;
+    io::copy(&mut data, out)?;
+    Ok(())
+}
+
+fn not_there(name: &str, out: &mut dyn Write) -> io::Result<bool> {
+    writeln!(out, "Failed to open input file for {name}: No such file or directory")?;
+    Ok(false)
+}
