@@ -775,3 +775,17 @@ a1@lab.example   [duplicate, would not be delivered]
     let later = "defer1@lab.example cannot be resolved at this time: try again later\n";
     assert_eq!(ask("defer1", true), (1, later.into()));
 }
+
+#[test]
+fn a_recipient_given_twice_shares_the_fate_of_the_first() {
+    for (to, left) in [("down@rem.example", 1), ("ok@rem.example", 0), ("defer1@lab.example", 2)] {
+        let lab = lab();
+        let (delivery, lines) = lab.deliver(&[to, to]);
+        assert_eq!(delivery == Delivery::Completed, left == 0, "{lines:?}");
+        assert_eq!(lines.iter().filter(|line| line.starts_with("==")).count(), left, "{lines:?}");
+        if left > 0 {
+            let id = MessageId::parse(b"1xVUu5-00034b-1P").unwrap();
+            assert!(oxim::spool::Message::open(&lab.env.layout, &id).unwrap().envelope.done.is_empty());
+        }
+    }
+}

@@ -21,7 +21,8 @@ pub fn finish(mut attempt: Attempt) -> Delivery {
     if attempt.deferred.is_empty() && kept.is_empty() {
         return complete(attempt);
     }
-    mark_done(&mut attempt, &kept);
+    let open_twins = settle_twins(&mut attempt);
+    mark_done(&mut attempt, &kept, &open_twins);
     if !attempt.deferred.is_empty() && attempt.freeze.is_none() {
         warn::send_if_due(&mut attempt);
     }
@@ -42,7 +43,7 @@ fn give_up_expired(attempt: &mut Attempt) {
         }
         let line = format!("** {}: retry timeout exceeded", report::with_original(&setback.item));
         report::about(attempt, line.as_bytes());
-        attempt.note(line[3..].as_bytes());
+        attempt.note(&line.as_bytes()[3..]);
         // What the system said is in the log; a bounce repeats only words of our own.
         let before =
             if setback.problem.errno > 0 { BString::default() } else { setback.problem.text.clone() };
@@ -130,14 +131,23 @@ fn complete(attempt: Attempt) -> Delivery {
     Delivery::Completed
 }
 
+/// The same address by another way shares the fate of the first; gives those that are not finished.
+fn settle_twins(attempt: &mut Attempt) -> Vec<Item> {
+    if attempt.twins.is_empty() {
+        return Vec::new();
+    }
+    let finished: HashSet<BString> = attempt.finished.iter().map(Item::unique).collect();
+    let twins = std::mem::take(&mut attempt.twins);
+    let (done, open) = twins.into_iter().partition(|twin| finished.contains(&twin.unique()));
+    attempt.finished.extend::<Vec<Item>>(done);
+    open
+}
+
 /// Marks what is finished, and parents all of whose children are.
-fn mark_done(attempt: &mut Attempt, kept: &[Setback]) {
-    let open: HashSet<_> = attempt
-        .deferred
-        .iter()
-        .chain(kept)
-        .flat_map(|setback| ancestors(&setback.item).map(Arc::as_ptr))
-        .collect();
+fn mark_done(attempt: &mut Attempt, kept: &[Setback], open_twins: &[Item]) {
+    let setbacks = attempt.deferred.iter().chain(kept).map(|setback| &setback.item);
+    let open: HashSet<_> =
+        setbacks.chain(open_twins).flat_map(|item| ancestors(item).map(Arc::as_ptr)).collect();
     let finished: Vec<Item> = std::mem::take(&mut attempt.finished);
     for item in &finished {
         attempt.message.envelope.done.insert(item.unique());
@@ -161,14 +171,14 @@ fn keep(mut attempt: Attempt) -> Delivery {
         attempt.message.envelope.first_time = false;
         attempt.changed = true;
     }
-    if attempt.changed {
-        if let Err(error) = commit::rewrite(&attempt.message) {
-            let line = format!("{} failed to rewrite the header file: {error}", attempt.message.id);
-            attempt.env.log().panic(line.as_bytes().as_bstr());
-            // What was delivered must not be delivered again: the journal is the second way to say so.
-            attempt.unjournaled = attempt.message.envelope.done.iter().cloned().collect();
-            attempt.write_journal();
-        }
+    if attempt.changed
+        && let Err(error) = commit::rewrite(&attempt.message)
+    {
+        let line = format!("{} failed to rewrite the header file: {error}", attempt.message.id);
+        attempt.env.log().panic(line.as_bytes().as_bstr());
+        // What was delivered must not be delivered again: the journal is the second way to say so.
+        attempt.unjournaled = attempt.message.envelope.done.iter().cloned().collect();
+        attempt.write_journal();
     }
     if attempt.env.globals.main.bool("message_logs") && !attempt.message_log.is_empty() {
         let text = attempt.message_log.trim_end_with(|c| c == '\n').to_vec();

@@ -28,30 +28,18 @@ use std::time::SystemTime;
 /// Delivers all addresses of local transports.
 pub fn deliver_all(attempt: &mut Attempt) {
     while let Some(item) = attempt.local.pop() {
-        let unique = item.unique();
-        match attempt.seen.get(&unique) {
-            // The same address by another way: finished, or waiting, with the first.
-            Some(true) => {
-                attempt.finish(item);
-                continue;
-            }
-            Some(false) => {
-                let twin = Setback { quiet: true, ..setback(item, Problem::default()) };
-                attempt.deferred.push(twin);
-                continue;
-            }
-            None => {}
+        if !attempt.seen.insert(item.unique()) {
+            attempt.twins.push(item);
+            continue;
         }
-        let finished = deliver_one(attempt, item);
-        attempt.seen.insert(unique, finished);
+        deliver_one(attempt, item);
         if !attempt.local.is_empty() || !attempt.remote.is_empty() {
             attempt.write_journal();
         }
     }
 }
 
-/// True: finished, for good or bad.
-fn deliver_one(attempt: &mut Attempt, item: Item) -> bool {
+fn deliver_one(attempt: &mut Attempt, item: Item) {
     let route = item.route.clone().unwrap_or_default();
     let base = |item: Item, problem: Problem| Setback {
         router: route.router.clone(),
@@ -62,14 +50,14 @@ fn deliver_one(attempt: &mut Attempt, item: Item) -> bool {
     let Some(transport) = attempt.env.transports.get(route.transport.as_bstr()).cloned() else {
         let problem = problem(-1, format!("{} transport not found", route.transport));
         defer(attempt, base(item, problem));
-        return false;
+        return;
     };
     let key = retry_key(&item, &transport);
     if attempt.how.queue_run && !attempt.how.force && is_waiting(attempt, key.key.as_bstr()) {
         let problem = problem(errno::LOCAL_RETRY, "Retry time not yet reached");
         let quiet = !attempt.env.log().selectors().has(crate::log::Selector::RetryDefer);
         defer(attempt, Setback { quiet, ..base(item, problem) });
-        return false;
+        return;
     }
     let start = SystemTime::now();
     match run(attempt, &item, &transport) {
@@ -80,15 +68,12 @@ fn deliver_one(attempt: &mut Attempt, item: Item) -> bool {
                 attempt.env.hints.remove_retry(key.key.as_bstr());
             }
             attempt.finish(item);
-            true
         }
         Outcome::Deferred(problem) => {
             defer(attempt, Setback { retry: vec![key], ..base(item, problem) });
-            false
         }
         Outcome::Failed(problem) => {
             fail(attempt, base(item, problem));
-            true
         }
     }
 }

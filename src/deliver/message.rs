@@ -10,7 +10,7 @@ use crate::spool::message::OpenError;
 use crate::spool::{Journal, Message};
 use crate::transport::Problem;
 use bstr::{BStr, BString, ByteSlice};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,8 +72,10 @@ pub struct Attempt<'e> {
     pub unjournaled: Vec<BString>,
     /// Items that were finished, for their parents.
     pub finished: Vec<Item>,
-    /// Keys that were delivered: duplicates of them are finished with them.
-    pub seen: HashMap<BString, bool>,
+    /// Keys that a delivery was tried for.
+    pub seen: HashSet<BString>,
+    /// The same addresses by other ways: they are finished when the first is.
+    pub twins: Vec<Item>,
     /// Lines for the message's own log, written only if the message stays.
     pub message_log: Vec<u8>,
     /// The journal, once it was needed.
@@ -181,7 +183,8 @@ impl<'e> Attempt<'e> {
             failed: Vec::new(),
             unjournaled: Vec::new(),
             finished: Vec::new(),
-            seen: HashMap::new(),
+            seen: HashSet::new(),
+            twins: Vec::new(),
             message_log: Vec::new(),
             journal: None,
             freeze: None,

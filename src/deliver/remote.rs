@@ -20,7 +20,7 @@ pub fn deliver_all(attempt: &mut Attempt) {
     // The last is first, as with local deliveries.
     let mut items: Vec<Item> = std::mem::take(&mut attempt.remote);
     items.reverse();
-    drop_duplicates(attempt, &mut items);
+    set_twins_aside(attempt, &mut items);
     while let Some(first) = items.first() {
         let name = first.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
         let Some(transport) = attempt.env.transports.get(name.as_bstr()).cloned() else { break };
@@ -42,18 +42,10 @@ pub fn postpone_all(attempt: &mut Attempt) {
     }
 }
 
-fn drop_duplicates(attempt: &mut Attempt, items: &mut Vec<Item>) {
-    let mut kept = Vec::new();
-    for item in items.drain(..) {
-        let unique = item.unique();
-        if attempt.seen.contains_key(&unique) {
-            attempt.unjournaled.push(unique);
-        } else {
-            attempt.seen.insert(unique, false);
-            kept.push(item);
-        }
+fn set_twins_aside(attempt: &mut Attempt, items: &mut Vec<Item>) {
+    for item in std::mem::take(items) {
+        if attempt.seen.insert(item.unique()) { items.push(item) } else { attempt.twins.push(item) }
     }
-    *items = kept;
 }
 
 fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>, driver: &Arc<dyn Remote>) {
@@ -253,11 +245,9 @@ fn settle(
                 let key = sender_key(attempt, &item);
                 attempt.env.hints.remove_retry(key.as_bstr());
             }
-            attempt.seen.insert(item.unique(), true);
             attempt.finish(item);
         }
         Outcome::Failed(problem) => {
-            attempt.seen.insert(item.unique(), true);
             fail(attempt, base(item, problem, transport));
         }
         Outcome::Deferred(problem) if problem.host_problem || problem.message_problem => {

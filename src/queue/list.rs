@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn ages_and_sizes_have_the_width_of_exims() {
-        let minutes = |count| show_age(Duration::from_secs(count * 60));
+        let minutes = |count: u64| show_age(Duration::from_secs(count * 60));
         assert_eq!([minutes(0), minutes(90), minutes(120), minutes(60 * 100)], [" 0m", "90m", " 2h", " 4d"]);
         assert_eq!(show_size(342), "  342");
         assert_eq!(show_size(1568), " 1.5K");

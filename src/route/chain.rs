@@ -47,7 +47,7 @@ pub type Orders = Option<Arc<dyn AsUser>>;
 #[derive(Debug)]
 enum Driver {
     Accept,
-    Redirect(redirect::Redirect),
+    Redirect(Box<redirect::Redirect>),
     Manualroute(manualroute::Manualroute),
 }
 
@@ -402,7 +402,7 @@ enum Step {
 fn compile_driver(instance: &Instance) -> Result<Driver, Vec<ConfigError>> {
     match instance.driver.name {
         "accept" => accept::compile(instance).map(|()| Driver::Accept),
-        "redirect" => redirect::Redirect::compile(instance).map(Driver::Redirect),
+        "redirect" => redirect::Redirect::compile(instance).map(|driver| Driver::Redirect(Box::new(driver))),
         "manualroute" => manualroute::Manualroute::compile(instance).map(Driver::Manualroute),
         other => Err(vec![ConfigError {
             at: instance.at.clone(),

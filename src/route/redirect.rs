@@ -222,10 +222,11 @@ impl Redirect {
     }
 
     fn include(&self, asked: &Asked, path: &BStr) -> Result<BString, BString> {
-        if let Some(directory) = &self.include_directory {
-            if !path.starts_with(directory.as_slice()) || path.get(directory.len()) != Some(&b'/') {
-                return Err(format!("included file {path} is not in directory {directory}").into());
-            }
+        let inside = |directory: &BString| {
+            path.starts_with(directory.as_slice()) && path.get(directory.len()) == Some(&b'/')
+        };
+        if let Some(directory) = self.include_directory.as_ref().filter(|directory| !inside(directory)) {
+            return Err(format!("included file {path} is not in directory {directory}").into());
         }
         read_file(path, asked)
             .map(|file| file.content)
