@@ -1,9 +1,14 @@
 //! The command line: what was asked for, who asked, and the way to what does it.
 pub mod args;
+mod caller;
 pub mod daemon;
+mod delivery;
 pub mod environment;
+mod error_mail;
 pub mod info;
+mod standard_input;
 mod start;
+mod submit;
 pub mod test_expand;
 pub mod trust;
 
@@ -189,6 +194,7 @@ fn act(program: Program) -> anyhow::Result<i32> {
             program.log_unprivileged(Which::Main, BStr::new(&line));
             Ok(0)
         }
+        Action::Receive => submit::run(program),
         _ => Err(anyhow!("oxim: this is known but not supported yet")),
     }
 }

@@ -16,8 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub const MAX_PACKET: usize = 4096;
 
 wire_struct! {
-    /// What a role is to do. Descriptors: the configuration snapshot, this end of the trigger, then the
-    /// listening sockets.
+    /// What a role is to do. Descriptors: the configuration snapshot; the sending end of the trigger; for the delivery
+    /// worker its receiving end; the listening sockets.
     pub struct Start {
         /// Number of the configuration: 1 for the first that was read, one more for each reload.
         pub generation: u64,

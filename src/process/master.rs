@@ -211,9 +211,10 @@ impl<'o> Master<'o> {
         let pid = spawn::role(&[&program, "--role", role.name()], self.plan.rights.as_ref(), theirs.as_fd())?;
         drop(theirs);
         let snapshot = self.plan.snapshot.to_memfd()?;
-        let trigger = if role == Role::DeliveryWorker { &self.trigger.1 } else { &self.trigger.0 };
+        let trigger = (role == Role::DeliveryWorker).then_some(&self.trigger.1);
         let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
-        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), trigger.as_fd()];
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.trigger.0.as_fd()];
+        handed.extend(trigger.map(AsFd::as_fd));
         handed.extend(listeners.iter().map(AsFd::as_fd));
         ipc::say_build_id(&ours)?;
         let start = Start { generation: self.generation, listeners: listeners.len() as u32 };

@@ -29,7 +29,10 @@ const RETIRE_PATIENCE: Duration = Duration::from_secs(60 * 60);
 struct Handed {
     control: OwnedFd,
     snapshot: Snapshot,
-    trigger: OwnedFd,
+    /// To tell that a message is ready.
+    announce: OwnedFd,
+    /// To hear it; the delivery worker's alone.
+    trigger: Option<OwnedFd>,
     listeners: Vec<TcpListener>,
 }
 
@@ -79,41 +82,48 @@ fn live(role: Role, control: OwnedFd) -> io::Result<()> {
     secure::forbid_inspection()?;
     limits::raise_open_files(OPEN_FILES)?;
     ipc::check_build_id(&control)?;
-    let handed = hear_start(control)?;
+    let handed = hear_start(role, control)?;
     let reading = reading::read_snapshot(handed.snapshot).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         io::Error::other(texts.join("\n"))
     })?;
     match role {
-        Role::SmtpWorker => live_smtp(&reading, handed.control, handed.trigger, handed.listeners),
-        Role::DeliveryWorker => live_delivery(&reading, handed.control, handed.trigger),
+        Role::SmtpWorker => live_smtp(&reading, handed.control, handed.announce, handed.listeners),
+        Role::DeliveryWorker => {
+            let trigger = handed.trigger.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
+            live_delivery(&reading, handed.control, handed.announce, trigger)
+        }
         Role::Master | Role::UserChild => Err(io::Error::other("this role is not executed")),
     }
 }
 
-fn hear_start(control: OwnedFd) -> io::Result<Handed> {
+fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let Some((ToRole::Start(start), descriptors)) = ipc::hear::<ToRole>(&control)? else {
         return Err(io::Error::other("the master did not say what to do"));
     };
+    let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
-    let (Some(snapshot), Some(trigger)) = (descriptors.pop_front(), descriptors.pop_front()) else {
-        return Err(io::Error::other("the master handed over too little"));
+    let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
+    let announce = descriptors.pop_front().ok_or_else(too_little)?;
+    let trigger = match role {
+        Role::DeliveryWorker => Some(descriptors.pop_front().ok_or_else(too_little)?),
+        _ => None,
     };
     if descriptors.len() != start.listeners as usize {
         return Err(io::Error::other("the master handed over another number of sockets than it said"));
     }
     let listeners = descriptors.into_iter().map(TcpListener::from).collect();
-    Ok(Handed { control, snapshot: Snapshot::from_memfd(snapshot)?, trigger, listeners })
+    Ok(Handed { control, snapshot, announce, trigger, listeners })
 }
 
 fn live_smtp(
     reading: &Reading,
     control: OwnedFd,
-    trigger: OwnedFd,
+    announce: OwnedFd,
     sockets: Vec<TcpListener>,
 ) -> io::Result<()> {
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
-    let service = services::Smtp::new(reading, trigger)?;
+    let service = services::Smtp::new(reading, announce)?;
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));
@@ -135,9 +145,9 @@ fn live_smtp(
     }
 }
 
-fn live_delivery(reading: &Reading, control: OwnedFd, trigger: OwnedFd) -> io::Result<()> {
+fn live_delivery(reading: &Reading, control: OwnedFd, announce: OwnedFd, trigger: OwnedFd) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
-    let service = services::Delivery::new(reading, control.try_clone()?)?;
+    let service = services::Delivery::new(reading, control.try_clone()?, announce)?;
     let settings = service.settings(&reading.snapshot);
     let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     ipc::say(&control, &ToMaster::Ready(()), &[])?;

@@ -1,25 +1,29 @@
 //! What the roles do with connections and messages: the one place where processes meet sessions and deliveries.
 
 use super::delivery_worker::Settings;
+use super::orders::Orders;
 use super::reading::{self, Reading};
 use super::smtp_worker::{AcceptLimits, Accepted, Sessions};
 use super::snapshot::Snapshot;
 use super::spool_directory;
+
 use super::trigger::Trigger;
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
+use crate::deliver::{self, Env, How};
 use crate::dns::{Resolver, stub::Stub};
 use crate::expand::context::{Context, Globals, NoHooks, Users};
 use crate::expand::expand;
+use crate::hints::Hints;
 use crate::load::{self, Configuration};
 use crate::log::Which;
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
-use crate::receive::Station;
+use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
 use crate::spool::Layout;
-use crate::upward::Announce;
+use crate::upward::{Announce, Submit};
 use bstr::{BString, ByteSlice};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -74,6 +78,12 @@ pub fn station(globals: &Arc<Globals>, announce: Arc<dyn Announce>) -> Station {
     }
 }
 
+/// The login name of the user that oxim runs as; its number if it has none.
+fn own_login(globals: &Globals) -> io::Result<BString> {
+    let own = globals.users.by_uid(globals.oxim_uid)?;
+    Ok(own.map_or_else(|| globals.oxim_uid.to_string().into(), |entry| entry.name))
+}
+
 /// What SMTP sessions need, over TCP and on standard input.
 pub fn server(
     configuration: &Configuration,
@@ -81,13 +91,12 @@ pub fn server(
     stop: Arc<AtomicBool>,
 ) -> io::Result<Server> {
     let globals = &configuration.globals;
-    let own = globals.users.by_uid(globals.oxim_uid)?;
     Ok(Server {
         station: station(globals, announce),
         acls: configuration.acls.clone(),
         verifier: configuration.routers.clone(),
         tls: Some(Arc::new(Acceptor::new(&globals.main))),
-        login: own.map_or_else(|| globals.oxim_uid.to_string().into(), |entry| entry.name),
+        login: own_login(globals)?,
         stop,
     })
 }
@@ -205,31 +214,70 @@ impl Sessions for Smtp {
     }
 }
 
+/// Takes in messages of our own making.
+pub fn submitter(station: &Station) -> io::Result<OwnMessages> {
+    Ok(OwnMessages::new(station.clone(), own_login(&station.globals)?))
+}
+
+/// What deliveries need.
+pub fn environment(
+    configuration: &Configuration,
+    station: &Station,
+    submit: Arc<dyn Submit>,
+    as_user: Arc<dyn AsUser>,
+) -> Env {
+    Env {
+        globals: configuration.globals.clone(),
+        chain: configuration.routers.clone(),
+        transports: configuration.transports.clone(),
+        retry: configuration.retry.clone(),
+        layout: station.layout.clone(),
+        hints: Arc::new(Hints::new(&configuration.globals.spool_directory)),
+        submit,
+        as_user,
+    }
+}
+
+/// Deliveries at once in the delivery worker: more than processors, since they wait for disks and peers.
+const DELIVERIES: usize = 32;
+
 /// The service of the delivery worker.
 pub struct Delivery {
-    globals: Arc<Globals>,
+    env: Env,
 }
 
 impl Delivery {
-    /// From the configuration that the master handed over; orders go out over the control socket.
-    pub fn new(reading: &Reading, control: OwnedFd) -> io::Result<Self> {
+    /// From the configuration that the master handed over; orders go out over the control socket, our own messages
+    /// are announced like all others.
+    pub fn new(reading: &Reading, control: OwnedFd, announce: OwnedFd) -> io::Result<Self> {
         let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
-        let _ = control;
-        Ok(Self { globals })
+        let orders: Arc<dyn AsUser> = Arc::new(Orders::new(control));
+        let configuration =
+            configure(reading, globals.clone(), Some(orders.clone())).map_err(io::Error::other)?;
+        let station = station(&globals, Arc::new(Trigger::new(announce)));
+        let submit = Arc::new(submitter(&station)?);
+        Ok(Self { env: environment(&configuration, &station, submit, orders) })
     }
     /// How much at once, how often.
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {
-        let _ = snapshot;
-        Settings { threads: 8, queue_runs: 5, interval: None }
+        let seconds = snapshot.setting("queue_interval").and_then(|text| text.to_str().ok()?.parse().ok());
+        Settings {
+            threads: DELIVERIES,
+            queue_runs: usize::try_from(self.env.globals.main.int("queue_run_max")).unwrap_or(0),
+            interval: seconds.map(std::time::Duration::from_secs),
+        }
     }
 }
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        let _ = (id, &self.globals);
+        deliver::deliver(&self.env, id, How::default());
     }
     fn run_queue(&self) {}
     fn look_at_spool(&self) {}
-    fn log_panic(&self, _text: &str) {}
+    fn log_panic(&self, text: &str) {
+        let line = format!("internal error in a delivery: {text}");
+        self.env.log().panic(line.as_bytes().as_bstr());
+    }
 }

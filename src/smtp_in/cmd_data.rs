@@ -133,7 +133,7 @@ impl Session<'_, '_> {
             dot_ends: false,
             started: transaction.started,
             controls: self.controls(&effects),
-            add_headers: add.into_iter().map(addition).collect(),
+            add_headers: add.into_iter().map(added_header).collect(),
             remove_headers: remove,
             about: None,
             local_error: false,
@@ -178,7 +178,7 @@ impl Session<'_, '_> {
         };
         let effects = self.runner.message_effects();
         let (add, remove) = self.runner.take_headers();
-        draft.add_headers.extend(add.into_iter().map(addition));
+        draft.add_headers.extend(add.into_iter().map(added_header));
         draft.remove_headers.extend(remove);
         *draft.controls = self.controls(&effects);
         match answer.verdict {
@@ -224,7 +224,8 @@ struct Asked {
     drop: bool,
 }
 
-fn addition(added: AddedHeader) -> HeaderAddition {
+/// A header line that an ACL added, for `receive`.
+pub fn added_header(added: AddedHeader) -> HeaderAddition {
     let place = match added.place {
         HeaderPlace::AtEnd => receive::Place::AtEnd,
         HeaderPlace::AtStart => receive::Place::AtStart,
@@ -235,7 +236,7 @@ fn addition(added: AddedHeader) -> HeaderAddition {
 }
 
 /// Envelope and headers as the reject log shows them, after the line itself.
-fn rejected_headers(context: &Context, headers: &[Header]) -> Vec<u8> {
+pub fn rejected_headers(context: &Context, headers: &[Header]) -> Vec<u8> {
     let sender = context.message.sender.as_ref().map(|sender| sender.to_bytes()).unwrap_or_default();
     let mut text = format!("\nEnvelope-from: <{sender}>").into_bytes();
     for (i, recipient) in context.message.recipients.iter().enumerate() {

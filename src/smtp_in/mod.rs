@@ -23,6 +23,8 @@ pub mod tls_session;
 mod transaction;
 mod wire;
 
+pub use cmd_data::{added_header, rejected_headers};
+
 use crate::acl::{Acls, Runner};
 use crate::expand::context::Context;
 use crate::mail::Origin;

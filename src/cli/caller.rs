@@ -1,0 +1,157 @@
+//! Who hands a message in: login, full name, and the sender that the message gets.
+
+use super::Program;
+use crate::config::Options;
+use crate::expand::context::{Context, NoHooks};
+use crate::expand::expand;
+use crate::mail::{Address, MessageId, Origin, Syntax, parse_address};
+use crate::matching;
+use crate::receive::Caller;
+use crate::text::Value;
+use anyhow::{anyhow, bail};
+use bstr::{BString, ByteSlice};
+use std::net::SocketAddr;
+
+/// The sender that a message gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The reverse path, qualified.
+    pub address: Address,
+    /// A caller who is not trusted chose it (`untrusted_set_sender`).
+    pub set_untrusted: bool,
+}
+
+/// The caller's login and full name.
+pub fn caller(program: &Program) -> anyhow::Result<Caller> {
+    let (uid, gid) = (program.standing.uid, program.standing.gid);
+    let entry = program.globals.users.by_uid(uid)?;
+    let main = &program.globals.main;
+    let (login, gecos) = match entry {
+        Some(entry) => (entry.name, entry.gecos),
+        None => match program.expand_option("unknown_login")?.filter(|login| !login.is_empty()) {
+            Some(login) => (login, main.plain("unknown_username").unwrap_or_default()),
+            None => bail!("exim: failed to get user name for uid {uid}"),
+        },
+    };
+    let full_name = match &program.invocation.message.full_name {
+        Some(name) => name.clone(),
+        None => name_from_gecos(program, &gecos, &login)?,
+    };
+    Ok(Caller { login, uid, gid, full_name, trusted: program.standing.trusted })
+}
+
+/// `gecos_pattern` and `gecos_name`; `&` in the field stands for the login name with a capital.
+fn name_from_gecos(program: &Program, gecos: &BString, login: &BString) -> anyhow::Result<BString> {
+    let mut capital = login.clone();
+    if let Some(first) = capital.first_mut() {
+        first.make_ascii_uppercase();
+    }
+    let field = BString::from(gecos.replace("&", capital.as_slice()));
+    let main = &program.globals.main;
+    let (Some(pattern), Some(name)) = (main.plain("gecos_pattern"), main.text("gecos_name")) else {
+        return Ok(field);
+    };
+    let regex = pattern.to_str().ok().and_then(|pattern| pcre2::bytes::Regex::new(pattern).ok());
+    let regex = regex.ok_or_else(|| anyhow!("gecos_pattern is not a regular expression"))?;
+    let Ok(Some(found)) = regex.captures(&field) else { return Ok(field) };
+    let context = Context::new(program.globals.clone(), &NoHooks);
+    context.dynamic.borrow_mut().captures =
+        (0..found.len()).map(|number| found.get(number).map(|part| Value::clean(part.as_bytes()))).collect();
+    Ok(expand(name, &context).map(Value::into_bytes).unwrap_or(field))
+}
+
+/// What an address may look like here.
+pub fn syntax(main: &Options) -> Syntax {
+    Syntax {
+        domain_literals: main.bool("allow_domain_literals"),
+        utf8_domains: main.bool("allow_utf8_domains"),
+        strip_trailing_dot: main.bool("strip_trailing_dot"),
+        ..Syntax::default()
+    }
+}
+
+/// `-f` where it is allowed; else the login name at `qualify_domain`.
+pub fn sender(program: &Program, login: &BString) -> anyhow::Result<Sender> {
+    let qualify = &program.globals.qualify_domain;
+    let own = Address::new(login.clone(), qualify.clone());
+    let Some(given) = given_sender(program)? else {
+        return Ok(Sender { address: own, set_untrusted: false });
+    };
+    if program.standing.trusted || given.is_null() {
+        return Ok(Sender { address: given, set_untrusted: false });
+    }
+    let allowed = match program.globals.main.text("untrusted_set_sender") {
+        Some(list) if !list.text().is_empty() => {
+            let context = Context::new(program.globals.clone(), &NoHooks);
+            matching::address(&context, &Value::tainted(given.to_bytes()), list)
+                .is_ok_and(|answer| answer.is_yes())
+        }
+        _ => false,
+    };
+    Ok(match allowed {
+        true => Sender { set_untrusted: given != own, address: given },
+        false => Sender { address: own, set_untrusted: false },
+    })
+}
+
+/// `-f`, read and qualified; whether it counts is another matter.
+pub fn given_sender(program: &Program) -> anyhow::Result<Option<Address>> {
+    let Some(text) = &program.invocation.message.sender else { return Ok(None) };
+    if text.is_empty() || text == "<>" {
+        return Ok(Some(Address::null()));
+    }
+    let parsed = parse_address(text, syntax(&program.globals.main))
+        .map_err(|error| anyhow!("exim: bad -f address \"{text}\": {error}"))?;
+    Ok(Some(qualified(parsed.address, &program.globals.qualify_domain)))
+}
+
+/// With a domain, if it has none.
+pub fn qualified(address: Address, domain: &BString) -> Address {
+    match address.domain().is_empty() && !address.is_null() {
+        true => Address::new(address.local_part(), domain.clone()),
+        false => address,
+    }
+}
+
+/// Where the message comes from: this process, or what a trusted caller says with `-oM...`.
+pub fn origin(program: &Program, login: &BString) -> Origin {
+    let given = &program.invocation.message;
+    let mut origin = Origin {
+        local: true,
+        ident: Some(login.clone()),
+        protocol: "local".into(),
+        authenticated_id: Some(login.clone()),
+        authenticated_sender: Some(
+            Address::new(login.clone(), program.globals.qualify_domain.clone()).to_bytes(),
+        ),
+        ..Origin::default()
+    };
+    if !program.standing.trusted {
+        return origin;
+    }
+    origin.host = given.host.map(|(address, port)| SocketAddr::new(address, port));
+    origin.local = origin.host.is_none();
+    origin.interface = given.interface;
+    origin.authenticator = given.authenticator.clone();
+    origin.host_name = given.host_name.clone();
+    replace(&mut origin.ident, &given.ident);
+    replace(&mut origin.authenticated_id, &given.authenticated_id);
+    replace(&mut origin.authenticated_sender, &given.authenticated_sender);
+    if let Some(protocol) = &given.protocol {
+        origin.protocol = protocol.clone();
+    }
+    origin
+}
+
+fn replace(value: &mut Option<BString>, given: &Option<BString>) {
+    if given.is_some() {
+        value.clone_from(given);
+    }
+}
+
+/// `-E` and `-oMm`: the message that this one is about.
+pub fn about(program: &Program) -> Option<MessageId> {
+    let given = &program.invocation.message;
+    let id = given.bounce_about.as_ref().filter(|id| !id.is_empty()).or(given.reference.as_ref())?;
+    if program.standing.trusted { MessageId::parse(id) } else { None }
+}

@@ -1,0 +1,120 @@
+//! Deliveries of a process that was called: in the foreground, in the background, or left to the queue.
+
+use super::Program;
+use crate::as_user::AsUser;
+use crate::deliver::{self, Env, How};
+use crate::load::Configuration;
+use crate::mail::MessageId;
+use crate::process::order_check::ConfigurationCheck;
+
+use crate::process::{root_keeper, services, spool_directory};
+use crate::receive::{OwnMessages, Station};
+use crate::sys::descriptors;
+use crate::sys::spawn::{self, Forked};
+use crate::upward::Announce;
+use anyhow::anyhow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// When a message that was taken in is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// It is left to a queue run.
+    Never,
+    /// In a process of its own.
+    Soon,
+    /// Before this process ends.
+    Now,
+    /// As `Soon`, local deliveries only.
+    LocalSoon,
+    /// As `Now`, local deliveries only.
+    LocalNow,
+}
+
+/// Messages that were taken in, in order.
+#[derive(Debug, Default)]
+struct Ready {
+    ids: Mutex<Vec<MessageId>>,
+}
+
+impl Announce for Ready {
+    fn ready(&self, id: &MessageId) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+    }
+}
+
+/// A process that takes messages in and delivers them: it is oxim already, and root (if it had its rights) sits in
+/// another process that hears orders alone.
+pub struct Worker {
+    /// What was asked for.
+    pub program: Program,
+    /// Compiled.
+    pub configuration: Configuration,
+    /// Takes messages in.
+    pub station: Station,
+    /// Takes our own messages in.
+    pub submitter: Arc<OwnMessages>,
+    env: Env,
+    ready: Arc<Ready>,
+}
+
+impl Worker {
+    /// Leaves root's rights behind, and compiles the configuration.
+    pub fn start(program: Program) -> anyhow::Result<Self> {
+        spool_directory::prepare(&program.globals)?;
+        let rights = super::daemon::rights_of_roles(&program)?;
+        let check = ConfigurationCheck::new(program.reading.written.clone(), program.globals.oxim_uid);
+        let orders: Arc<dyn AsUser> = Arc::new(root_keeper::start(&check, rights.as_ref())?);
+        spool_directory::prepare(&program.globals)?;
+        let configuration =
+            services::configure(&program.reading, program.globals.clone(), Some(orders.clone()))
+                .map_err(|text| anyhow!(text))?;
+        let ready = Arc::new(Ready::default());
+        let station = services::station(&program.globals, ready.clone());
+        let submitter = Arc::new(services::submitter(&station)?);
+        let env = services::environment(&configuration, &station, submitter.clone(), orders);
+        Ok(Self { program, configuration, station, submitter, env, ready })
+    }
+
+    /// What deliveries need.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Delivers what was announced; gives the exit code.
+    pub fn deliver(&self, when: When) -> anyhow::Result<i32> {
+        match when {
+            When::Never => {}
+            When::Now | When::LocalNow => self.deliver_all(when == When::LocalNow),
+            When::Soon | When::LocalSoon => match spawn::fork()? {
+                Forked::Parent(_) => {}
+                Forked::Child => {
+                    let work = std::panic::AssertUnwindSafe(|| self.deliver_apart(when == When::LocalSoon));
+                    // A panic must not unwind into what the parent goes on with.
+                    let code = if std::panic::catch_unwind(work).is_ok() { 0 } else { 1 };
+                    spawn::exit_now(code)
+                }
+            },
+        }
+        Ok(0)
+    }
+
+    /// In the background: nothing of the caller's is kept open.
+    fn deliver_apart(&self, local_only: bool) {
+        let _ = nix::unistd::setsid(); // it leads no group: it was just forked
+        let _ = descriptors::standard_to_null(&[0, 1, 2]); // then the caller waits for our end
+        self.deliver_all(local_only);
+    }
+
+    /// Bounces that arise while delivering are announced too, and delivered in their turn.
+    fn deliver_all(&self, local_only: bool) {
+        loop {
+            let ids = std::mem::take(&mut *self.ready.ids.lock().unwrap_or_else(PoisonError::into_inner));
+            if ids.is_empty() {
+                return;
+            }
+            for id in ids {
+                deliver::deliver(&self.env, &id, How { local_only, ..How::default() });
+            }
+        }
+    }
+}
