@@ -40,15 +40,27 @@ pub type Ask<'a> = dyn FnMut(&mut Context, Draft) -> Verdict + 'a;
 pub fn accept(
     station: &Station,
     context: &mut Context,
-    mut mail: NewMail,
+    mail: NewMail,
     source: &mut dyn BufRead,
     ask: &mut Ask,
 ) -> Outcome {
+    accept_into(station, context, mail, source, ask, &mut Work::default())
+}
+
+/// As [`accept`]; what there is of a refused message is left in `work`.
+pub(super) fn accept_into(
+    station: &Station,
+    context: &mut Context,
+    mut mail: NewMail,
+    source: &mut dyn BufRead,
+    ask: &mut Ask,
+    work: &mut Work,
+) -> Outcome {
     let arrival = mail.arrival;
     let result = if mail.dot_ends {
-        receive(station, context, &mut mail, &mut UntilDot::new(source), ask)
+        receive(station, context, &mut mail, &mut UntilDot::new(source), ask, work)
     } else {
-        receive(station, context, &mut mail, source, ask)
+        receive(station, context, &mut mail, source, ask, work)
     };
     match result {
         Ok(outcome) => outcome,
@@ -58,42 +70,62 @@ pub fn accept(
     }
 }
 
+/// A message in the works. -D goes when this goes, unless it was committed.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Header section as it was read, then fixed up.
+    pub section: HeaderSection,
+    /// -D.
+    pub body: Option<BodyFile>,
+    /// `-t`: items that are no addresses.
+    pub bad: Vec<(BString, BString)>,
+    /// The caller is told of bad addresses by mail, so the good ones get the message all the same.
+    pub goes_on_with_good: bool,
+}
+
 fn receive(
     station: &Station,
     context: &mut Context,
     mail: &mut NewMail,
     source: &mut dyn BufRead,
     ask: &mut Ask,
+    work: &mut Work,
 ) -> Result<Outcome, Refused> {
     let settings = Settings::read(context)
         .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
     check_space(station, &settings)?;
-    let mut body = create_body(station, context)?;
-    let section = read_header_section(station, context, mail, source, &settings)?;
-    let facts = read_whole_body(station, context, mail, source, (&section, &settings), &mut body)?;
-    let mut headers = section.headers;
-    let done_already = take_recipients(station, context, mail, &mut headers, (&settings, &body))?;
-    let fixed = fix_up(station, context, mail, &mut headers, (&settings, &body))?;
-    set_message(context, mail, &headers, &facts, &body);
-    add_received(station, context, &mut headers)?;
-    let verdict = ask_acl(station, context, mail, &headers, &mut body, ask)?;
+    let Work { section, body: place_of_body, bad, goes_on_with_good } = work;
+    let body = place_of_body.insert(create_body(station, context)?);
+    read_header_section(station, context, mail, source, (&settings, section))?;
+    let facts = read_whole_body(station, context, mail, source, (section, &settings), body)?;
+    let headers = &mut section.headers;
+    let fixed = fix_up(station, context, mail, headers, (&settings, body))?;
+    let done_already = take_recipients(context, mail, headers, &settings, bad);
+    check_recipients(station, mail, body, bad, *goes_on_with_good)?;
+    set_message(context, mail, headers, &facts, body);
+    add_received(station, context, headers)?;
+    let verdict = ask_acl(station, context, mail, headers, body, ask)?;
     let is_discarded = verdict == Verdict::Discard;
     let reply = match verdict {
         Verdict::Refuse(reply) => return Err(Refused { why: Refusal::Acl, reply }),
         Verdict::Fake(reply) => Some(reply),
         Verdict::Accept | Verdict::Discard => None,
     };
-    apply_header_changes(&mut headers, mail);
+    apply_header_changes(headers, mail);
     let parts = Parts { headers, facts, settings, fixed, done_already };
-    if is_discarded || mail.recipients.is_empty() {
-        return Ok(discard(station, context, mail, &parts, &body));
+    match place_of_body.take() {
+        Some(body) if is_discarded || mail.recipients.is_empty() => {
+            Ok(discard(station, context, mail, &parts, &body))
+        }
+        Some(body) => keep(station, context, mail, &parts, body, reply),
+        // It was put there above.
+        None => Err(Refused::new(Refusal::Spool, 451, "Temporary local problem - please try later")),
     }
-    keep(station, context, mail, parts, body, reply)
 }
 
 /// What the steps have made of the message so far.
-struct Parts {
-    headers: Vec<Header>,
+struct Parts<'a> {
+    headers: &'a [Header],
     facts: BodyFacts,
     settings: Settings,
     fixed: Done,
@@ -132,12 +164,14 @@ fn read_header_section(
     context: &Context,
     mail: &NewMail,
     source: &mut dyn BufRead,
-    settings: &Settings,
-) -> Result<HeaderSection, Refused> {
+    into: (&Settings, &mut HeaderSection),
+) -> Result<(), Refused> {
+    let (settings, section) = into;
     let limits = HeaderLimits { section: settings.header_section, line: settings.header_line };
     let is_local = mail.arrival == Arrival::Local;
     let origin = &context.session.origin;
-    read_headers(source, limits, &|line| is_local && is_from_line(line)).map_err(|error| match error {
+    let is_from_line = |line: &[u8]| is_local && is_from_line(line);
+    read_headers(source, limits, &is_from_line, section).map_err(|error| match error {
         HeaderError::SectionTooLong => refuse_headers(&station.log, origin, limits.section, false),
         HeaderError::LineTooLong => refuse_headers(&station.log, origin, limits.line, true),
         HeaderError::Source(_) => Refused::lost(),
@@ -179,21 +213,32 @@ fn read_whole_body(
 
 /// `-t`. Gives the addresses that are to get no copy.
 fn take_recipients(
-    station: &Station,
     context: &Context,
     mail: &mut NewMail,
     headers: &mut [Header],
-    from: (&Settings, &BodyFile),
-) -> Result<BTreeSet<BString>, Refused> {
-    let (settings, body) = from;
-    let Some(extract) = &mail.extract else { return Ok(BTreeSet::new()) };
+    settings: &Settings,
+    bad: &mut Vec<(BString, BString)>,
+) -> BTreeSet<BString> {
+    let Some(extract) = &mail.extract else { return BTreeSet::new() };
     let qualify_recipient = &context.globals.qualify_recipient;
     let found = extract_recipients(headers, extract, qualify_recipient, settings.syntax);
     mail.recipients.extend(found.recipients);
-    if mail.recipients.is_empty() || !found.bad.is_empty() {
-        return Err(refuse_no_recipients(&station.log, body.id(), &found.bad));
+    *bad = found.bad;
+    found.removed
+}
+
+fn check_recipients(
+    station: &Station,
+    mail: &NewMail,
+    body: &BodyFile,
+    bad: &[(BString, BString)],
+    goes_on_with_good: bool,
+) -> Result<(), Refused> {
+    if mail.extract.is_none() || (bad.is_empty() && !mail.recipients.is_empty()) {
+        return Ok(());
     }
-    Ok(found.removed)
+    let refused = refuse_no_recipients(&station.log, body.id(), bad);
+    if mail.recipients.is_empty() || !goes_on_with_good { Err(refused) } else { Ok(()) }
 }
 
 fn fix_up(
@@ -344,7 +389,7 @@ fn matches_name(name: &[u8], pattern: &[u8]) -> bool {
 /// The ACL took the message and wants none of it: the peer hears that it was accepted.
 fn discard(station: &Station, context: &Context, mail: &NewMail, parts: &Parts, body: &BodyFile) -> Outcome {
     let id = body.id();
-    let size = message_size(&parts.headers, body);
+    let size = message_size(parts.headers, body);
     let by = if mail.recipients.is_empty() { "RCPT" } else { "DATA" };
     let by = if mail.arrival == Arrival::Local { "non-SMTP" } else { by };
     log_arrival(station, context, mail, &facts_of(parts, body, size, false));
@@ -358,7 +403,7 @@ fn facts_of<'a>(parts: &'a Parts, body: &'a BodyFile, size: u64, fake: bool) -> 
     Facts {
         id: body.id(),
         size,
-        headers: &parts.headers,
+        headers: parts.headers,
         message_id_created: parts.fixed.message_id_created,
         fake,
         top_bit_prints: parts.settings.top_bit_prints,
@@ -371,20 +416,20 @@ fn keep(
     station: &Station,
     context: &Context,
     mail: &NewMail,
-    parts: Parts,
+    parts: &Parts,
     body: BodyFile,
     reply: Option<Reply>,
 ) -> Result<Outcome, Refused> {
     let now = SystemTime::now();
     let id = body.id().clone();
-    let size = message_size(&parts.headers, &body);
+    let size = message_size(parts.headers, &body);
     let envelope = envelope_of(context, mail, &parts.facts, parts.done_already.clone(), now);
-    commit::commit(body, &envelope, &parts.headers)
+    commit::commit(body, &envelope, parts.headers)
         .map_err(|error| refuse_spool(&station.log, Some(&id), &context.session.origin, &error))?;
     let facts = Facts {
         id: &id,
         size,
-        headers: &parts.headers,
+        headers: parts.headers,
         message_id_created: parts.fixed.message_id_created,
         fake: reply.is_some(),
         top_bit_prints: parts.settings.top_bit_prints,

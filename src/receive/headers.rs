@@ -49,14 +49,27 @@ pub enum HeaderError {
     Source(#[from] io::Error),
 }
 
-/// Reads the section. `is_from_line` tells whether a first line is a UUCP `From ` line.
+/// Reads into an empty section, which after an error holds what was read before it. `is_from_line` tells whether
+/// a first line is a UUCP `From ` line.
 pub fn read_headers(
     source: &mut dyn BufRead,
     limits: HeaderLimits,
     is_from_line: &dyn Fn(&[u8]) -> bool,
-) -> Result<HeaderSection, HeaderError> {
-    let mut section = HeaderSection::default();
+    section: &mut HeaderSection,
+) -> Result<(), HeaderError> {
     let mut current: Vec<u8> = Vec::new();
+    let result = read_lines(source, limits, is_from_line, section, &mut current);
+    finish_header(&mut section.headers, &mut current);
+    result
+}
+
+fn read_lines(
+    source: &mut dyn BufRead,
+    limits: HeaderLimits,
+    is_from_line: &dyn Fn(&[u8]) -> bool,
+    section: &mut HeaderSection,
+    current: &mut Vec<u8>,
+) -> Result<(), HeaderError> {
     let mut line = Vec::new();
     let mut fold_next = false;
     let mut first = true;
@@ -82,7 +95,7 @@ pub fn read_headers(
         if line.is_empty() && !fold_next {
             break;
         }
-        if !take_line(&mut section, &mut current, &line, fold_next) {
+        if !take_line(section, current, &line, fold_next) {
             line.push(b'\n');
             section.size -= line.len() as u64;
             section.body_start = std::mem::take(&mut line);
@@ -98,8 +111,7 @@ pub fn read_headers(
             break;
         }
     }
-    finish_header(&mut section.headers, &mut current);
-    Ok(section)
+    Ok(())
 }
 
 /// Adds a line to the section; false if it is none of it.
@@ -146,7 +158,8 @@ mod tests {
 
     fn read(mut input: &[u8]) -> Result<(Vec<String>, String, String), String> {
         let is_from_line = |line: &[u8]| line.starts_with(b"From ");
-        let section = read_headers(&mut input, LIMITS, &is_from_line).map_err(|error| error.to_string())?;
+        let mut section = HeaderSection::default();
+        read_headers(&mut input, LIMITS, &is_from_line, &mut section).map_err(|error| error.to_string())?;
         let texts = section.headers.iter().map(|header| header.text.to_string()).collect();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((texts, text(&section.body_start), text(input)))

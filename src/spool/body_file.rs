@@ -113,7 +113,11 @@ pub(super) fn create_new(directory: &Path, name: &str) -> io::Result<File> {
     }
 }
 
-/// Creates a directory of the spool and what is missing above it.
+/// Creates a directory of the spool and what is missing above it; its name is on the disk when this returns.
 pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
+    fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+    match directory.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
