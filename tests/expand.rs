@@ -2,14 +2,16 @@
 //!
 //! `tests/expand/record` tells the form of the files and records them again.
 
+#[path = "expand/context.rs"]
+mod context;
+
 use bstr::{BString, ByteSlice};
+use context::directory;
 use oxim::cli::test_expand;
 use oxim::config::macros::Macros;
-use oxim::config::{MacroOverrides, Tables, main_options};
 use oxim::dns::{Answer, Mx, Resolver};
 use oxim::expand::Context;
-use oxim::expand::context::{Globals, NoHooks, UserEntry, Users};
-use oxim::log::Log;
+use oxim::expand::context::{Globals, NoHooks};
 use oxim::mail::Header;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -33,59 +35,8 @@ impl Resolver for EmptyDns {
     }
 }
 
-/// No user exists.
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn by_name(&self, _: &[u8]) -> std::io::Result<Option<UserEntry>> {
-        Ok(None)
-    }
-    fn by_uid(&self, _: u32) -> std::io::Result<Option<UserEntry>> {
-        Ok(None)
-    }
-    fn group(&self, _: &[u8]) -> std::io::Result<Option<u32>> {
-        Ok(None)
-    }
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/expand")
-}
-
-fn globals() -> Globals {
-    let tables = Tables {
-        main: main_options::MAIN,
-        router_generic: &[],
-        routers: &[],
-        transport_generic: &[],
-        transports: &[],
-        authenticator_generic: &[],
-        authenticators: &[],
-        ..Tables::default()
-    };
-    let path = directory().join("conf");
-    let bytes = std::fs::read(&path).unwrap();
-    let mut opener = |path: &Path| std::fs::read(path).map(Some);
-    let (written, errors) =
-        oxim::config::read(&path, &bytes, &MacroOverrides::default(), &tables, &mut opener);
-    assert!(errors.is_empty(), "{errors:?}");
-    let mut written = written.unwrap();
-    written.fill_names("me.example");
-    Globals {
-        main: written.main,
-        lists: written.lists,
-        primary_hostname: "me.example".into(),
-        qualify_domain: "q.example".into(),
-        qualify_recipient: "q.example".into(),
-        spool_directory: "/var/spool/oxim".into(),
-        config_file: path,
-        oxim_uid: 0,
-        oxim_gid: 0,
-        local_addresses: vec!["127.0.0.1".parse().unwrap()],
-        dns: Arc::new(EmptyDns),
-        log: Arc::new(Log::memory()),
-        users: Arc::new(NoUsers),
-    }
+fn globals() -> Arc<Globals> {
+    Arc::new(context::globals(Arc::new(EmptyDns)))
 }
 
 /// One case: the expression, its answer, and where it stands.
@@ -144,7 +95,7 @@ fn answer(globals: &Arc<Globals>, case: &Case) -> BString {
 
 #[test]
 fn answers_are_those_that_were_recorded() {
-    let globals = Arc::new(globals());
+    let globals = globals();
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(directory()).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|end| end == "txt"));
@@ -164,10 +115,25 @@ fn answers_are_those_that_were_recorded() {
 
 #[test]
 fn lines_of_standard_input_may_define_macros_and_set_variables() {
-    let context = Context::new(Arc::new(globals()), &NoHooks);
+    let context = Context::new(globals(), &NoHooks);
     let input = b"MY = lc\n${MY:A\\\n  B}\nset acl_m_x = ${MY:C}\n$acl_m_x\n$foo\n";
     let mut output = Vec::new();
     test_expand::run(&context, Macros::default(), &[], &mut &input[..], &mut output).unwrap();
     let expected = "> Defined macro 'MY'\n> ab\n> variable 'acl_m_x' set\n> c\n> Failed: unknown variable name \"foo\"\n> \n";
     assert_eq!(output.as_bstr(), expected);
+}
+
+#[test]
+fn what_leads_back_to_itself_or_is_nested_too_deeply_is_refused() {
+    let answer = |text: &str| {
+        let case = Case { at: String::new(), expression: text.into(), answer: "".into() };
+        answer(&globals(), &case).to_string()
+    };
+    let nested = |levels: usize| "${if eq{a}{a}{".repeat(levels) + "x" + &"}}".repeat(levels);
+    assert_eq!(answer(&nested(90)), "x\n");
+    assert!(answer(&nested(1000)).contains("nested too deeply"));
+    assert!(answer(&"${lc:".repeat(100_000)).contains("nested too deeply"));
+    assert!(answer(&("${if ".to_owned() + &"and{{".repeat(100_000))).contains("nested too deeply"));
+    assert!(answer(&format!("${{eval:{}", "(".repeat(100_000) + "}")).contains("nested too deeply"));
+    assert!(answer("${if match_domain{x}{+loop}{y}{n}}").contains("nested too deeply"));
 }

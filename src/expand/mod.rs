@@ -75,9 +75,22 @@ fn failed<T>(text: impl Into<String>) -> Result<T, ExpandError> {
     Err(ExpandError::Failed(text.into()))
 }
 
+/// Deepest expansion in one another (`${expand:`, lists that are expanded while a string is): a named list
+/// may lead back to itself.
+const MAX_DEPTH: u32 = 20;
+
 /// Expands a template.
 pub fn expand(template: &Template, context: &Context) -> Result<Value, ExpandError> {
-    eval::tree(template.tree(), context)
+    if let Some(text) = template.as_literal() {
+        return Ok(Value::clean(text));
+    }
+    if context.dynamic.borrow().depth >= MAX_DEPTH {
+        return failed("expansions are nested too deeply");
+    }
+    context.dynamic.borrow_mut().depth += 1;
+    let result = eval::tree(template.tree(), context);
+    context.dynamic.borrow_mut().depth -= 1;
+    result
 }
 
 /// Expands a template as a condition (`condition =` in ACLs and routers): empty, `0`, `no` and `false` are

@@ -6,9 +6,6 @@ use super::operator::Call;
 use super::{ExpandError, expand_text, failed};
 use crate::text::Value;
 
-/// Deepest `${expand:` in one another: the text may expand itself.
-const MAX_REEXPANSION: u32 = 20;
-
 /// Lower case.
 pub fn lc(call: Call) -> Result<Value, ExpandError> {
     Ok(call.text.derive(call.text.bytes().to_ascii_lowercase()))
@@ -26,13 +23,7 @@ pub fn strlen(call: Call) -> Result<Value, ExpandError> {
 
 /// Expands what came out of the first expansion.
 pub fn expand(call: Call) -> Result<Value, ExpandError> {
-    let depth = call.context.dynamic.borrow().depth;
-    if depth >= MAX_REEXPANSION {
-        return failed("expansions are nested too deeply");
-    }
-    call.context.dynamic.borrow_mut().depth += 1;
     let result = expand_text(&call.text, call.context);
-    call.context.dynamic.borrow_mut().depth -= 1;
     let inside = |text: String| format!("internal expansion of \"{}\" failed: {text}", call.text.bytes());
     result.map_err(|error| match error {
         ExpandError::Failed(text) => ExpandError::Failed(inside(text)),

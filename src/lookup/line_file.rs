@@ -5,42 +5,47 @@
 
 use super::LookupError;
 use bstr::{BString, ByteSlice};
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// Longest line, with its continuation; the administrator writes the file, but it may be damaged.
 const MAX_LINE: usize = 8 * 1024 * 1024;
+/// Bytes read at once.
+const BUFFER: usize = 64 * 1024;
 
 /// Reads entries one by one.
 pub struct LineFile {
     reader: BufReader<std::fs::File>,
-    next: Option<Vec<u8>>,
+    line: Vec<u8>,
+    /// `line` was read and not used yet.
+    waits: bool,
 }
 
 impl LineFile {
     /// Opens the file.
     pub fn open(path: &Path) -> Result<Self, LookupError> {
         let file = super::open(path, "linear search")?;
-        Ok(Self { reader: BufReader::with_capacity(64 * 1024, file), next: None })
+        Ok(Self { reader: BufReader::with_capacity(BUFFER, file), line: Vec::new(), waits: false })
     }
 
-    /// A line that counts, without its end.
-    fn line(&mut self) -> Result<Option<Vec<u8>>, LookupError> {
-        if let Some(line) = self.next.take() {
-            return Ok(Some(line));
+    /// Makes `line` the next line that counts, without its end; false: there is none.
+    fn advance(&mut self) -> Result<bool, LookupError> {
+        if std::mem::take(&mut self.waits) {
+            return Ok(true);
         }
         loop {
-            let mut line = Vec::new();
-            if self.reader.read_until(b'\n', &mut line)? == 0 {
-                return Ok(None);
+            self.line.clear();
+            if self.reader.read_until(b'\n', &mut self.line)? == 0 {
+                return Ok(false);
             }
-            if line.len() > MAX_LINE {
-                return Err(LookupError::Failed("line is too long in file for linear search".into()));
+            if self.line.len() > MAX_LINE {
+                return Err(too_long());
             }
-            let kept = line.trim_end().len();
-            line.truncate(kept);
-            if !line.is_empty() && line[0] != b'#' {
-                return Ok(Some(line));
+            let kept = self.line.trim_end().len();
+            self.line.truncate(kept);
+            if !self.line.is_empty() && self.line[0] != b'#' {
+                return Ok(true);
             }
         }
     }
@@ -51,14 +56,14 @@ impl LineFile {
         full: bool,
         mut fits: impl FnMut(&[u8]) -> Result<bool, LookupError>,
     ) -> Result<Option<BString>, LookupError> {
-        while let Some(line) = self.line()? {
+        while self.advance()? {
             // Data that goes on belongs to a key that did not fit.
-            if line[0].is_ascii_whitespace() {
+            if self.line[0].is_ascii_whitespace() {
                 continue;
             }
-            let (key, data) = split(&line);
+            let (key, data) = split(&self.line);
             if fits(&key)? {
-                let mut text = if full { full_line(&line) } else { BString::from(data) };
+                let mut text = if full { full_line(&self.line) } else { BString::from(data) };
                 self.continue_data(&mut text)?;
                 return Ok(Some(text));
             }
@@ -68,28 +73,33 @@ impl LineFile {
 
     /// Appends the lines that begin with white space, one space at each junction.
     fn continue_data(&mut self, text: &mut BString) -> Result<(), LookupError> {
-        while let Some(line) = self.line()? {
-            if !line[0].is_ascii_whitespace() {
-                self.next = Some(line);
+        while self.advance()? {
+            if !self.line[0].is_ascii_whitespace() {
+                self.waits = true;
                 break;
             }
-            if text.len() + line.len() > MAX_LINE {
-                return Err(LookupError::Failed("line is too long in file for linear search".into()));
+            if text.len() + self.line.len() > MAX_LINE {
+                return Err(too_long());
             }
             text.push(b' ');
-            text.extend_from_slice(line.trim_start());
+            text.extend_from_slice(self.line.trim_start());
         }
         Ok(())
     }
 }
 
+fn too_long() -> LookupError {
+    LookupError::Failed("line is too long in file for linear search".into())
+}
+
 /// Key and data of a line.
-fn split(line: &[u8]) -> (BString, &[u8]) {
+fn split(line: &[u8]) -> (Cow<'_, [u8]>, &[u8]) {
     let (key, rest) = if line[0] == b'"' {
-        quoted(&line[1..])
+        let (key, rest) = quoted(&line[1..]);
+        (Cow::Owned(key.into()), rest)
     } else {
         let end = line.iter().position(|b| *b == b':' || b.is_ascii_whitespace()).unwrap_or(line.len());
-        (line[..end].into(), &line[end..])
+        (Cow::Borrowed(&line[..end]), &line[end..])
     };
     let rest = rest.trim_start();
     (key, rest.strip_prefix(b":").unwrap_or(rest).trim_start())
