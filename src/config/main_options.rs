@@ -86,7 +86,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("av_scanner", Text, "sophie:/var/run/sophie"),
     refuses("bi_command", Text, ""),
     refuses("bounce_message_file", Expanded, ""),
-    refuses("bounce_message_text", Text, ""),
+    acts("bounce_message_text", Text, ""),
     acts("bounce_return_body", Bool, "true"),
     acts("bounce_return_linesize_limit", Size, "998"),
     acts("bounce_return_message", Bool, "true"),

@@ -10,7 +10,7 @@ use crate::as_user::order::{Answer, Identity, Order};
 use crate::expand::{self, Context, ExpandError};
 use crate::mail::date;
 use crate::route::Item;
-use crate::route::chain::{find_group, find_user};
+use crate::route::identity::{find_group, find_user};
 use crate::route::item::Special;
 use crate::route::precondition::items;
 use crate::spool::layout::file_name;

@@ -3,19 +3,21 @@
 //! Specification: chapter "How Exim receives and delivers mail", sections on running routers.
 
 use super::generic::{Flag, Generic};
-use super::item::{Ancestor, Item, Route, Routed, Trouble, ancestors, same_address};
+use super::identity::identity;
+use super::item::{Item, Route, Routed, Trouble, ancestors, same_address};
 use super::precondition::{self, Met, expand_trouble, items};
+use super::variables::{set_data, set_variables};
 use super::{accept, manualroute, redirect, verify};
 use crate::as_user::AsUser;
 use crate::config::{ConfigError, Instance};
-use crate::expand::context::{AddressVars, UserEntry};
+use crate::expand::context::UserEntry;
 use crate::expand::{self, Context, ExpandError};
 use crate::mail::Address;
 use crate::syntax::Template;
 use crate::text::Value;
 use crate::transport::Host;
 use bstr::{BStr, BString, ByteSlice};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Why an address is routed.
@@ -446,72 +448,6 @@ fn is_loop(router: &Router, index: usize, item: &Item) -> bool {
     })
 }
 
-fn set_variables(router: &Generic, item: &Item, context: &mut Context) {
-    let mut local_part = unquoted(item.address.local_part());
-    if !router.caseful_local_part {
-        local_part.make_ascii_lowercase();
-    }
-    let top = ancestors(item).last();
-    context.address = AddressVars {
-        local_part: Some(Value::tainted(local_part)),
-        domain: Some(Value::tainted(item.address.domain())),
-        original: Some(top.map_or_else(|| item.address.clone(), |ancestor| ancestor.seen.clone())),
-        parent: item.parent.as_ref().map(|ancestor| ancestor.seen.clone()),
-        address_data: item.address_data.clone(),
-        router_name: router.name.clone(),
-        self_hostname: item.self_hostname.clone(),
-        router_variables: item.variables.clone(),
-        ..AddressVars::default()
-    };
-}
-
-/// The local part without quotes and their backslashes.
-pub fn unquoted(local_part: &BStr) -> BString {
-    let Some(inner) = local_part.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
-        return local_part.into();
-    };
-    let mut plain = BString::default();
-    let mut escaped = false;
-    for &byte in inner {
-        if byte == b'\\' && !escaped {
-            escaped = true;
-        } else {
-            plain.push(byte);
-            escaped = false;
-        }
-    }
-    plain
-}
-
-/// `set` and `address_data`; false: the router declines.
-fn set_data(router: &Generic, item: &mut Item, context: &mut Context) -> Result<bool, Trouble> {
-    for list in &router.variables {
-        for setting in items(list.text(), b';') {
-            let (name, value) = setting.split_once_str("=").unwrap_or((setting.as_bytes(), b""));
-            let template = Template::parse(value.trim(), list.at())
-                .map_err(|error| Trouble::defer(router.name.as_bstr(), error.to_string()))?;
-            match expand::expand(&template, context) {
-                Ok(value) => {
-                    item.variables.insert(name.trim().into(), value.clone());
-                    context.address.router_variables.insert(name.trim().into(), value);
-                }
-                Err(ExpandError::Forced(_)) => return Ok(false),
-                Err(error) => return Err(expand_trouble(router, &template, "set", &error)),
-            }
-        }
-    }
-    let Some(template) = &router.address_data else { return Ok(true) };
-    match expand::expand(template, context) {
-        Ok(value) => {
-            item.address_data = Some(value.clone());
-            context.address.address_data = Some(value);
-            Ok(true)
-        }
-        Err(ExpandError::Forced(_)) => Ok(false),
-        Err(error) => Err(expand_trouble(router, template, "address_data", &error)),
-    }
-}
-
 fn add_headers(router: &Generic, item: &mut Item, context: &Context) -> Result<(), Trouble> {
     for list in &router.headers_add {
         for text in items(list.text(), b'\n') {
@@ -568,61 +504,6 @@ fn path_bytes(path: &std::path::Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
-/// uid and gid that a router gives to the transport: `user` and `group`, else the local user's.
-fn identity(
-    router: &Generic,
-    user: Option<&UserEntry>,
-    context: &Context,
-) -> Result<Option<(u32, u32)>, Trouble> {
-    let local = user.map(|user| (user.uid, user.gid));
-    let named = match &router.user {
-        None => local,
-        Some(template) => {
-            let name = expand::expand(template, context)
-                .map_err(|error| expand_trouble(router, template, "user", &error))?;
-            Some(
-                find_user(name.bytes(), context)
-                    .map_err(|text| Trouble::defer(router.name.as_bstr(), text))?,
-            )
-        }
-    };
-    let Some(template) = &router.group else { return Ok(named) };
-    let name = expand::expand(template, context)
-        .map_err(|error| expand_trouble(router, template, "group", &error))?;
-    let gid =
-        find_group(name.bytes(), context).map_err(|text| Trouble::defer(router.name.as_bstr(), text))?;
-    Ok(named.map(|(uid, _)| (uid, gid)))
-}
-
-/// uid and gid of a user written by name or number.
-pub fn find_user(name: &BStr, context: &Context) -> Result<(u32, u32), BString> {
-    if let Some(uid) = number(name) {
-        let entry = context.globals.users.by_uid(uid).map_err(|error| BString::from(error.to_string()))?;
-        return Ok((uid, entry.map_or(context.globals.oxim_gid, |entry| entry.gid)));
-    }
-    match context.globals.users.by_name(name) {
-        Ok(Some(entry)) => Ok((entry.uid, entry.gid)),
-        Ok(None) => Err(format!("User \"{name}\" not found").into()),
-        Err(error) => Err(format!("User \"{name}\" could not be looked up: {error}").into()),
-    }
-}
-
-/// gid of a group written by name or number.
-pub fn find_group(name: &BStr, context: &Context) -> Result<u32, BString> {
-    if let Some(gid) = number(name) {
-        return Ok(gid);
-    }
-    match context.globals.users.group(name) {
-        Ok(Some(gid)) => Ok(gid),
-        Ok(None) => Err(format!("Group \"{name}\" not found").into()),
-        Err(error) => Err(format!("Group \"{name}\" could not be looked up: {error}").into()),
-    }
-}
-
-fn number(text: &BStr) -> Option<u32> {
-    text.to_str().ok()?.parse().ok()
-}
-
 /// A transport's name, if there is such a transport.
 pub fn known_transport(
     router: &Generic,
@@ -638,10 +519,4 @@ pub fn known_transport(
         }
         Err(error) => Err(Trouble::defer(router.name.as_bstr(), error.to_string())),
     }
-}
-
-/// Ancestors' uniques of an item, for marking parents as finished.
-pub fn chain_of(item: &Item) -> Vec<Arc<Ancestor>> {
-    let mut seen = HashSet::new();
-    ancestors(item).filter(|ancestor| seen.insert(Arc::as_ptr(ancestor))).cloned().collect()
 }

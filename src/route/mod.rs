@@ -10,12 +10,14 @@ pub mod address_test;
 pub mod chain;
 pub mod generic;
 pub mod host_list;
+pub mod identity;
 pub mod item;
 pub mod manualroute;
 pub mod options;
 pub mod precondition;
 pub mod redirect;
 pub mod redirect_list;
+pub mod variables;
 pub mod verify;
 
 pub use chain::{Chain, How};

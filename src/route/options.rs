@@ -6,7 +6,7 @@ use crate::config::option::Kind::{
     AddressList, Bool, DomainList, Expanded, ExpandedBool, Group, GroupList, HostList, Int, LocalPartList,
     Multiple, Octal, Text, Time, User, UserList,
 };
-use crate::config::option::{OptionDef, acts, refuses};
+use crate::config::option::{OptionDef, acts, no_effect, refuses};
 use crate::config::{DriverDef, Options};
 
 /// Every router driver.
@@ -129,7 +129,7 @@ pub const MANUALROUTE: &[OptionDef] = &[
     acts("hosts_randomize", ExpandedBool, "false"),
     acts("route_data", Expanded, ""),
     acts("route_list", Text, ""),
-    refuses("same_domain_copy_routing", Bool, "false"),
+    no_effect("same_domain_copy_routing", Bool, "false", "only the time of routing differs"),
 ];
 
 /// Private options of `redirect`.
@@ -161,7 +161,7 @@ pub const REDIRECT: &[OptionDef] = &[
     acts("forbid_include", Bool, "false"),
     acts("forbid_pipe", Bool, "false"),
     refuses("forbid_sieve_filter", Bool, "false"),
-    refuses("forbid_smtp_code", Bool, "false"),
+    acts("forbid_smtp_code", Bool, "false"),
     acts("hide_child_in_errmsg", Bool, "false"),
     acts("ignore_eacces", Bool, "false"),
     acts("ignore_enotdir", Bool, "false"),

@@ -41,6 +41,7 @@ pub struct Redirect {
     forbid_file: bool,
     forbid_pipe: bool,
     forbid_include: bool,
+    forbid_smtp_code: bool,
     hide_child_in_errmsg: bool,
     ignore_enotdir: bool,
     ignore_eacces: bool,
@@ -131,6 +132,7 @@ impl Redirect {
             forbid_file: options.bool("forbid_file") || one_time,
             forbid_pipe: options.bool("forbid_pipe") || one_time,
             forbid_include: options.bool("forbid_include"),
+            forbid_smtp_code: options.bool("forbid_smtp_code"),
             hide_child_in_errmsg: options.bool("hide_child_in_errmsg"),
             ignore_enotdir: options.bool("ignore_enotdir"),
             ignore_eacces: options.bool("ignore_eacces"),
@@ -164,8 +166,8 @@ impl Redirect {
         match redirect_list::parse(&data, &allowed, &include) {
             List::Nothing => Verdict::Decline,
             List::Blackhole => Verdict::Discard,
-            List::Fail(text) => Verdict::Fail(forced(asked, text, 0)),
-            List::Defer(text) => Verdict::Defer(forced(asked, text, -1)),
+            List::Fail(text) => Verdict::Fail(forced(asked, self.allowed_text(text), 0)),
+            List::Defer(text) => Verdict::Defer(forced(asked, self.allowed_text(text), -1)),
             List::Wrong(text) => Verdict::Defer(Trouble::defer(
                 asked.router.name.as_bstr(),
                 format!("error in redirect data: {text}"),
@@ -175,6 +177,11 @@ impl Redirect {
                 Err(trouble) => Verdict::Defer(trouble),
             },
         }
+    }
+
+    /// `forbid_smtp_code`: a code at the start of the text is not for the peer.
+    fn allowed_text(&self, text: BString) -> BString {
+        if self.forbid_smtp_code { without_code(text.as_bstr()).into() } else { text }
     }
 
     fn data(&self, asked: &Asked, context: &Context) -> Result<Option<BString>, Trouble> {
@@ -353,6 +360,19 @@ fn forced(asked: &Asked, text: BString, errno: i32) -> Trouble {
     Trouble { router: Some(asked.router.name.clone()), text, errno, for_peer: true, ..Trouble::default() }
 }
 
+/// The text without an SMTP code (`550 `) and an enhanced code (`5.1.1 `) at its start.
+fn without_code(text: &BStr) -> &[u8] {
+    let is_code = |word: &[u8]| word.len() == 3 && word.iter().all(u8::is_ascii_digit);
+    let is_enhanced = |word: &[u8]| {
+        word.len() >= 5 && word[1] == b'.' && word.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+    };
+    let Some((_, rest)) = text.split_once_str(" ").filter(|(word, _)| is_code(word)) else { return text };
+    match rest.split_once_str(" ") {
+        Some((word, rest)) if is_enhanced(word) => rest,
+        _ => rest,
+    }
+}
+
 /// `# Exim filter` and `# Sieve filter` in the first line.
 fn is_filter(data: &[u8]) -> bool {
     let line = data.trim_start();
@@ -423,7 +443,7 @@ impl Ownership {
         if check_owner {
             let is_owner = local.is_some_and(|user| user.uid == file.uid)
                 || self.owners.iter().any(|name| {
-                    super::chain::find_user(name.as_bstr(), context).is_ok_and(|(uid, _)| uid == file.uid)
+                    super::identity::find_user(name.as_bstr(), context).is_ok_and(|(uid, _)| uid == file.uid)
                 });
             if !is_owner {
                 return Err(format!("bad owner for {path}: uid={} not in owners", file.uid));
@@ -435,7 +455,7 @@ impl Ownership {
         if check_group {
             let is_group = local.is_some_and(|user| user.gid == file.gid)
                 || self.owngroups.iter().any(|name| {
-                    super::chain::find_group(name.as_bstr(), context).is_ok_and(|gid| gid == file.gid)
+                    super::identity::find_group(name.as_bstr(), context).is_ok_and(|gid| gid == file.gid)
                 });
             if !is_group {
                 return Err(format!("bad group for {path}: gid={} not in owngroups", file.gid));
