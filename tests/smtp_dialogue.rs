@@ -187,8 +187,21 @@ fn mask(line: &str) -> String {
     line.split_inclusive([' ', '\n', '='])
         .map(|word| {
             let id = word.trim_end();
-            if MessageId::parse(id.as_bytes()).is_some() { word.replace(id, "<id>") } else { word.to_owned() }
+            let bare = id.trim_end_matches(';');
+            if MessageId::parse(bare.as_bytes()).is_some() {
+                word.replace(bare, "<id>")
+            } else {
+                word.to_owned()
+            }
         })
+        .collect()
+}
+
+/// The date of a Received: line, alone in its folded line.
+fn mask_dates(text: &str) -> String {
+    let is_date = |line: &str| line.starts_with('\t') && line.ends_with("+0000");
+    text.lines()
+        .map(|line| if is_date(line) { "\t<date>\n".to_owned() } else { format!("{line}\n") })
         .collect()
 }
 
@@ -215,7 +228,7 @@ fn play(path: &Path) {
     let logged = |wanted: Which| -> String {
         let lines = server.station.log.lines();
         let of_log = lines.iter().filter(|(which, _)| *which == wanted);
-        of_log.map(|(_, line)| mask(&format!("{line}\n"))).collect()
+        of_log.map(|(_, line)| mask_dates(&mask(&format!("{line}\n")))).collect()
     };
     let name = path.display();
     assert_same(&went, dialogue, &format!("{name}: the conversation"));
@@ -236,4 +249,5 @@ dialogues! {
     helo_is_checked_and_its_acl_asked "helo";
     mail_is_checked_and_its_acl_asked "mail";
     recipients_are_checked_and_their_acl_asked "rcpt";
+    messages_are_taken_or_refused_after_data "data";
 }

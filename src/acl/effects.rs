@@ -22,7 +22,7 @@ pub struct MessageEffects {
     /// `add_header`, in the order given, without duplicates. Taken (and emptied) by whoever adds them:
     /// before the DATA ACL runs, and again after it.
     pub headers_to_add: Vec<AddedHeader>,
-    /// `remove_header`: names, or `^` and a regular expression for the whole header.
+    /// `remove_header`: names; `*` at the end matches the rest.
     pub headers_to_remove: Vec<BString>,
     /// `control = queue`: accepted, and no delivery is started.
     pub queue_only: bool,
@@ -32,7 +32,7 @@ pub struct MessageEffects {
     pub submission: Option<Submission>,
     /// `control = suppress_local_fixups`.
     pub suppress_local_fixups: bool,
-    /// An ACL discarded all recipients: which (`MAIL ACL`, `RCPT ACL`, `DATA ACL`).
+    /// An ACL discarded all recipients: which (`MAIL`, `DATA`, `non-SMTP`).
     pub discarded_by: Option<&'static str>,
 }
 

@@ -119,6 +119,7 @@ fn check_item(item: &Item) -> Option<ConfigError> {
         Word::Verify => return verify::check(&item.argument),
         Word::Control => return control::check(&item.argument),
         Word::Acl => return check_nested(&item.argument),
+        Word::RemoveHeader => !item.argument.text().starts_with(b"^"),
         word => !NOT_BUILT.contains(&word),
     };
     (!built).then(|| unsupported(at, format!("ACL \"{}\"", item.word.name())))

@@ -47,14 +47,7 @@ impl Runner<'_> {
                 self.add_headers(context, place, value.bytes());
                 Tested::Met
             }
-            Word::RemoveHeader => {
-                let names =
-                    value.bytes().split_str(":").map(|name| name.trim()).filter(|name| !name.is_empty());
-                let mut state = self.state();
-                let room = HEADERS_MAX.saturating_sub(state.message.headers_to_remove.len());
-                state.message.headers_to_remove.extend(names.take(room).map(BString::from));
-                Tested::Met
-            }
+            Word::RemoveHeader => self.remove_headers(&value, texts),
             Word::LogRejectTarget => set_targets(&value, texts),
             Word::Logwrite => write_log(context, &value, texts),
             // `continue`: its expansion was all there is to do
@@ -112,6 +105,19 @@ impl Runner<'_> {
             }
             std::thread::sleep(left.min(DELAY_SLICE));
         }
+        Tested::Met
+    }
+
+    fn remove_headers(&self, value: &Value, texts: &mut Texts) -> Tested {
+        let names = value.bytes().split_str(":").map(|name| name.trim()).filter(|name| !name.is_empty());
+        let names: Vec<BString> = names.map(BString::from).collect();
+        if names.iter().any(|name| name.starts_with(b"^")) {
+            texts.log = Some("a regular expression in \"remove_header\" is not supported yet".into());
+            return Tested::Error;
+        }
+        let mut state = self.state();
+        let room = HEADERS_MAX.saturating_sub(state.message.headers_to_remove.len());
+        state.message.headers_to_remove.extend(names.into_iter().take(room));
         Tested::Met
     }
 

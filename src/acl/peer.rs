@@ -2,44 +2,40 @@
 //!
 //! Specification: chapter "Log files", and lines recorded from Exim.
 
+use crate::log::line::full_host_as_selected;
+use crate::log::{Selector, Selectors};
 use crate::mail::Origin;
 use bstr::BString;
 
-/// `name (helo) [address]`, as `$sender_fullhost`; empty without a host.
-pub fn full_host(origin: &Origin) -> BString {
-    let Some(host) = origin.host else { return BString::default() };
-    let address = format!("[{}]", host.ip());
-    let helo = origin.helo.as_ref().filter(|helo| !helo.is_empty());
-    match (&origin.host_name, helo) {
-        (None, None) => address.into(),
-        (None, Some(helo)) => format!("({helo}) {address}").into(),
-        (Some(name), None) => format!("{name} {address}").into(),
-        (Some(name), Some(helo)) if name.eq_ignore_ascii_case(helo) => format!("{name} {address}").into(),
-        (Some(name), Some(helo)) => format!("{name} ({helo}) {address}").into(),
-    }
-}
-
-/// The peer in a log line; `label` puts `H=` before a host. A local caller is `U=login`, or `login`.
-pub fn host_and_ident(origin: &Origin, label: bool) -> BString {
-    let host = full_host(origin);
+/// The peer in a log line, with port and interface as selected; `label` puts `H=` before a host. A local caller
+/// is `U=login`, or `login`.
+pub fn host_and_ident(origin: &Origin, selectors: Selectors, label: bool) -> BString {
     let ident = origin.ident.as_ref().filter(|ident| !ident.is_empty());
-    match (host.is_empty(), ident) {
-        (true, Some(ident)) if label => format!("U={ident}").into(),
-        (true, Some(ident)) => ident.clone(),
-        (true, None) => "local".into(),
-        (false, ident) => {
-            let mut text = format!("{}{host}", if label { "H=" } else { "" });
-            if let Some(ident) = ident {
-                text.push_str(&format!(" U={ident}"));
-            }
-            text.into()
-        }
+    if origin.host.is_none() {
+        return match ident {
+            Some(ident) if label => format!("U={ident}").into(),
+            Some(ident) => ident.clone(),
+            None => "local".into(),
+        };
     }
+    let mut text = BString::from(if label { "H=" } else { "" });
+    text.extend_from_slice(&full_host_as_selected(origin, selectors));
+    if let Some((address, port)) = origin.interface.filter(|_| selectors.has(Selector::IncomingInterface)) {
+        text.extend_from_slice(format!(" I=[{address}]:{port}").as_bytes());
+    }
+    if let Some(ident) = ident {
+        text.extend_from_slice(format!(" U={ident}").as_bytes());
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host_and_ident(origin: &Origin, label: bool) -> BString {
+        super::host_and_ident(origin, Selectors::default(), label)
+    }
 
     #[test]
     fn a_helo_name_that_is_not_the_hosts_stands_in_brackets() {

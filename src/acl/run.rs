@@ -7,7 +7,7 @@ use super::effects::{MessageEffects, SenderVerifyFailure, SessionEffects};
 use super::{Acls, Place, peer};
 use crate::expand::context::{AclAnswer, Context, Hooks};
 use crate::expand::{ExpandError, expand};
-use crate::log::Which;
+use crate::log::{Selector, Which};
 use crate::mail::Address;
 use crate::syntax::acl::{Item, Statement, parse_inline};
 use crate::syntax::acl_words::{Verb, Word};
@@ -321,8 +321,8 @@ impl<'s> Runner<'s> {
 
     /// `warn` with all conditions met logs once; a deferred one says that it was skipped.
     fn finish_warn(&self, context: &mut Context, place: Place, tested: Tested, texts: &mut Texts) {
-        let host = peer::host_and_ident(&context.session.origin, true);
         let log = Arc::clone(&context.globals.log);
+        let host = peer::host_and_ident(&context.session.origin, log.selectors(), true);
         match tested {
             Tested::Met => {
                 if let Some(text) = texts.log.take() {
@@ -335,7 +335,7 @@ impl<'s> Runner<'s> {
                     self.add_headers(context, place, &text);
                 }
             }
-            Tested::Defer => {
+            Tested::Defer if log.selectors().has(Selector::AclWarnSkipped) => {
                 let why = texts.log.take().map_or_else(String::new, |why| format!(": {}", first_line(&why)));
                 let line =
                     format!("{host} Warning: ACL \"warn\" statement skipped: condition test deferred{why}");
@@ -353,9 +353,9 @@ fn first_line(text: &BString) -> &bstr::BStr {
 /// Which ACL threw a message away, as log lines name it.
 fn discarder(place: Place) -> Option<&'static str> {
     match place {
-        Place::Mail => Some("MAIL ACL"),
-        Place::Data => Some("DATA ACL"),
-        Place::NotSmtp => Some("non-SMTP ACL"),
+        Place::Mail => Some("MAIL"),
+        Place::Data => Some("DATA"),
+        Place::NotSmtp => Some("non-SMTP"),
         // one recipient is discarded; the caller knows when none is left
         _ => None,
     }

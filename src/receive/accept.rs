@@ -104,6 +104,9 @@ fn receive(
     check_recipients(station, mail, body, bad, *goes_on_with_good)?;
     set_message(context, mail, headers, &facts, body);
     add_received(station, context, headers)?;
+    // what the ACLs before DATA asked for is seen by the one after it
+    apply_header_changes(headers, mail);
+    context.message.headers = Arc::new(headers.clone());
     let verdict = ask_acl(station, context, mail, headers, body, ask)?;
     let is_discarded = verdict == Verdict::Discard;
     let reply = match verdict {
@@ -351,8 +354,8 @@ fn ask_acl(
 
 /// `remove_header`, then `add_header`.
 fn apply_header_changes(headers: &mut Vec<Header>, mail: &mut NewMail) {
-    for name in &mail.remove_headers {
-        for header in headers.iter_mut().filter(|header| matches_name(header.name(), name)) {
+    for name in mail.remove_headers.drain(..) {
+        for header in headers.iter_mut().filter(|header| matches_name(header.name(), &name)) {
             header.kind = HeaderKind::Deleted;
         }
     }
@@ -391,7 +394,8 @@ fn discard(station: &Station, context: &Context, mail: &NewMail, parts: &Parts, 
     let id = body.id();
     let size = message_size(parts.headers, body);
     let by = if mail.recipients.is_empty() { "RCPT" } else { "DATA" };
-    let by = if mail.arrival == Arrival::Local { "non-SMTP" } else { by };
+    let by =
+        if mail.arrival == Arrival::Local { "non-SMTP" } else { mail.controls.discarded_by.unwrap_or(by) };
     log_arrival(station, context, mail, &facts_of(parts, body, size, false));
     let words = format!("=> blackhole ({by} ACL discarded recipients)");
     station.log.event(&Event::About { id, text: words.as_str().into() });

@@ -73,6 +73,8 @@ pub struct Controls {
     pub submission: Option<Submission>,
     /// `suppress_local_fixups`
     pub suppress_local_fixups: bool,
+    /// The ACL that discarded all recipients before DATA (`MAIL`), for the log.
+    pub discarded_by: Option<&'static str>,
 }
 
 /// Where `add_header` puts a line.

@@ -2,13 +2,13 @@
 
 use super::command::Command;
 use super::data_reader::{DataReader, LineEnds};
-use super::intake;
 use super::session::{Next, Session};
 use super::transaction::{Rejections, Transaction};
+use super::wire::NoLine;
 use crate::acl::effects::{AddedHeader, HeaderPlace};
 use crate::acl::{Answer, MessageEffects, Place, Verdict};
 use crate::expand::context::Context;
-use crate::log::Which;
+use crate::log::{Selector, Which};
 use crate::mail::{Header, Reply};
 use crate::receive::{self, Arrival, Caller, Controls, Draft, HeaderAddition, NewMail, Outcome};
 use bstr::{BString, ByteSlice};
@@ -68,7 +68,7 @@ impl Session<'_, '_> {
         let ends = if self.is_tcp() { LineEnds::Crlf } else { LineEnds::Any };
         let mut asked = Asked::default();
         let mut context = self.context.clone();
-        let (outcome, ended) = {
+        let (outcome, ended, fault) = {
             // the reader holds the wire, so the ACL's words are kept until the data is read
             let mut wire = self.wire.lend();
             let mut reader = DataReader::new(&mut wire, ends);
@@ -79,14 +79,46 @@ impl Session<'_, '_> {
                     receive::Verdict::Accept
                 }
             };
-            let outcome = intake::accept(&self.server.station, &mut context, mail, &mut reader, &mut ask);
+            let outcome = receive::accept(&self.server.station, &mut context, mail, &mut reader, &mut ask);
             let ended = reader.has_ended();
+            let fault = reader.fault.take().map(|fault| (fault, reader.broke_off()));
             drop(reader);
             self.wire.give_back(wire);
-            (outcome, ended)
+            (outcome, ended, fault)
         };
         self.context.dynamic.replace(context.dynamic.into_inner());
-        self.answer_data(outcome, &asked, ended)
+        match fault {
+            Some((fault, place)) => self.end_within_data(&fault, place),
+            None => self.answer_data(outcome, &asked, ended),
+        }
+    }
+
+    /// The peer broke off; nothing of the message is kept.
+    fn end_within_data(&mut self, fault: &NoLine, place: &str) -> Next {
+        let peer = self.peer(false);
+        let shown = self.selects(Selector::LostIncomingConnection);
+        match fault {
+            NoLine::Lost => {
+                if shown {
+                    let line = format!("SMTP connection from {peer} lost while reading message data{place}");
+                    self.log(Which::Main, &line);
+                }
+                self.reply_and_close(&Reply::new(421, "Lost incoming connection"), "connection-lost")
+            }
+            NoLine::TimedOut => {
+                if shown {
+                    let sender = self.sender();
+                    self.log(
+                        Which::Main,
+                        &format!(
+                            "SMTP data timeout (message abandoned) on connection from {peer} F=<{sender}>"
+                        ),
+                    );
+                }
+                self.close_421("SMTP incoming data timeout - closing connection.", "data-timeout")
+            }
+            NoLine::Stopping => self.close_421("Service not available - closing connection", "signal-exit"),
+        }
     }
 
     fn answer_data(&mut self, outcome: Outcome, asked: &Asked, ended: bool) -> Next {
@@ -168,6 +200,7 @@ impl Session<'_, '_> {
                 name: submission.name.clone().unwrap_or_default(),
             }),
             suppress_local_fixups: effects.suppress_local_fixups,
+            discarded_by: effects.discarded_by,
         }
     }
 
@@ -210,7 +243,9 @@ impl Session<'_, '_> {
         for line in self.rejection_lines(answer, "after DATA", id, true) {
             let mut entry = BString::from(line);
             if entry.find("rejected after DATA").is_some() {
-                entry.extend_from_slice(&rejected_headers(&self.context, draft.headers));
+                let added = draft.add_headers.iter().map(|added| Header::new(added.text.clone()));
+                let headers: Vec<Header> = draft.headers.iter().cloned().chain(added).collect();
+                entry.extend_from_slice(&rejected_headers(&self.context, &headers));
             }
             self.context.globals.log.write(Which::Reject, entry.as_bstr());
         }

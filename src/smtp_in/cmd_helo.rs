@@ -113,13 +113,11 @@ impl Session<'_, '_> {
         }
         let origin = &self.context.session.origin;
         let helo = origin.helo.as_ref().filter(|helo| !helo.is_empty());
-        let called = match (helo, origin.host, &origin.ident) {
-            (Some(helo), None, _) => helo.to_string(),
-            (Some(helo), Some(host), _) => format!("{helo} [{}]", host.ip()),
-            (None, None, ident) => {
-                format!("{} at {}", ident.clone().unwrap_or_default(), self.active_hostname())
-            }
-            (None, Some(host), _) => format!("[{}]", host.ip()),
+        let called = match (helo, origin.host) {
+            (Some(helo), None) => format!("{} at {helo}", origin.ident.clone().unwrap_or_default()),
+            (Some(helo), Some(host)) => format!("{helo} [{}]", host.ip()),
+            (None, None) => origin.ident.clone().unwrap_or_default().to_string(),
+            (None, Some(host)) => format!("[{}]", host.ip()),
         };
         format!("{} Hello {called}", self.active_hostname()).into()
     }

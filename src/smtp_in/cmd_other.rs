@@ -15,6 +15,7 @@ use crate::upward::Verified;
 
 impl Session<'_, '_> {
     pub(super) fn rset(&mut self) -> Next {
+        self.log_incomplete("RSET");
         self.reset_transaction();
         self.reply(&Reply::new(250, "Reset OK"))
     }
@@ -26,15 +27,17 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn quit(&mut self) -> Next {
+        self.log_incomplete("QUIT");
         let answer = self.runner.run_option(&mut self.context, Place::Quit, None);
         let text = match answer.and_then(|answer| answer.message) {
             Some(message) => message,
             None => format!("{} closing connection", self.active_hostname()).into(),
         };
-        match self.reply(&Reply::new(221, text)) {
-            Next::Command => Next::Quit,
-            other => other,
+        let next = self.reply(&Reply::new(221, text));
+        if self.selects(Selector::SmtpConnection) {
+            self.log(Which::Main, &format!("SMTP connection from {} closed by QUIT", self.peer(false)));
         }
+        if next == Next::Command { Next::Quit } else { next }
     }
 
     pub(super) fn vrfy(&mut self, command: &Command) -> Next {

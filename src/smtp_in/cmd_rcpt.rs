@@ -107,13 +107,8 @@ impl Session<'_, '_> {
     }
 
     fn obey_rcpt(&mut self, answer: Option<Answer>, recipient: Address, path: &BStr) -> Next {
-        // without an ACL nobody is accepted from a host; a local caller may send
-        let Some(answer) = answer else {
-            if !self.is_tcp() {
-                return self.accept_recipient(recipient, None);
-            }
-            return self.refuse_rcpt(&super::reject::denial(), path);
-        };
+        // without an ACL nobody is accepted
+        let answer = answer.unwrap_or_else(super::reject::denial);
         match answer.verdict {
             Verdict::Accept => self.accept_recipient(recipient, Some(&answer)),
             Verdict::Discard => {

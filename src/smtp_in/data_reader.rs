@@ -114,12 +114,45 @@ impl Unstuffer {
     }
 }
 
+/// How far a message came, for the log line of one that was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    /// Within a header line, or nothing came.
+    #[default]
+    HeaderLine,
+    /// After a header line.
+    AfterHeaderLine,
+    /// After a header line, and a CR.
+    AfterHeaderCr,
+    /// After the empty line.
+    Body,
+}
+
+impl Progress {
+    fn advance(self, bytes: &[u8]) -> Self {
+        if self == Self::Body {
+            return self;
+        }
+        let mut now = self;
+        for byte in bytes {
+            now = match (now, byte) {
+                (Self::Body | Self::AfterHeaderLine | Self::AfterHeaderCr, b'\n') => return Self::Body,
+                (Self::AfterHeaderLine, b'\r') => Self::AfterHeaderCr,
+                (_, b'\n') => Self::AfterHeaderLine,
+                _ => Self::HeaderLine,
+            };
+        }
+        now
+    }
+}
+
 /// The data as `receive::accept` reads it: it ends at the ending line; a lost or silent peer is an error.
 pub struct DataReader<'w, 's> {
     wire: &'w mut Wire<'s>,
     unstuffer: Unstuffer,
     ready: Vec<u8>,
     taken: usize,
+    progress: Progress,
     /// Why there is no more, if it was not the end.
     pub fault: Option<NoLine>,
 }
@@ -127,11 +160,26 @@ pub struct DataReader<'w, 's> {
 impl<'w, 's> DataReader<'w, 's> {
     /// Reads from this wire.
     pub fn new(wire: &'w mut Wire<'s>, ends: LineEnds) -> Self {
-        Self { wire, unstuffer: Unstuffer::new(ends), ready: Vec::new(), taken: 0, fault: None }
+        Self {
+            wire,
+            unstuffer: Unstuffer::new(ends),
+            ready: Vec::new(),
+            taken: 0,
+            progress: Progress::default(),
+            fault: None,
+        }
     }
     /// True once the ending line was read.
     pub fn has_ended(&self) -> bool {
         self.unstuffer.has_ended()
+    }
+    /// Where the data broke off, as Exim's log says it: ` (header)`, ` (after header)` or nothing.
+    pub fn broke_off(&self) -> &'static str {
+        match self.progress {
+            Progress::HeaderLine => " (header)",
+            Progress::AfterHeaderLine | Progress::AfterHeaderCr => " (after header)",
+            Progress::Body => "",
+        }
     }
 }
 
@@ -156,6 +204,7 @@ impl BufRead for DataReader<'_, '_> {
             }
             let used = self.unstuffer.feed(self.wire.unread(), &mut self.ready);
             self.wire.consume(used);
+            self.progress = self.progress.advance(&self.ready);
         }
         Ok(&self.ready[self.taken..])
     }
@@ -199,6 +248,16 @@ mod tests {
         }
         assert_eq!(unstuff(LineEnds::Crlf, b"a\r\n.\r\nQUIT"), (b"a\r\n".to_vec(), 6, true));
         assert_eq!(unstuff(LineEnds::Crlf, b".\r\n"), (b"".to_vec(), 3, true));
+    }
+
+    #[test]
+    fn progress_tells_header_from_body() {
+        let after = |text: &[u8]| Progress::default().advance(text);
+        assert_eq!(after(b"Subject: x"), Progress::HeaderLine);
+        assert_eq!(after(b"Subject: x\r\n"), Progress::AfterHeaderLine);
+        assert_eq!(after(b"Subject: x\r\n y\n"), Progress::AfterHeaderLine);
+        assert_eq!(after(b"Subject: x\r\n\r\n"), Progress::Body);
+        assert_eq!(after(b"Subject: x\n\nbody"), Progress::Body);
     }
 
     #[test]

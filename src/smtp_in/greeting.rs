@@ -19,10 +19,10 @@ impl Session<'_, '_> {
         }
         if self.is_tcp() {
             if self.host_in("host_reject_connection") {
-                self.log_rejection(&format!(
-                    "refused connection from {} (host_reject_connection)",
-                    self.peer(false)
-                ));
+                if self.selects(Selector::ConnectionReject) {
+                    let peer = self.peer(false);
+                    self.log_rejection(&format!("refused connection from {peer} (host_reject_connection)"));
+                }
                 return self.reply_and_close(&Reply::new(554, "SMTP service not available"), "");
             }
             if self.host_in("host_lookup") {
@@ -60,6 +60,7 @@ impl Session<'_, '_> {
         if self.is_tcp() && self.enforces_sync() && self.wire.has_input() {
             return self.reject_early_talk();
         }
+        self.welcomed = true;
         self.reply(&banner)
     }
 

@@ -15,7 +15,6 @@ mod cmd_starttls;
 mod command;
 mod data_reader;
 mod greeting;
-mod intake;
 mod limits;
 mod reject;
 mod session;
@@ -123,7 +122,7 @@ fn plain_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Serves `-bs`: SMTP with a local caller on two descriptors. True if it ended with QUIT or the end of input.
+/// Serves `-bs`: SMTP with a local caller on two descriptors. True if it ended with QUIT.
 pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call: LocalCall) -> bool {
     let served = catch_unwind(AssertUnwindSafe(|| {
         let runner = Runner::new(&server.acls, &*server.verifier, &server.stop);
@@ -142,7 +141,7 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
         session.run()
     }));
     match served {
-        Ok(end) => matches!(end, Next::Quit | Next::Close("" | "connection-lost")),
+        Ok(end) => end == Next::Quit,
         Err(_) => {
             server
                 .station

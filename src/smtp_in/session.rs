@@ -12,7 +12,7 @@ use super::{LocalCall, Server};
 use crate::acl::{Place, Runner, peer};
 use crate::expand::context::Context;
 use crate::expand::{ExpandError, expand};
-use crate::log::Which;
+use crate::log::{Selector, Which};
 use crate::mail::Reply;
 use crate::matching::{self, HostSubject, Match};
 use bstr::{BStr, BString, ByteSlice};
@@ -60,6 +60,10 @@ pub struct Session<'s, 'h> {
     pub(super) mail_was_rejected: bool,
     /// The last command was RCPT.
     pub(super) last_was_rcpt: bool,
+    /// The banner was sent.
+    pub(super) welcomed: bool,
+    /// A MAIL command came.
+    mail_was_seen: bool,
     pub(super) started: Instant,
 }
 
@@ -90,6 +94,8 @@ impl<'s, 'h> Session<'s, 'h> {
             rejections: Rejections::default(),
             mail_was_rejected: false,
             last_was_rcpt: false,
+            welcomed: false,
+            mail_was_seen: false,
             started: Instant::now(),
         }
     }
@@ -103,6 +109,7 @@ impl<'s, 'h> Session<'s, 'h> {
         if let Next::Close(reason) = next {
             self.run_notquit(reason);
         }
+        self.log_no_mail();
         // nobody is left to hear of an error
         let _ = self.wire.flush();
         self.wire.connection.transport().close();
@@ -132,6 +139,7 @@ impl<'s, 'h> Session<'s, 'h> {
             return next;
         }
         let last_was_rcpt = std::mem::replace(&mut self.last_was_rcpt, command.verb == Verb::Rcpt);
+        self.mail_was_seen |= command.verb == Verb::Mail;
         match command.verb {
             Verb::Helo | Verb::Ehlo => self.helo(&command),
             Verb::Mail => self.mail(&command),
@@ -171,7 +179,7 @@ impl<'s, 'h> Session<'s, 'h> {
 
     /// The peer as log lines name it.
     pub(super) fn peer(&self, label: bool) -> BString {
-        peer::host_and_ident(&self.context.session.origin, label)
+        peer::host_and_ident(&self.context.session.origin, self.context.globals.log.selectors(), label)
     }
 
     pub(super) fn log(&self, which: Which, line: &str) {
@@ -279,34 +287,84 @@ impl<'s, 'h> Session<'s, 'h> {
     }
 
     fn end_without_line(&mut self, fault: &NoLine) -> Next {
-        let peer = self.peer(false);
         match fault {
-            NoLine::Lost => {
-                self.run_notquit("connection-lost");
-                if self.is_tcp() {
-                    let seconds = self.started.elapsed().as_secs();
-                    self.log(
-                        Which::Main,
-                        &format!(
-                            "unexpected disconnection while reading SMTP command from {peer} D={seconds}s"
-                        ),
-                    );
-                }
-                Next::Close("")
-            }
+            NoLine::Lost => self.end_lost(),
             NoLine::TimedOut => {
-                let seconds = self.started.elapsed().as_secs();
-                self.log(
-                    Which::Main,
-                    &format!("SMTP command timeout on connection from {peer} D={seconds}s"),
-                );
-                self.close_421("SMTP command timeout - closing connection", "command-timeout")
+                let peer = self.peer(false);
+                if self.selects(Selector::LostIncomingConnection) {
+                    self.log(Which::Main, &format!("SMTP command timeout on connection from {peer}"));
+                }
+                self.log_incomplete("command timeout");
+                let text = format!("{}: SMTP command timeout - closing connection", self.active_hostname());
+                self.reply_and_close(&Reply::new(421, text), "command-timeout")
             }
             NoLine::Stopping => {
-                self.log(Which::Main, &format!("SMTP call from {peer} closed: the server is shutting down"));
+                self.log(Which::Main, &format!("SMTP call from {} closed: shutting down", self.peer(false)));
                 self.close_421("Service not available - closing connection", "signal-exit")
             }
         }
+    }
+
+    /// The peer is gone without QUIT. A local caller that still listens hears it.
+    fn end_lost(&mut self) -> Next {
+        self.log_incomplete("connection lost");
+        self.run_notquit("connection-lost");
+        let peer = self.peer(false);
+        let seconds = self.started.elapsed().as_secs();
+        if !self.is_tcp() {
+            self.log(
+                Which::Main,
+                &format!("unexpected EOF while reading SMTP command from {peer} D={seconds}s"),
+            );
+            return self.close_421("lost input connection", "");
+        }
+        if self.selects(Selector::SmtpConnection) {
+            self.log(Which::Main, &format!("SMTP connection from {peer} lost D={seconds}s"));
+        } else if self.selects(Selector::LostIncomingConnection) {
+            self.log(
+                Which::Main,
+                &format!("unexpected disconnection while reading SMTP command from {peer} D={seconds}s"),
+            );
+        }
+        Next::Close("")
+    }
+
+    pub(super) fn selects(&self, selector: Selector) -> bool {
+        self.context.globals.log.selectors().has(selector)
+    }
+
+    /// `smtp_incomplete_transaction`: a transaction ends without its message.
+    pub(super) fn log_incomplete(&self, why: &str) {
+        let Some(transaction) =
+            self.transaction.as_ref().filter(|_| self.selects(Selector::SmtpIncompleteTransaction))
+        else {
+            return;
+        };
+        let mut line =
+            format!("{} incomplete transaction ({why}) from <{}>", self.peer(true), transaction.sender);
+        for (i, recipient) in transaction.recipients.iter().enumerate() {
+            line.push_str(if i == 0 { " for " } else { " " });
+            line.push_str(&recipient.address.to_string());
+        }
+        self.log(Which::Main, &line);
+    }
+
+    /// `smtp_no_mail`: a connection that was welcome ends without a MAIL command.
+    fn log_no_mail(&self) {
+        if !self.welcomed
+            || self.mail_was_seen
+            || !self.selects(Selector::SmtpNoMail)
+            || self.host_in("hosts_connection_nolog")
+        {
+            return;
+        }
+        let history = self.counts.history();
+        let commands = if history.is_empty() { String::new() } else { format!(" C={history}") };
+        let seconds = self.started.elapsed().as_secs();
+        self.log(
+            Which::Main,
+            &format!("no MAIL in SMTP connection from {} D={seconds}s{commands}", self.peer(false)),
+        );
     }
 
     /// `421 <host> text`
