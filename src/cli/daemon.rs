@@ -256,6 +256,30 @@ impl Office for Daemon {
     }
 }
 
+/// `-oPX`: what a daemon that ends badly has left behind. Only root and oxim may.
+pub fn remove_pid_file(program: &Program) -> anyhow::Result<i32> {
+    let oxim = program.globals.oxim_uid;
+    if program.standing.uid != 0 && program.standing.uid != oxim {
+        let euid = nix::unistd::geteuid();
+        bail!(
+            "exim: only uid=0 or uid={oxim} can use -oP and -oPX (uid={} euid={euid} | {})",
+            program.standing.uid,
+            program.standing.uid
+        );
+    }
+    let path = match &program.invocation.daemon.pid_file {
+        Some(path) => Path::new(&path.to_os_str_lossy()).to_owned(),
+        None => default_pid_file(program)?,
+    };
+    program.become_oxim()?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(anyhow!("cannot remove {}: {}", path.display(), system_words(&error)))
+        }
+        _ => Ok(0),
+    }
+}
+
 /// The system's words without Rust's `(os error 98)`.
 pub fn system_words(error: &std::io::Error) -> String {
     match error.raw_os_error() {
@@ -289,9 +313,13 @@ fn pid_file(program: &Program) -> anyhow::Result<Option<PathBuf>> {
     if !settings.listen || settings.interfaces.is_some() {
         return Ok(None);
     }
+    default_pid_file(program).map(Some)
+}
+
+fn default_pid_file(program: &Program) -> anyhow::Result<PathBuf> {
     let written = program.expand_option("pid_file_path")?.filter(|text| !text.is_empty());
-    Ok(Some(match written {
+    Ok(match written {
         Some(path) => Path::new(&path.to_os_str_lossy()).to_owned(),
         None => program.globals.spool_directory.join("exim-daemon.pid"),
-    }))
+    })
 }

@@ -75,6 +75,11 @@ impl Worker {
         Ok(Self { program, configuration, station, submitter, env, ready })
     }
 
+    /// What deliveries need.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// Delivers what was announced; gives the exit code.
     pub fn deliver(&self, when: When) -> anyhow::Result<i32> {
         match when {

@@ -6,10 +6,13 @@ mod delivery;
 pub mod environment;
 mod error_mail;
 pub mod info;
+mod local_smtp;
+mod queue_commands;
 mod standard_input;
 mod start;
 mod submit;
 pub mod test_expand;
+mod test_modes;
 pub mod trust;
 
 use crate::expand::context::{Context, Globals};
@@ -142,8 +145,30 @@ fn run() -> anyhow::Result<i32> {
         Action::Version => print_version()?,
         _ => {}
     }
+    check_built(&invocation)?;
+    if invocation.debug.is_some() {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Debug).init();
+    }
     let program = start::start(invocation, found)?;
     act(program)
+}
+
+/// Options that change what another option does, and that are not built.
+fn check_built(invocation: &Invocation) -> anyhow::Result<()> {
+    if invocation.dry_run {
+        return Err(not_built("-N"));
+    }
+    if invocation.connection_max.is_some() {
+        return Err(not_built("-oB"));
+    }
+    if invocation.syslog_tag.is_some() {
+        return Err(not_built("-L"));
+    }
+    Ok(())
+}
+
+fn not_built(option: &str) -> anyhow::Error {
+    anyhow!("exim: option {option} is known but not supported yet")
 }
 
 /// The name that the world sees, with a capital as in a sentence.
@@ -174,10 +199,10 @@ fn print_version() -> anyhow::Result<()> {
 
 /// Does what was asked for, with the rights it needs.
 fn act(program: Program) -> anyhow::Result<i32> {
-    let mut out = std::io::stdout().lock();
     match program.invocation.action.clone() {
         Action::Version => {
             program.become_oxim()?;
+            let mut out = std::io::stdout().lock();
             info::print_configuration(&program.reading.written, &program.reading.unsupported, &mut out)?;
             Ok(0)
         }
@@ -186,7 +211,9 @@ fn act(program: Program) -> anyhow::Result<i32> {
             let asker = info::Asker { admin: program.standing.admin, names: !program.invocation.terse };
             let tables = crate::load::tables();
             let listing = info::Listing { written: &program.reading.written, tables: &tables, asker };
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
             let known = listing.print(&program.invocation.arguments, &mut out)?;
+            out.flush()?;
             Ok(if known { 0 } else { 1 })
         }
         Action::Daemon => daemon::run(program),
@@ -195,6 +222,18 @@ fn act(program: Program) -> anyhow::Result<i32> {
             Ok(0)
         }
         Action::Receive => submit::run(program),
-        _ => Err(anyhow!("oxim: this is known but not supported yet")),
+        Action::Smtp => local_smtp::run(program),
+        Action::QueueRun(run) => queue_commands::run_queue(program, &run),
+        Action::ListQueue(listing) => queue_commands::list(&program, listing),
+        Action::Messages(command) => queue_commands::messages(program, &command),
+        Action::Expand => test_modes::expand(&program),
+        Action::TestAddresses => test_modes::addresses(program, None),
+        Action::VerifyAddresses { as_sender } => test_modes::addresses(program, Some(as_sender)),
+        // Nothing is to be rebuilt: bi_command, which could say otherwise, refuses.
+        Action::RebuildAliases => Ok(0),
+        Action::RemovePidFile => daemon::remove_pid_file(&program),
+        Action::BatchSmtp => Err(not_built("-bS")),
+        Action::TestRetry => Err(not_built("-brt")),
+        Action::About | Action::InfoHelp => Ok(1),
     }
 }

@@ -9,7 +9,7 @@ use crate::config::{Options, build_settings};
 use crate::expand::context::{Globals, Users};
 use crate::log::Which;
 use crate::process::reading::{self, Reading};
-use crate::process::services;
+use crate::process::{services, spool_directory};
 use crate::sys::identity::{self, Rights};
 use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
@@ -129,15 +129,32 @@ fn standing(main: &Options, globals: &Globals) -> anyhow::Result<Standing> {
     };
     let user = |name: &[u8]| users.by_name(name).map(|entry| entry.map(|entry| entry.uid));
     let group = |name: &[u8]| users.group(name);
+    let (oxim_uid, oxim_gid) = owners(main, globals);
     let lists = TrustLists {
-        oxim_uid: globals.oxim_uid,
-        oxim_gid: globals.oxim_gid,
+        oxim_uid,
+        oxim_gid,
         trusted_users: numbers("trusted_users", &user)?,
         trusted_groups: numbers("trusted_groups", &group)?,
         admin_groups: numbers("admin_groups", &group)?,
     };
     let caller = Rights::of_caller()?;
     Ok(trust::standing(caller.uid, caller.gid, &caller.groups, &lists))
+}
+
+/// Whose uid and gid count as oxim's. Without root's rights everything runs as whoever started it; that makes
+/// nobody an administrator of a spool that is not theirs.
+fn owners(main: &Options, globals: &Globals) -> (u32, u32) {
+    if spool_directory::is_ours(globals) {
+        return (globals.oxim_uid, globals.oxim_gid);
+    }
+    let number = |name: &str, look: &dyn Fn(&[u8]) -> Option<u32>| {
+        let text = main.plain(name).unwrap_or_default();
+        let number = text.to_str().ok().and_then(|text| text.parse().ok());
+        number.or_else(|| look(&text)).unwrap_or(u32::MAX)
+    };
+    let user = |name: &[u8]| globals.users.by_name(name).ok().flatten().map(|entry| entry.uid);
+    let group = |name: &[u8]| globals.users.group(name).ok().flatten();
+    (number("exim_user", &user), number("exim_group", &group))
 }
 
 fn relaxed(main: &Options) -> Relaxed {

@@ -19,6 +19,7 @@ use crate::load::{self, Configuration};
 use crate::log::Which;
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
+use crate::queue::{self, Run, Selection};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
@@ -244,6 +245,7 @@ const DELIVERIES: usize = 32;
 /// The service of the delivery worker.
 pub struct Delivery {
     env: Env,
+    run: Run,
 }
 
 impl Delivery {
@@ -257,7 +259,8 @@ impl Delivery {
             configure(reading, globals.clone(), Some(orders.clone())).map_err(io::Error::other)?;
         let station = station(&globals, Arc::new(Trigger::new(announce)));
         let submit = Arc::new(submitter(&station)?);
-        Ok(Self { env: environment(&configuration, &station, submit, orders) })
+        let run = queue_run(&reading.snapshot);
+        Ok(Self { env: environment(&configuration, &station, submit, orders), run })
     }
     /// How much at once, how often.
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {
@@ -270,12 +273,37 @@ impl Delivery {
     }
 }
 
+/// How the daemon's queue runs are done, as its command line said.
+fn queue_run(snapshot: &Snapshot) -> Run {
+    let flag = |name: &str| snapshot.setting(name).is_some();
+    let selection = |name: &str| {
+        let regex = snapshot.setting(&format!("{name}_regex"));
+        let text = regex.or_else(|| snapshot.setting(name))?;
+        Some(Selection { text: text.clone(), regex: regex.is_some() })
+    };
+    Run {
+        two_stage: flag("two_stage"),
+        first_only: flag("first_only"),
+        force: flag("force"),
+        force_frozen: flag("force_frozen"),
+        local_only: flag("local_only"),
+        recipient: selection("recipient"),
+        sender: selection("sender"),
+        from: None,
+        to: None,
+    }
+}
+
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
         deliver::deliver(&self.env, id, How::default());
     }
-    fn run_queue(&self) {}
-    fn look_at_spool(&self) {}
+    fn run_queue(&self) {
+        queue::run(&self.env, &self.run);
+    }
+    fn look_at_spool(&self) {
+        queue::deliver_new(&self.env);
+    }
     fn log_panic(&self, text: &str) {
         let line = format!("internal error in a delivery: {text}");
         self.env.log().panic(line.as_bytes().as_bstr());

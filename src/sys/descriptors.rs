@@ -73,6 +73,11 @@ fn set_cloexec(number: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// A copy of a descriptor, close-on-exec.
+pub fn copy(fd: BorrowedFd) -> io::Result<OwnedFd> {
+    fd.try_clone_to_owned()
+}
+
 /// Points descriptors 0 to 2 (as `which` says) to `/dev/null`: a daemon has left its terminal.
 pub fn standard_to_null(which: &[RawFd]) -> io::Result<()> {
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;

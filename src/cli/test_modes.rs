@@ -1,0 +1,84 @@
+//! Tests of the configuration: `-be`, `-bt`, `-bv`.
+
+use super::Program;
+use super::caller;
+use super::delivery::Worker;
+use super::test_expand;
+use crate::config::macros::{self, Macros};
+use crate::expand::context::{Context, NoHooks};
+use crate::route::address_test::{self, Shown};
+use std::io::{BufRead, Write};
+
+/// `-be`: with the caller's rights, which were taken before the configuration was read.
+pub fn expand(program: &Program) -> anyhow::Result<i32> {
+    if program.invocation.loaded_message.is_some() {
+        anyhow::bail!("exim: option -Mset is known but not supported yet");
+    }
+    let mut context = Context::new(program.globals.clone(), &NoHooks);
+    let who = caller::caller(program)?;
+    context.session.origin = crate::mail::Origin::default();
+    context.session.caller_uid = who.uid;
+    context.session.caller_gid = who.gid;
+    // Macros may hold passwords: those of the file are for admin users.
+    let known = match program.standing.admin {
+        true => program.reading.written.macros.clone(),
+        false => macros::builtin(&crate::load::tables()),
+    };
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    test_expand::run(&context, Macros::new(known), &program.invocation.arguments, &mut input, &mut output)?;
+    Ok(0)
+}
+
+/// `-bt`; `-bv` and `-bvs` with `verify`.
+pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> {
+    let who = caller::caller(&program)?;
+    let sender = match caller::given_sender(&program)? {
+        Some(sender) => sender,
+        None => crate::mail::Address::new(who.login.clone(), program.globals.qualify_domain.clone()),
+    };
+    let worker = Worker::start(program)?;
+    let program = &worker.program;
+    let mut context = Context::new(program.globals.clone(), &NoHooks);
+    context.session.origin = caller::origin(program, &who.login);
+    context.message.sender = Some(sender);
+    let mut out = std::io::stdout().lock();
+    let mut shown = Shown::default();
+    let mut code = 0;
+    let mut one = |text: &[u8], out: &mut dyn Write| -> std::io::Result<()> {
+        let chain = &worker.configuration.routers;
+        let worse = match verify {
+            None => address_test::test(chain, &mut context, text, &mut shown, out)?,
+            Some(as_sender) => address_test::verify(chain, &mut context, text, as_sender, out)?,
+        };
+        code = code.max(worse);
+        Ok(())
+    };
+    if program.invocation.arguments.is_empty() {
+        prompt(&mut out, &mut one)?;
+    } else {
+        for text in &program.invocation.arguments {
+            one(text, &mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(i32::from(code))
+}
+
+/// Addresses line by line.
+fn prompt(
+    out: &mut dyn Write,
+    one: &mut dyn FnMut(&[u8], &mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    const LONGEST_LINE: u64 = 64 * 1024;
+    let mut input = std::io::stdin().lock();
+    loop {
+        out.write_all(b"> ")?;
+        out.flush()?;
+        let mut line = Vec::new();
+        if std::io::Read::take(&mut input, LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+            out.write_all(b"\n")?;
+            return Ok(());
+        }
+        one(bstr::ByteSlice::trim(line.as_slice()), out)?;
+    }
+}
