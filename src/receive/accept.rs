@@ -20,10 +20,11 @@ use super::submission::extract_recipients;
 use crate::expand::Context;
 use crate::expand::context::MessageVars;
 use crate::log::{Event, Selector};
-use crate::mail::{Header, HeaderKind, Reply};
+use crate::mail::{Header, HeaderKind, MessageId, Reply};
 use crate::spool::{BodyFile, commit, space};
 use bstr::{BString, ByteSlice};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead, ErrorKind};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -81,6 +82,10 @@ pub(super) struct Work {
     pub bad: Vec<(BString, BString)>,
     /// The caller is told of bad addresses by mail, so the good ones get the message all the same.
     pub goes_on_with_good: bool,
+    /// The ACL took the message and threw it away.
+    pub discarded: bool,
+    /// The body of a message that was taken although it had bad addresses, for the mail about them.
+    pub copy: Option<(File, MessageId)>,
 }
 
 fn receive(
@@ -94,7 +99,7 @@ fn receive(
     let settings = Settings::read(context)
         .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
     check_space(station, &settings)?;
-    let Work { section, body: place_of_body, bad, goes_on_with_good } = work;
+    let Work { section, body: place_of_body, bad, goes_on_with_good, discarded, copy } = work;
     let body = place_of_body.insert(create_body(station, context)?);
     read_header_section(station, context, mail, source, (&settings, section))?;
     let facts = read_whole_body(station, context, mail, source, (section, &settings), body)?;
@@ -116,10 +121,12 @@ fn receive(
     };
     apply_header_changes(headers, mail);
     let parts = Parts { headers, facts, settings, fixed, done_already };
+    if !bad.is_empty() {
+        *copy = body.open_again().ok().map(|file| (file, body.id().clone()));
+    }
+    *discarded = is_discarded || mail.recipients.is_empty();
     match place_of_body.take() {
-        Some(body) if is_discarded || mail.recipients.is_empty() => {
-            Ok(discard(station, context, mail, &parts, &body))
-        }
+        Some(body) if *discarded => Ok(discard(station, context, mail, &parts, &body)),
         Some(body) => keep(station, context, mail, &parts, body, reply),
         // It was put there above.
         None => Err(Refused::new(Refusal::Spool, 451, "Temporary local problem - please try later")),

@@ -14,6 +14,7 @@ mod qualify;
 mod received_line;
 mod record;
 mod refused;
+pub mod report;
 mod settings;
 mod submission;
 
@@ -23,3 +24,4 @@ pub use new_mail::{
     Submission, Verdict,
 };
 pub use own_message::OwnMessages;
+pub use report::{ErrorsTo, LocalAnswer, accept_local};

@@ -126,7 +126,7 @@ fn push_message(entry: &mut BString, mail: &NewMail, headers: &[Header], selecto
     }
     entry.extend_from_slice(format!("\nEnvelope-from: <{}>", mail.sender).as_bytes());
     for (at, recipient) in mail.recipients.iter().enumerate() {
-        let label = if at == 0 { "Envelope-to:" } else { "            " };
+        let label = if at == 0 { "Envelope-to:" } else { "   " };
         entry.extend_from_slice(format!("\n{label} <{}>", recipient.address).as_bytes());
     }
     for header in headers.iter().filter(|header| header.kind != HeaderKind::Deleted) {

@@ -72,6 +72,10 @@ impl BodyFile {
     pub fn file(&self) -> &File {
         &self.file
     }
+    /// A descriptor of its own, read-only and without the lock.
+    pub fn open_again(&self) -> io::Result<File> {
+        File::open(self.directory.join(file_name(&self.id, 'D')))
+    }
     /// Makes the body durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.write_out()?;

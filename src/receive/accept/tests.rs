@@ -7,10 +7,10 @@ use crate::dns::{Answer, Mx, Resolver};
 use crate::expand::context::{Globals, NoHooks, UserEntry, Users};
 use crate::log::{Log, Selectors, Which};
 use crate::mail::{Address, IdForm, IdGenerator, MessageId, Recipient};
-use crate::receive::{Caller, Controls, Extract};
+use crate::receive::{Caller, Controls, ErrorsTo, Extract, LocalAnswer, accept_local};
 use crate::spool::{Layout, Message, scan};
 use crate::syntax::{Position, Template};
-use crate::upward::Announce;
+use crate::upward::{Announce, NewMessage};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -342,7 +342,7 @@ fn a_lost_peer_and_a_spool_that_cannot_be_written_leave_nothing() {
 
 #[test]
 fn a_bounce_goes_in_with_the_message_it_answers() {
-    use crate::upward::{NewMessage, Submit};
+    use crate::upward::Submit;
     let world = world(&[("message_size_limit", "10")]);
     let attached = world._directory.path().join("attached");
     std::fs::write(&attached, "skip this\ntaken\nnot this").unwrap();
@@ -363,4 +363,78 @@ fn a_bounce_goes_in_with_the_message_it_answers() {
     let line = &world.station.log.lines()[0].1;
     let start = format!("{id} <= <> R={about} U=oxim P=local S=");
     assert!(line.starts_with(start.as_bytes()), "{line}");
+}
+
+fn submit(
+    world: &World,
+    mail: NewMail,
+    mut input: &[u8],
+    errors_to: ErrorsTo,
+) -> (LocalAnswer, Vec<NewMessage>) {
+    struct Mails(Mutex<Vec<NewMessage>>);
+    impl crate::upward::Submit for Mails {
+        fn submit(&self, new: NewMessage) -> io::Result<MessageId> {
+            self.0.lock().unwrap().push(new);
+            Ok(MessageId::parse(b"1xVVJb-0000xZ-28").unwrap())
+        }
+    }
+    let mails = Mails(Mutex::default());
+    let mut context = Context::new(world.station.globals.clone(), &NoHooks);
+    context.session.origin.ident = Some("nobody".into());
+    let mut ask = |_: &mut Context, _: Draft| Verdict::Accept;
+    let errors: (ErrorsTo, &dyn crate::upward::Submit) = (errors_to, &mails);
+    let answer = accept_local(&world.station, &mut context, mail, &mut input, &mut ask, errors);
+    (answer, mails.0.into_inner().unwrap())
+}
+
+#[test]
+fn bad_addresses_are_told_by_mail_and_the_good_ones_get_the_message() {
+    let world = world(&[]);
+    let mail = NewMail { recipients: Vec::new(), extract: Some(Extract::default()), ..local_mail() };
+    let input = b"To: bad bad, ok@ok\nSubject: x\n\nbody\n";
+    let (answer, mails) = submit(&world, mail.clone(), input, ErrorsTo::Mail);
+    let (id, _) = accepted(&answer.outcome);
+    assert_eq!(answer.status, 0);
+    assert!(answer.words.ends_with_str(format!(" {id} {id} bad addresses found in headers\n")));
+    let text = mails[0].text.to_str().unwrap();
+    assert!(
+        text.contains("\nSubject: Mail failure - malformed recipient address\n\nA message that you sent")
+    );
+    assert!(
+        text.contains(
+            "\n\n  bad bad: missing or malformed local part (expected word or \"<\")\n\nThis address"
+        )
+    );
+    assert!(
+        text.contains("including all the headers. ------\n\nTo: bad bad, ok@ok\nSubject: x\nMessage-Id: <E")
+    );
+    assert_eq!(mails[0].about, Some(id));
+
+    let (answer, mails) = submit(&world, mail, input, ErrorsTo::Terminal);
+    assert!(matches!(answer.outcome, Outcome::Refused { why: Refusal::BadAddress, .. }));
+    assert_eq!((answer.status, mails.len()), (1, 0));
+}
+
+#[test]
+fn a_refused_message_comes_back_with_its_body() {
+    let world = world(&[("header_line_maxsize", "50")]);
+    let mail = NewMail { recipients: Vec::new(), extract: Some(Extract::default()), ..local_mail() };
+    let (answer, mails) = submit(&world, mail, b"Subject: x\n\nbody\n", ErrorsTo::MailStatusZero);
+    assert_eq!(answer.status, 0);
+    let (file, at, length) = mails[0].attach.clone().unwrap();
+    let mut body = vec![0; length as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&*file, &mut body, at).unwrap();
+    assert_eq!(body, b"body\n");
+    assert!(nothing_is_left(&world));
+    let long = format!("Subject: {}\n\n", "x".repeat(60));
+    let (answer, mails) = submit(&world, local_mail(), long.as_bytes(), ErrorsTo::Mail);
+    assert_eq!((answer.status, answer.words), (1, BString::default()));
+    let text = mails[0].text.to_str().unwrap();
+    assert!(
+        text.contains("\nSubject: Mail failure - overlong header line\n\n")
+            && text.contains("------\n\nSubject: xxx")
+    );
+    let (answer, _) = submit(&world, local_mail(), long.as_bytes(), ErrorsTo::Terminal);
+    let words = "exim: message header line longer than 50 characters received: message not accepted\n";
+    assert_eq!(answer.words, words);
 }
