@@ -12,10 +12,14 @@ use crate::acl::{Place, Runner, Verdict as AclVerdict};
 use crate::expand::context::Context;
 use crate::log::Which;
 use crate::mail::{Address, Recipient, Reply, parse_list};
-use crate::receive::{self, Arrival, Caller, Controls, Draft, Extract, NewMail, Outcome, Refusal, Verdict};
+use crate::receive::{
+    self, Arrival, Caller, Controls, Draft, ErrorsTo, Extract, LocalAnswer, NewMail, Outcome, Refusal,
+    Verdict,
+};
 use crate::smtp_in::{added_header, rejected_headers};
+use crate::upward::Submit;
 use bstr::{BString, ByteSlice};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
@@ -37,21 +41,29 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
     let mail = new_mail(program, &who, &sender, recipients);
-    let (outcome, copy) = receive_it(&worker, context, mail);
-    match outcome {
-        Outcome::Accepted { .. } => worker.deliver(when(program)),
-        Outcome::Refused { why: Refusal::Lost, .. } => {
-            eprintln!("exim: timed out while reading - message abandoned");
-            Ok(1)
-        }
-        Outcome::Refused { why, reply, .. } => {
-            refuse(&worker, &who, &sender, Complaint::of(why, reply.text, program), copy)
-        }
+    match receive_it(&worker, context, mail) {
+        Ok(answer) => finish(&worker, &answer),
+        Err((complaint, copy)) => refuse(&worker, &who, &sender, complaint, copy),
     }
 }
 
-/// Calls `accept` with the ACL for local messages; keeps what was read, for a mail about an error.
-fn receive_it(worker: &Worker, context: Context, mail: NewMail) -> (Outcome, Vec<u8>) {
+/// Says what there is to say, starts the deliveries (a mail about an error among them); gives the exit code.
+fn finish(worker: &Worker, answer: &LocalAnswer) -> anyhow::Result<i32> {
+    std::io::stderr().write_all(&answer.words)?;
+    let code = match &answer.outcome {
+        Outcome::Accepted { .. } => worker.deliver(when(&worker.program))?,
+        Outcome::Refused { why: Refusal::Lost, .. } => {
+            eprintln!("exim: timed out while reading - message abandoned");
+            return Ok(1);
+        }
+        Outcome::Refused { .. } => worker.deliver(delivery::When::Soon)?,
+    };
+    Ok(if answer.status == 0 { code } else { i32::from(answer.status) })
+}
+
+/// Takes the message in with the ACL for local messages, once `acl_not_smtp_start` has let it come; if it does
+/// not, the complaint and what there is of the message are given.
+fn receive_it(worker: &Worker, context: Context, mail: NewMail) -> Result<LocalAnswer, (Complaint, Vec<u8>)> {
     let program = &worker.program;
     let configuration = &worker.configuration;
     let stop = AtomicBool::new(false);
@@ -62,17 +74,18 @@ fn receive_it(worker: &Worker, context: Context, mail: NewMail) -> (Outcome, Vec
         program.invocation.message.receive_timeout.unwrap_or(program.globals.main.time("receive_timeout"));
     let mut source = BufReader::new(TimedInput::new(timeout, keep));
     let start = runner.run_option(&mut context, Place::NotSmtpStart, None);
-    let outcome = match start {
-        Some(answer) if answer.verdict != AclVerdict::Accept => Outcome::Refused {
-            why: Refusal::Acl,
-            reply: Reply::new(550, answer.message.unwrap_or_else(|| PROHIBITED.into())),
-            must_close: true,
-        },
-        _ => receive::accept(&worker.station, &mut context, mail, &mut source, &mut |context, draft| {
-            ask_acl(&runner, context, draft)
-        }),
+    if let Some(answer) = start.filter(|answer| answer.verdict != AclVerdict::Accept) {
+        let words = answer.message.unwrap_or_else(|| PROHIBITED.into());
+        return Err((Complaint::Acl(words), source.into_inner().into_copy()));
+    }
+    let errors_to = match program.invocation.message.errors {
+        ErrorMode::Mail => ErrorsTo::Mail,
+        ErrorMode::MailQuietly => ErrorsTo::MailStatusZero,
+        ErrorMode::Print => ErrorsTo::Terminal,
     };
-    (outcome, source.into_inner().into_copy())
+    let mut ask = |context: &mut Context, draft: Draft| ask_acl(&runner, context, draft);
+    let errors: (ErrorsTo, &dyn Submit) = (errors_to, &*worker.submitter);
+    Ok(receive::accept_local(&worker.station, &mut context, mail, &mut source, &mut ask, errors))
 }
 
 /// `acl_not_smtp`; its rejection is logged here, with the headers in the reject log.
@@ -236,7 +249,7 @@ fn refuse(
         }
         Err(error) => {
             eprintln!("exim: {}\nexim: no mail could be sent about it: {error}", complaint.for_terminal());
-            Ok(if matches!(complaint, Complaint::NoRecipients { .. }) { 2 } else { 1 })
+            Ok(1)
         }
     }
 }
