@@ -1,0 +1,209 @@
+//! oxim and other programs at the two ends of a connection: Debian's exim4 both ways, gnutls-cli, openssl, swaks.
+#[path = "support/ca.rs"]
+mod ca;
+#[path = "support/daemon.rs"]
+mod daemon;
+
+use ca::{Status, ca, good};
+use daemon::{Daemon, Place, Program, have_exim4, have_tool};
+use std::process::{Command, Stdio};
+
+/// A server that takes mail over STARTTLS and puts it into its Maildir.
+fn receiver(program: Program, staple: Option<&[u8]>) -> Daemon {
+    let text = "acl_smtp_rcpt = accept\nlog_selector = +tls_certificate_verified +tls_peerdn\n\
+                tls_advertise_hosts = *\ntls_certificate = @DIR@/chain.pem\ntls_privatekey = @DIR@/key.pem\n\
+                tls_ocsp_file = @DIR@/proof.der\nbegin routers\nall:\n  driver = accept\n  transport = box\n\
+                begin transports\nbox:\n  driver = appendfile\n  directory = @DIR@/mail\n  maildir_format\n\
+                  user = @USER@\nbegin retry\n* * F,2h,15m\n";
+    let place = Place::new(program, text);
+    for (from, to) in [("leaf-chain.pem", "chain.pem"), ("leaf.key", "key.pem")] {
+        std::fs::write(place.path(to), ca().read(from)).expect("writing");
+    }
+    if let Some(bytes) = staple {
+        std::fs::write(place.path("proof.der"), bytes).expect("writing");
+    } else if program == Program::Exim4 {
+        // exim4 answers 454 to STARTTLS if the file is not there: its option is left out instead.
+        place.configure(&text.replace("tls_ocsp_file = @DIR@/proof.der\n", ""));
+    }
+    place.daemon()
+}
+
+/// A client that sends everything to that port and wants a good staple.
+fn sender(program: Program, port: u16, extra: &str) -> Place {
+    let selector = if program == Program::Oxim { " +tls_ocsp" } else { "" };
+    let text = format!(
+        "log_selector = +tls_certificate_verified +tls_peerdn{selector}\nacl_not_smtp = accept\n\
+         begin routers\nall:\n  driver = manualroute\n  route_list = * localhost::{port} byname\n  self = send\n\
+           transport = out\nbegin transports\nout:\n  driver = smtp\n  allow_localhost\n  hosts_require_tls = *\n\
+           hosts_require_ocsp = *\n  tls_verify_certificates = {}\n  tls_verify_hosts = *\n{extra}\
+         begin retry\n* * F,2h,15m\n",
+        ca().path("root.pem").display()
+    );
+    open_to_all();
+    Place::new(program, &text)
+}
+
+/// The authority's certificates are read by servers that run as other users.
+fn open_to_all() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = ca().path("");
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+const MESSAGE: &[u8] = b"From: a@host.test\nTo: b@localhost\nSubject: interop\n\nA line.\n.\n..two dots\n";
+
+fn send(sender: &Place) {
+    let output = sender.run(&["-odf", "-oi", "-f", "a@host.test", "b@mx.test"], MESSAGE);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn carries_over(from: Program, to: Program) {
+    let server = receiver(to, Some(&ca().proof(&good("leaf"))));
+    let client = sender(from, server.port, "");
+    send(&client);
+    let mail = server.place.wait_for_mail(1);
+    assert!(mail[0].ends_with("\nA line.\n.\n..two dots\n"), "{}", mail[0]);
+    let log = client.wait_for_log("Completed");
+    assert!(log.contains("X=TLS1.3:") && log.contains(" CV=yes "), "{log}");
+    assert_eq!(log.contains("OCSP=verified"), from == Program::Oxim, "{log}");
+}
+
+fn defers_without_a_good_staple(from: Program, to: Program, staple: Option<Vec<u8>>) {
+    let server = receiver(to, staple.as_deref());
+    let client = sender(from, server.port, "");
+    send(&client);
+    let log = client.wait_for_log(" == ");
+    assert!(log.contains("certificate status check failed"), "{log}");
+    assert_eq!(server.place.mail_count(), 0);
+    // Without the requirement the same server takes the message, over TLS.
+    let easy = sender(from, server.port, "");
+    let text = std::fs::read_to_string(easy.path("configure")).expect("reading");
+    std::fs::write(easy.path("configure"), text.replace("  hosts_require_ocsp = *\n", "")).expect("writing");
+    send(&easy);
+    assert!(easy.wait_for_log("Completed").contains("X=TLS1.3:"));
+    server.place.wait_for_mail(1);
+}
+
+#[test]
+fn exim_sends_to_oxim_and_requires_its_staple() {
+    if have_exim4() {
+        carries_over(Program::Exim4, Program::Oxim);
+    }
+}
+
+#[test]
+fn oxim_sends_to_exim_and_requires_its_staple() {
+    if have_exim4() {
+        carries_over(Program::Oxim, Program::Exim4);
+    }
+}
+
+#[test]
+fn oxim_sends_to_oxim_and_requires_its_staple() {
+    carries_over(Program::Oxim, Program::Oxim);
+}
+
+#[test]
+fn oxim_defers_to_an_exim_that_staples_nothing() {
+    if have_exim4() {
+        defers_without_a_good_staple(Program::Oxim, Program::Exim4, None);
+    }
+}
+
+#[test]
+fn exim_defers_to_an_oxim_that_has_nothing_to_staple() {
+    if have_exim4() {
+        defers_without_a_good_staple(Program::Exim4, Program::Oxim, None);
+    }
+}
+
+#[test]
+fn a_revoked_proof_is_never_stapled_and_starttls_goes_on() {
+    let revoked = ca::ProofSpec { status: Status::Revoked, ..good("leaf") };
+    defers_without_a_good_staple(Program::Oxim, Program::Oxim, Some(ca().proof(&revoked)));
+}
+
+fn tool(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().expect("starting sh");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn openssl_sees_and_verifies_the_staple_under_both_versions() {
+    if !have_tool("openssl") {
+        return;
+    }
+    let server = receiver(Program::Oxim, Some(&ca().proof(&good("leaf"))));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let root = ca().path("root.pem");
+        let text = tool(&format!(
+            "printf 'QUIT\\r\\n' | timeout 20 openssl s_client -connect 127.0.0.1:{} -starttls smtp -status {version} \
+             -CAfile {} -verify_return_error -quiet -no_ign_eof 2>&1; \
+             printf 'QUIT\\r\\n' | timeout 20 openssl s_client -connect 127.0.0.1:{} -starttls smtp -status {version} \
+             -CAfile {} 2>&1",
+            server.port,
+            root.display(),
+            server.port,
+            root.display()
+        ));
+        assert!(text.contains("OCSP Response Status: successful"), "{version}: {text}");
+        assert!(text.contains("Cert Status: good"), "{version}: {text}");
+        assert!(text.contains("Verify return code: 0"), "{version}: {text}");
+    }
+}
+
+#[test]
+fn gnutls_cli_is_content_with_the_staple() {
+    if !have_tool("gnutls-cli") {
+        return;
+    }
+    let server = receiver(Program::Oxim, Some(&ca().proof(&good("leaf"))));
+    let text = tool(&format!(
+        "printf 'QUIT\\r\\n' | timeout 20 gnutls-cli --starttls-proto=smtp --x509cafile={} --port {} localhost 2>&1",
+        ca().path("root.pem").display(),
+        server.port
+    ));
+    assert!(text.contains("Status: The certificate is trusted"), "{text}");
+    assert!(text.contains("OCSP status request") || text.contains("OCSP Response"), "{text}");
+}
+
+#[test]
+fn swaks_delivers_in_clear_over_starttls_and_pipelined() {
+    if !have_tool("swaks") {
+        return;
+    }
+    let server = receiver(Program::Oxim, None);
+    for extra in ["", "--tls", "--pipeline", "--tls --pipeline"] {
+        let text = tool(&format!(
+            "timeout 30 swaks --server 127.0.0.1:{} --helo client.test --from a@client.test --to b@mx.test {extra} \
+             --body 'a body' 2>&1",
+            server.port
+        ));
+        assert!(text.contains(" 250 OK id="), "{extra}: {text}");
+    }
+    assert_eq!(server.place.wait_for_mail(4).len(), 4);
+}
+
+#[test]
+fn a_queue_that_exim_left_is_delivered_by_oxim() {
+    if !have_exim4() {
+        return;
+    }
+    let box_text = "acl_not_smtp = accept\nbegin routers\nall:\n  driver = accept\n  transport = box\n\
+                    begin transports\nbox:\n  driver = appendfile\n  directory = @DIR@/mail\n  maildir_format\n\
+                      user = @USER@\nbegin retry\n* * F,2h,15m\n";
+    let exim = Place::new(Program::Exim4, box_text);
+    for _ in 0..3 {
+        exim.run(&["-odq", "-oi", "-f", "a@host.test", "b@host.test", "c@host.test"], MESSAGE);
+    }
+    let oxim = Place::new(Program::Oxim, box_text);
+    let moved = tool(&format!(
+        "set -e; rm -rf {0}/spool; cp -a {1}/spool {0}/spool; chown -R oxim:oxim {0}/spool",
+        oxim.directory.path().display(),
+        exim.directory.path().display()
+    ));
+    assert_eq!(moved, "");
+    assert!(oxim.run(&["-qf"], b"").status.success());
+    assert_eq!(oxim.wait_for_mail(6).len(), 6);
+    assert_eq!(String::from_utf8_lossy(&oxim.run(&["-bpc"], b"").stdout).trim(), "0");
+}

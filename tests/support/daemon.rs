@@ -1,0 +1,213 @@
+//! Two mail servers side by side in a test: oxim and Debian's exim4, each with its own spool, logs and Maildir.
+//!
+//! As root both run with their own user and deliver as `nobody`; without root everything is this user's, and
+//! exim4 (which gives up its rights for `-C`) is left out.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Oxim,
+    Exim4,
+}
+
+impl Program {
+    pub fn path(self) -> PathBuf {
+        match self {
+            Self::Oxim => PathBuf::from(env!("CARGO_BIN_EXE_oxim")),
+            Self::Exim4 => PathBuf::from("/usr/sbin/exim4"),
+        }
+    }
+    fn user(self) -> &'static str {
+        match self {
+            Self::Oxim => "oxim",
+            Self::Exim4 => "Debian-exim",
+        }
+    }
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether a test that needs this may run; in CI (`OXIM_CI` is set) it must.
+pub fn have(what: &str, there: bool) -> bool {
+    if !there {
+        assert!(std::env::var_os("OXIM_CI").is_none(), "{what} is missing, and CI skips nothing");
+        eprintln!("skipped: {what} is missing");
+    }
+    there
+}
+
+pub fn have_exim4() -> bool {
+    have("root with exim4 installed", is_root() && Program::Exim4.path().exists())
+}
+
+pub fn have_tool(name: &str) -> bool {
+    have(
+        name,
+        Command::new("sh")
+            .args(["-c", &format!("command -v {name}")])
+            .output()
+            .is_ok_and(|o| o.status.success()),
+    )
+}
+
+/// A place for one server: `configure`, `spool`, `log`, `mail` (a Maildir).
+pub struct Place {
+    pub program: Program,
+    pub directory: tempfile::TempDir,
+}
+
+impl Place {
+    /// `text` may name `@DIR@`, `@USER@` (the user deliveries run as) and whatever else the caller has replaced.
+    pub fn new(program: Program, text: &str) -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("oxim-test").tempdir().expect("a temporary directory");
+        let place = Self { program, directory };
+        for name in ["spool", "log", "mail", "mail/new", "mail/cur", "mail/tmp"] {
+            fs::create_dir_all(place.path(name)).expect("a directory");
+        }
+        place.configure(text);
+        if is_root() {
+            fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+            for name in ["spool", "log"] {
+                own(program.user(), &place.path(name));
+            }
+            for name in ["mail", "mail/new", "mail/cur", "mail/tmp"] {
+                own("nobody", &place.path(name));
+            }
+            if program == Program::Exim4 {
+                trust(&place.path("configure"));
+            }
+        }
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn configure(&self, text: &str) {
+        let user = if is_root() { "nobody".to_owned() } else { own_name() };
+        let here = self.directory.path().to_string_lossy().into_owned();
+        let head = "primary_hostname = host.test\nspool_directory = @DIR@/spool\nlog_file_path = @DIR@/log/%slog\n\
+                    keep_environment =\nhost_lookup =\n";
+        let text = format!("{head}{text}").replace("@DIR@", &here).replace("@USER@", &user);
+        fs::write(self.path("configure"), text).expect("writing the configuration");
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
+        use std::io::Write;
+        let mut child = Command::new(self.program.path())
+            .arg("-C")
+            .arg(self.path("configure"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starting the program");
+        child.stdin.take().expect("a pipe").write_all(input).expect("writing to the program");
+        child.wait_with_output().expect("the program's end")
+    }
+
+    pub fn daemon(self) -> Daemon {
+        Daemon::start(self)
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log/mainlog")).unwrap_or_default()
+    }
+
+    /// Waits until the main log has this text, and gives the whole log.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "{text:?} is not in the log of {:?}:\n{log}", self.program);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for so many messages in the Maildir and gives their texts.
+    pub fn wait_for_mail(&self, count: usize) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let files: Vec<_> = fs::read_dir(self.path("mail/new")).expect("the Maildir").flatten().collect();
+            if files.len() >= count {
+                return files.iter().map(|f| fs::read_to_string(f.path()).expect("a message")).collect();
+            }
+            assert!(Instant::now() < deadline, "{} of {count} messages; log:\n{}", files.len(), self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn mail_count(&self) -> usize {
+        fs::read_dir(self.path("mail/new")).expect("the Maildir").count()
+    }
+}
+
+/// A running daemon; it is ended when this is dropped.
+pub struct Daemon {
+    pub place: Place,
+    pub port: u16,
+    child: Child,
+}
+
+impl Daemon {
+    fn start(place: Place) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let child = Command::new(place.program.path())
+            .arg("-C")
+            .arg(place.path("configure"))
+            .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
+            .arg(place.path("pid"))
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("starting the daemon");
+        let daemon = Self { place, port, child };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "the daemon does not listen; log:\n{}", daemon.place.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        daemon
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+fn own_name() -> String {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().expect("our own user").name
+}
+
+fn own(user: &str, path: &Path) {
+    let user = nix::unistd::User::from_name(user).ok().flatten().unwrap_or_else(|| panic!("no user {user}"));
+    nix::unistd::chown(path, Some(user.uid), Some(user.gid)).expect("chown");
+}
+
+/// exim4 keeps its rights for a `-C` file only if this list has it.
+fn trust(configuration: &Path) {
+    let list = Path::new("/etc/exim4/trusted_configs");
+    let mut text = fs::read_to_string(list).unwrap_or_default();
+    text.push_str(&format!("{}\n", configuration.display()));
+    fs::write(list, text).expect("writing trusted_configs");
+}
