@@ -112,13 +112,13 @@ impl Smtp {
     /// The hosts in the order of trying: the router's or our own, then the fall-backs.
     fn hosts(&self, job: &Job) -> Result<Vec<Host>, Failure> {
         let mut hosts = if job.hosts.is_empty() || self.options.bool("hosts_override") {
-            own_hosts::hosts_of(&self.options, "hosts", job.context)?
+            own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", job.context)?
         } else {
             job.hosts.clone()
         };
         let limit = usize::try_from(self.options.int("hosts_max_try")).unwrap_or(usize::MAX).max(1);
         hosts.truncate(limit);
-        hosts.extend(own_hosts::hosts_of(&self.options, "fallback_hosts", job.context)?);
+        hosts.extend(own_hosts::hosts_of(self.name.as_bstr(), &self.options, "fallback_hosts", job.context)?);
         Ok(hosts)
     }
 }

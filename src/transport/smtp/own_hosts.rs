@@ -2,7 +2,7 @@
 //! it has one, to hosts with addresses (spec chapter "The smtp transport").
 
 use super::policy::expand_option;
-use super::trouble::{Failure, Scope};
+use super::trouble::{Failure, Scope, exim_errno};
 use crate::config::Options;
 use crate::dns::{Answer, Resolver};
 use crate::expand::Context;
@@ -14,7 +14,13 @@ use std::net::IpAddr;
 const MAX_HOSTS: usize = 100;
 
 /// The hosts that this option gives, in order; a name that is not there is left out.
-pub fn hosts_of(options: &Options, name: &'static str, context: &Context) -> Result<Vec<Host>, Failure> {
+/// One that turns out to be this host is a mistake unless `allow_localhost` is set.
+pub fn hosts_of(
+    transport: &BStr,
+    options: &Options,
+    name: &'static str,
+    context: &Context,
+) -> Result<Vec<Host>, Failure> {
     let Some(template) = options.text(name) else { return Ok(Vec::new()) };
     let list = expand_option(name, template, context)?.unwrap_or_default();
     let mut hosts = Vec::new();
@@ -22,7 +28,18 @@ pub fn hosts_of(options: &Options, name: &'static str, context: &Context) -> Res
         let (host, port) = split_port(item.as_bstr());
         hosts.extend(look_up(host, port, context.globals.dns.as_ref())?);
     }
+    let is_local = |host: &&Host| host.address.is_some_and(|address| is_this_host(address, context));
+    if let Some(host) = hosts.iter().find(is_local)
+        && !options.bool("allow_localhost")
+    {
+        let text = format!("{transport} transport found host {} to be local", host.name);
+        return Err(Failure::new(Scope::Message, exim_errno::LOCAL_HOST, text));
+    }
     Ok(hosts)
+}
+
+fn is_this_host(address: IpAddr, context: &Context) -> bool {
+    address.is_loopback() || context.globals.local_addresses.contains(&address)
 }
 
 fn look_up(name: &BStr, port: Option<u16>, dns: &dyn Resolver) -> Result<Vec<Host>, Failure> {

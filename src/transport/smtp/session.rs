@@ -81,7 +81,7 @@ pub fn open(host: &Host, policy: &Policy, tls: &ClientTls, log: &dyn Fn(&[u8])) 
 
 /// Why a session could not be opened.
 enum Opening {
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// The handshake or the verification failed, in Exim's words after `TLS session: `.
     TlsFailed(String),
 }
@@ -89,7 +89,7 @@ enum Opening {
 impl Opening {
     fn into_failure(self) -> Failure {
         match self {
-            Self::Failed(failure) => failure,
+            Self::Failed(failure) => *failure,
             Self::TlsFailed(text) => {
                 Failure::new(Scope::Host, exim_errno::TLS_FAILURE, format!("TLS session: {text}"))
             }
@@ -99,7 +99,7 @@ impl Opening {
 
 impl From<Failure> for Opening {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        Self::Failed(Box::new(failure))
     }
 }
 

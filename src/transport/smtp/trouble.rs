@@ -25,6 +25,8 @@ pub mod exim_errno {
     pub const MAIL_4XX: i32 = -45;
     /// 4xx to DATA or the end of data.
     pub const DATA_4XX: i32 = -46;
+    /// A host of the transport is this host.
+    pub const LOCAL_HOST: i32 = -50;
 }
 
 /// Whose problem it is: what is tried again when.
