@@ -78,7 +78,7 @@ fn defers_without_a_good_staple(from: Program, to: Program, staple: Option<Vec<u
     // Without the requirement the same server takes the message, over TLS.
     let easy = sender(from, server.port, "");
     let text = std::fs::read_to_string(easy.path("configure")).expect("reading");
-    std::fs::write(easy.path("configure"), text.replace("  hosts_require_ocsp = *\n", "")).expect("writing");
+    std::fs::write(easy.path("configure"), text.replace("hosts_require_ocsp = *\n", "")).expect("writing");
     send(&easy);
     assert!(easy.wait_for_log("Completed").contains("X=TLS1.3:"));
     server.place.wait_for_mail(1);

@@ -36,6 +36,26 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The program with its configuration, run by `wrapper` if that is not empty. Exim sees, in a mount
+    /// namespace of its own, a list of trusted configurations that has this one: it gives up its rights else.
+    pub fn command(&self, configuration: &Path, wrapper: &[&str]) -> anyhow::Result<Command> {
+        const WITH_TRUST: &str = "touch /etc/exim4/trusted_configs && mount --bind \"$0\" /etc/exim4/trusted_configs && exec \"$@\"";
+        let mut words: Vec<String> = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        words.push(self.path.to_string_lossy().into_owned());
+        if self.name == "exim4" {
+            let trusted = configuration.with_extension("trusted");
+            fs::write(&trusted, format!("{}\n", configuration.display()))?;
+            let trusted = trusted.to_string_lossy().into_owned();
+            let unshare = ["unshare", "-m", "sh", "-c", WITH_TRUST, &trusted].map(str::to_owned);
+            words.splice(0..0, unshare);
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("-C").arg(configuration);
+        Ok(command)
+    }
+}
+
 /// A running server.
 pub struct Server {
     /// Where everything of it lies.
@@ -66,11 +86,8 @@ impl Server {
         let port = free_port()?;
         let configuration = write_configuration(program, directory.path(), extra)?;
         let cpu_before = children_cpu()?;
-        let mut words: Vec<&str> = wrapper.to_vec();
-        let path = program.path.to_string_lossy();
-        words.push(&path);
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).arg("-C").arg(&configuration).args(["-bdf", "-oX"]).arg(port.to_string());
+        let mut command = program.command(&configuration, wrapper)?;
+        command.args(["-bdf", "-oX"]).arg(port.to_string());
         command.arg("-oP").arg(directory.path().join("pid")).stdin(Stdio::null()).process_group(0);
         let child = command.spawn().with_context(|| format!("starting {}", program.name))?;
         let server = Self {
