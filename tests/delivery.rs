@@ -76,7 +76,8 @@ fn redirections_are_logged_as_exim_logs_them() {
         (
             "x@nx.example",
             vec![
-                "== x@nx.example R=remote defer (-1): lookup of host \"nonexist.invalid\" failed in remote router",
+                "no IP address found for host nonexist.invalid",
+                "== x@nx.example R=remote defer (-32): lookup of host \"nonexist.invalid\" failed in remote router",
             ],
         ),
         (
@@ -228,13 +229,7 @@ fn similar(expected: &str, text: &str) {
 fn a_host_that_is_down_is_tried_again_when_its_time_has_come() {
     let lab = lab();
     let (delivery, lines) = lab.deliver(&["down@rem.example"]);
-    assert_eq!(
-        lines,
-        [
-            "H=127.0.0.1 [127.0.0.1] Connection refused",
-            "== down@rem.example R=remote T=smtp defer (111): Connection refused"
-        ]
-    );
+    assert_eq!(lines, ["== down@rem.example R=remote T=smtp defer (111): Connection refused"]);
     assert_eq!(delivery, Delivery::Deferred);
     let id = MessageId::parse(b"1xVUu5-00034b-1P").unwrap();
     deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() });
@@ -243,7 +238,7 @@ fn a_host_that_is_down_is_tried_again_when_its_time_has_come() {
         "== down@rem.example R=remote T=smtp defer (-54): retry time not reached for any host for 'rem.example'"
     );
     deliver::deliver(&lab.env, &id, How { force: true, ..How::default() });
-    assert_eq!(lab.lines().len(), 5);
+    assert_eq!(lab.lines().len(), 3);
 }
 
 #[test]

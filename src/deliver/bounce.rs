@@ -116,8 +116,9 @@ fn named(setback: &Setback) -> (BString, Option<BString>) {
     if let Some(ancestor) = hidden {
         return (ancestor.address.to_bytes(), None);
     }
-    let from = item.top().map(|top| BString::from(format!("(generated from {})", top.to_bytes())));
-    (item.text(), from)
+    let text = item.text();
+    let top = item.top().map(|top| top.to_bytes()).filter(|top| *top != text);
+    (text, top.map(|top| format!("(generated from {top})").into()))
 }
 
 fn people_part(attempt: &Attempt, group: &[Setback], boundary: &str) -> Vec<u8> {

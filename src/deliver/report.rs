@@ -109,7 +109,8 @@ pub fn routing_deferred(attempt: &mut Attempt, item: &Item, problem: &Problem) {
     about(attempt, text.as_bytes());
 }
 
-/// A line about a host: ` H=name [address] error` or `...: text`.
+/// A line of the message's own log about a host: `H=name [address] error` or `...: text` (the main log
+/// has it from the transport).
 pub fn host_problem(attempt: &mut Attempt, host: &Host, problem: &Problem) {
     let mut text = BString::from(format!("H={}", host.name));
     if let Some(address) = host.address {
@@ -120,7 +121,6 @@ pub fn host_problem(attempt: &mut Attempt, host: &Host, problem: &Problem) {
     }
     text.extend_from_slice(if problem.errno > 0 { b" " } else { b": " });
     text.extend_from_slice(&reason(problem));
-    about(attempt, &text);
     attempt.note(&text);
 }
 

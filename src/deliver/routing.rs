@@ -227,6 +227,9 @@ pub fn defer(attempt: &mut Attempt, setback: Setback) {
 }
 
 fn log_trouble(attempt: &Attempt, trouble: &Trouble) {
+    for line in &trouble.main_lines {
+        report::about(attempt, line);
+    }
     for line in &trouble.log_lines {
         let text = format!("{} {line}", attempt.message.id);
         attempt.env.log().panic(text.as_bytes().as_bstr());

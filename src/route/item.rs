@@ -120,8 +120,10 @@ pub struct Trouble {
     pub retry_use_local_part: bool,
     /// Nothing of this is logged (`disable_logging`).
     pub disable_logging: bool,
-    /// Lines for the main log (and the panic log) that go with it, without the message id.
+    /// Lines for the main log and the panic log that go with it, without the message id.
     pub log_lines: Vec<BString>,
+    /// The same for the main log alone.
+    pub main_lines: Vec<BString>,
 }
 
 /// What became of an address in the routers.

@@ -12,6 +12,9 @@ use crate::syntax::{Position, Template};
 use crate::transport::Host;
 use bstr::{BStr, BString, ByteSlice};
 
+/// Exim's error number for a host without address.
+const HOST_LOOKUP: i32 = -32;
+
 /// What to do when a host has no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FindFailed {
@@ -285,7 +288,13 @@ fn own_host(asked: &Asked, item: &HostItem, hosts: Vec<Host>) -> Result<Vec<Host
 fn no_address(action: FindFailed, item: &HostItem, asked: &Asked) -> Verdict {
     let router = asked.router;
     let text = format!("lookup of host \"{}\" failed in {} router", item.name, router.name);
-    by_action(action, text, asked)
+    let line = BString::from(format!("no IP address found for host {}", item.name));
+    match by_action(action, text, asked) {
+        Verdict::Defer(trouble) => {
+            Verdict::Defer(Trouble { errno: HOST_LOOKUP, main_lines: vec![line], ..trouble })
+        }
+        other => other,
+    }
 }
 
 fn all_ignored(action: FindFailed, asked: &Asked) -> Verdict {

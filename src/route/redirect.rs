@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// Longest .forward, alias or included file that is read: a user supplies it.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 
+/// Exim's error number for redirection data that is wrong.
+const BAD_REDIRECT: i32 = -17;
+
 /// Options that are known but not built.
 const NOT_BUILT: &[&str] =
     &["allow_freeze", "syntax_errors_to", "syntax_errors_text", "reply_transport", "rewrite"];
@@ -155,7 +158,7 @@ impl Redirect {
         };
         if is_filter(&data) {
             let text = "error in redirect data: filters are not supported yet";
-            return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
+            return Verdict::Defer(bad_data(asked, text));
         }
         let allowed = match self.allowed(asked, context) {
             Ok(Some(allowed)) => allowed,
@@ -168,10 +171,7 @@ impl Redirect {
             List::Blackhole => Verdict::Discard,
             List::Fail(text) => Verdict::Fail(forced(asked, self.allowed_text(text), 0)),
             List::Defer(text) => Verdict::Defer(forced(asked, self.allowed_text(text), -1)),
-            List::Wrong(text) => Verdict::Defer(Trouble::defer(
-                asked.router.name.as_bstr(),
-                format!("error in redirect data: {text}"),
-            )),
+            List::Wrong(text) => Verdict::Defer(bad_data(asked, format!("error in redirect data: {text}"))),
             List::Items(items, skipped) => match self.children(items, skipped, asked, context) {
                 Ok(children) => Verdict::Children(children),
                 Err(trouble) => Verdict::Defer(trouble),
@@ -281,7 +281,10 @@ impl Redirect {
             };
             if forbidden {
                 let what = if kind == b'|' { "pipe" } else { "file" };
-                return Err(defer(format!("error in redirect data: delivery to a {what} is not permitted")));
+                return Err(bad_data(
+                    asked,
+                    format!("error in redirect data: delivery to a {what} is not permitted"),
+                ));
             }
             if matches!(item, ListItem::File(path) if *path == "/dev/null") || transports.contains_key(&kind)
             {
@@ -354,6 +357,11 @@ pub fn make_items(
 fn replace_ancestor(children: &Children, item: &Item, address: &Address) -> Address {
     let is_ancestor = || ancestors(item).any(|ancestor| same_address(&ancestor.address, address));
     if children.check_ancestor && is_ancestor() { item.address.clone() } else { address.clone() }
+}
+
+/// Something is wrong with the list itself.
+fn bad_data(asked: &Asked, text: impl Into<BString>) -> Trouble {
+    Trouble { errno: BAD_REDIRECT, ..Trouble::defer(asked.router.name.as_bstr(), text) }
 }
 
 fn forced(asked: &Asked, text: BString, errno: i32) -> Trouble {
