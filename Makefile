@@ -88,8 +88,7 @@ check: deps ## build and pass every test that can be run here
 	@CARGO="$(CARGO)" FEATURES="$(features)" tests/check
 
 check-long: check ## and what takes long: kills at every system call, kills under load, a full disk
-	$(CARGO) build --release --locked $(features)
-	@tests/crash/run "$(abspath $(target))/release/oxim"
+	OXIM_LONG=1 $(CARGO) test --release --locked $(features) --test crash
 
 lint: ## formatting and clippy, both without a warning
 	$(CARGO) fmt --check

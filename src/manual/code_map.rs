@@ -28,7 +28,7 @@
 //! | unit | at the end of each file |
 //! | parity: the same case against exim4 and against oxim | `tests/parity` (its README says how a case is written) |
 //! | dialogue: SMTP conversations as text | `tests/dialogue` |
-//! | crash: killed at each system call of the commit, and under load; a full disk | `tests/crash` |
+//! | crash: killed at each system call of the commit, and under load; a full disk | `tests/crash.rs` |
 //! | tidy: layers, lengths, the two unsafe rooms | `tests/tidy.rs` |
 //! | demonstration | `tests/demo` |
 //! | measurement | `tests/bench` |

@@ -18,7 +18,7 @@ pub struct Normaliser {
 /// Pattern and what stands in its place.
 const MASKS: &[(&str, &str)] = &[
     // product name and version
-    (r"\b(?:Exim 4\.\d+(?:\.\d+)?|oxim \d+\.\d+\.\d+\S*)", "@MAILER@"),
+    (r"\b(?:Exim (?:4\.\d+(?:\.\d+)?|\$version_number)|oxim \d+\.\d+\.\d+(?:-[a-z0-9.]+)?)", "@MAILER@"),
     (r"\b(?:exim 4\.\d+(?:\.\d+)?)(?= daemon)", "@MAILER@"),
     (r"\b(?:Exim|oxim)(?= configuration error| is already| attempting|: )", "@NAME@"),
     // times

@@ -263,6 +263,11 @@ impl World {
         Err("the daemon did not end within 10 s of SIGTERM".into())
     }
 
+    /// The daemon's process id, if one was started.
+    pub fn daemon_id(&self) -> Option<i32> {
+        self.daemon.as_ref().and_then(|daemon| i32::try_from(daemon.id()).ok())
+    }
+
     /// Polls until the main log holds the text often enough.
     pub fn wait_mainlog(&mut self, text: &str, count: usize) -> Result<(), String> {
         let text = self.substitute(text);
