@@ -264,6 +264,7 @@ impl World {
     }
 
     /// The daemon's process id, if one was started.
+    #[allow(dead_code, reason = "only the crash tests look at processes")]
     pub fn daemon_id(&self) -> Option<i32> {
         self.daemon.as_ref().and_then(|daemon| i32::try_from(daemon.id()).ok())
     }
