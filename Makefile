@@ -94,8 +94,8 @@ lint: ## formatting and clippy, both without a warning
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked $(features) -- -D warnings
 
-bench: all ## messages and TLS sessions a second, CPU and memory, beside exim4 where it is installed
-	@tests/bench/run "$(abspath $(target))/release/oxim"
+bench: ## messages and TLS sessions a second, CPU and memory, beside exim4 where it is installed
+	$(CARGO) bench --locked $(features) --bench mail
 
 install: all ## install the program, its links, manual pages, unit and directories
 	@packaging/install "$(target)/release/oxim"

@@ -31,4 +31,4 @@
 //! | crash: killed at each system call of the commit, and under load; a full disk | `tests/crash.rs` |
 //! | tidy: layers, lengths, the two unsafe rooms | `tests/tidy.rs` |
 //! | demonstration | `tests/demo` |
-//! | measurement | `tests/bench` |
+//! | measurement | `benches/mail` |
