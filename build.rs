@@ -51,8 +51,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_session_desc", (3, 1, 10)),
     // GNUTLS_NO_SIGNAL
     ("gnutls_no_signal", (3, 4, 2)),
-    // GNUTLS_CERT_MISSING_OCSP_STATUS: must-staple is checked by the library
-    ("gnutls_checks_must_staple", (3, 5, 1)),
+    // GNUTLS_CERT_MISSING_OCSP_STATUS, GNUTLS_CERT_INVALID_OCSP_STATUS
+    ("gnutls_names_proof_bits", (3, 5, 1)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
     ("gnutls_ciphersuite_get", (3, 7, 4)),
     // GNUTLS_NO_STATUS_REQUEST

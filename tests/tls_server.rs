@@ -1,5 +1,6 @@
 //! The server's side of TLS (rows S0 to S12 of the specification), with our own client and with openssl's as a
 //! foreign witness.
+#![cfg(ocsp_stapling)]
 
 #[path = "support/ca.rs"]
 mod ca;

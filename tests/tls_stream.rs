@@ -177,6 +177,7 @@ fn a_panic_in_an_expansion_does_not_cross_c_and_goes_on_in_rust() {
     assert!(client.join().unwrap().is_none());
 }
 
+#[cfg(ocsp_stapling)]
 #[test]
 fn gnutls_cli_trusts_the_server_and_its_staple() {
     let directory = tempfile::tempdir().unwrap();

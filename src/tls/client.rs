@@ -112,6 +112,8 @@ struct ClientUnit {
 
 /// What the server showed, judged.
 struct Verdict {
+    /// GnuTLS's whole verdict, and what remains of it without the proof's part.
+    whole: ChainStatus,
     chain: ChainStatus,
     host_name_fits: bool,
     must_staple_broken: bool,
@@ -170,14 +172,14 @@ impl ClientTls {
 }
 
 impl Verdict {
-    /// The certificate by itself: the absence or failure of a proof that nobody requires does not count
+    /// The certificate by itself. The absence or failure of a proof that nobody requires does not count
     /// (row C1), but a revocation does, and the promise of a must-staple certificate.
     fn certificate_is_good(&self) -> bool {
-        self.chain.without_proof().is_good() && self.host_name_fits && !self.must_staple_broken
+        self.chain.is_good() && self.host_name_fits && !self.must_staple_broken
     }
 
     fn is_revoked(&self) -> bool {
-        self.chain.is_revoked() || self.unfit.as_ref().is_some_and(Unfit::is_revoked)
+        self.whole.is_revoked() || self.unfit.as_ref().is_some_and(Unfit::is_revoked)
     }
 }
 
@@ -202,7 +204,8 @@ fn load_unit(request: &ClientRequest<'_>, files: &mut Files) -> Result<Arc<Clien
 /// All that can be said of the server's certificate, without deciding.
 fn judge(session: &Session, credentials: &Credentials, request: &ClientRequest<'_>) -> Verdict {
     // A failure to verify is as bad as the worst verdict.
-    let chain = session.verify_peer().unwrap_or(ChainStatus::UNVERIFIABLE);
+    let whole = session.verify_peer().unwrap_or(ChainStatus::UNVERIFIABLE);
+    let chain = whole.without_proof(request.settings.crl.is_some());
     let certificates: Vec<Certificate> =
         session.peer_certificates().iter().map_while(|der| Certificate::from_der(der).ok()).collect();
     let leaf = certificates.first();
@@ -211,10 +214,10 @@ fn judge(session: &Session, credentials: &Credentials, request: &ClientRequest<'
         (Some(name), Some(leaf)) => leaf.names_host(name),
         (Some(_), None) => false,
     };
-    let (ocsp, unfit) = judge_staple(session, credentials, certificates.as_slice(), chain, request);
-    let demanded = leaf.is_some_and(Certificate::demands_staple);
+    let (ocsp, unfit) = judge_staple(session, credentials, certificates.as_slice(), whole, request);
+    let demanded = super::OCSP && leaf.is_some_and(Certificate::demands_staple);
     let shown = matches!(ocsp, OcspState::Verified | OcspState::NotVerified);
-    Verdict { chain, host_name_fits, must_staple_broken: demanded && !shown, ocsp, unfit }
+    Verdict { whole, chain, host_name_fits, must_staple_broken: demanded && !shown, ocsp, unfit }
 }
 
 /// The state of the staple. 4 needs GnuTLS's whole verdict and ours (row C4).
@@ -222,7 +225,7 @@ fn judge_staple(
     session: &Session,
     credentials: &Credentials,
     certificates: &[Certificate],
-    chain: ChainStatus,
+    whole: ChainStatus,
     request: &ClientRequest<'_>,
 ) -> (OcspState, Option<Unfit>) {
     if !(request.request_ocsp || request.require_ocsp) {
@@ -237,7 +240,7 @@ fn judge_staple(
     }
     let believed = request.verify != Verify::No
         && request.settings.verify_certificates.is_some()
-        && chain.is_good()
+        && whole.is_good()
         && ocsp::library_checked_staple(session);
     (if believed { OcspState::Verified } else { OcspState::NotVerified }, None)
 }
@@ -255,8 +258,7 @@ fn enforce(verdict: &Verdict, request: &ClientRequest<'_>) -> Result<(), ClientE
     if request.verify == Verify::Require && !verdict.certificate_is_good() {
         return Err(match verdict.is_revoked() {
             true => ClientError::Certificate("certificate revoked"),
-            false if verdict.host_name_fits => ClientError::Certificate("certificate invalid"),
-            false if verdict.chain.without_proof().is_good() => ClientError::HostName,
+            false if verdict.chain.is_good() && !verdict.host_name_fits => ClientError::HostName,
             false => ClientError::Certificate("certificate invalid"),
         });
     }

@@ -331,36 +331,28 @@ impl ChainStatus {
     pub fn is_revoked(self) -> bool {
         self.0 & sys::GNUTLS_CERT_REVOKED != 0
     }
-    /// What remains if GnuTLS's verdict about the stapled proof is left out.
-    #[cfg(gnutls_checks_must_staple)]
-    pub fn without_proof(self) -> Self {
-        Self(self.0 & !PROOF_BITS).without_lone_invalid()
-    }
-    /// These versions have no bits of their own for it.
-    #[cfg(not(gnutls_checks_must_staple))]
-    pub fn without_proof(self) -> Self {
-        self
-    }
-    /// "Invalid" is set beside every other bit; alone it says nothing once that bit is taken out.
-    #[cfg(gnutls_checks_must_staple)]
-    fn without_lone_invalid(self) -> Self {
-        if self.0 == sys::GNUTLS_CERT_INVALID { Self(0) } else { self }
+    /// What remains if GnuTLS's verdict about the stapled proof is left out. Old data may be a proof or a
+    /// revocation list; so it counts where lists are in use.
+    pub fn without_proof(self, lists_in_use: bool) -> Self {
+        let proof = INVALID_OCSP_STATUS | MISSING_OCSP_STATUS;
+        let old = if lists_in_use { 0 } else { sys::GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED };
+        let rest = self.0 & !(proof | old);
+        // "Invalid" is set beside every other bit; alone it says nothing once that bit is taken out.
+        let alone = rest == sys::GNUTLS_CERT_INVALID && rest != self.0;
+        Self(if alone { 0 } else { rest })
     }
 }
 
-#[cfg(gnutls_checks_must_staple)]
-const PROOF_BITS: u32 = if cfg!(ocsp_stapling) { proof_bits() } else { 0 };
+/// `GNUTLS_CERT_MISSING_OCSP_STATUS`. Known whatever the version we are built against: we may run with a newer one.
+const MISSING_OCSP_STATUS: u32 = 1 << 19;
+/// `GNUTLS_CERT_INVALID_OCSP_STATUS`, likewise.
+const INVALID_OCSP_STATUS: u32 = 1 << 20;
 
-#[cfg(all(gnutls_checks_must_staple, ocsp_stapling))]
-const fn proof_bits() -> u32 {
-    sys::GNUTLS_CERT_INVALID_OCSP_STATUS
-        | sys::GNUTLS_CERT_MISSING_OCSP_STATUS
-        | sys::GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED
-}
-#[cfg(all(gnutls_checks_must_staple, not(ocsp_stapling)))]
-const fn proof_bits() -> u32 {
-    0
-}
+#[cfg(all(gnutls_names_proof_bits, ocsp_stapling))]
+const _: () = assert!(
+    MISSING_OCSP_STATUS == sys::GNUTLS_CERT_MISSING_OCSP_STATUS
+        && INVALID_OCSP_STATUS == sys::GNUTLS_CERT_INVALID_OCSP_STATUS
+);
 
 fn init_flags(side: Side) -> c_uint {
     let flags = match side {
