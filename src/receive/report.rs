@@ -75,13 +75,16 @@ pub fn accept_local(
     let taken = matches!(outcome, Outcome::Accepted { .. });
     let report = Report { station, work: &work, sender: &sender, taken, suppressed };
     let mut words = report.terminal_words(why, &outcome, by_mail);
-    if by_mail && report.has_mail(why) {
-        if let Err(error) = own.submit(report.mail(why, &outcome)) {
-            let text = format!("report of a refused message could not be mailed: {error}");
-            station.log.panic(text.as_str().into());
-            words.extend_from_slice(text.as_bytes());
-            words.push(b'\n');
-        }
+    let mailed = if by_mail && report.has_mail(why) {
+        own.submit(report.mail(why, &outcome)).map(drop)
+    } else {
+        Ok(())
+    };
+    if let Err(error) = mailed {
+        let text = format!("report of a refused message could not be mailed: {error}");
+        station.log.panic(text.as_str().into());
+        words.extend_from_slice(text.as_bytes());
+        words.push(b'\n');
     }
     let status = u8::from(!taken && errors_to != ErrorsTo::MailStatusZero);
     LocalAnswer { outcome, status, words }
