@@ -63,7 +63,9 @@ pub fn send(worker: &Worker, to: Address, complaint: &Complaint, mut copy: Vec<u
         complaint.body()
     )
     .into_bytes();
-    text.extend_from_slice(b"\n------ This is a copy of your message, including all the headers. ------\n\n");
+    text.extend_from_slice(
+        b"\n------ This is a copy of your message, including all the headers. ------\n\n\n",
+    );
     copy.truncate(MOST_COPIED);
     text.extend_from_slice(&copy);
     let new = NewMessage {

@@ -38,6 +38,13 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     };
     let mut context = Context::new(program.globals.clone(), &crate::expand::context::NoHooks);
     context.session.origin = caller::origin(program, &who.login);
+    let own = Address::new(who.login.clone(), program.globals.qualify_domain.clone());
+    if program.standing.trusted && sender.address != own {
+        // Who sends in another's name is not authenticated by being who calls.
+        let origin = &mut context.session.origin;
+        origin.authenticated_id = program.invocation.message.authenticated_id.clone();
+        origin.authenticated_sender = program.invocation.message.authenticated_sender.clone();
+    }
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
     let mail = new_mail(program, &who, &sender, recipients);
@@ -56,7 +63,7 @@ fn finish(worker: &Worker, answer: &LocalAnswer) -> anyhow::Result<i32> {
             eprintln!("exim: timed out while reading - message abandoned");
             return Ok(1);
         }
-        Outcome::Refused { .. } => worker.deliver(delivery::When::Soon)?,
+        Outcome::Refused { .. } => worker.deliver(when_report(&worker.program))?,
     };
     Ok(if answer.status == 0 { code } else { i32::from(answer.status) })
 }
@@ -197,6 +204,11 @@ pub fn when(program: &Program) -> When {
     }
 }
 
+/// When a mail about an error is delivered: `-od...` speak of the message, not of this mail.
+fn when_report(program: &Program) -> When {
+    if program.globals.main.bool("queue_only") { When::Never } else { When::Soon }
+}
+
 /// An argument that is no address.
 struct Bad {
     item: BString,
@@ -244,7 +256,7 @@ fn refuse(
     };
     match error_mail::send(worker, to, &complaint, copy) {
         Ok(()) => {
-            let code = worker.deliver(delivery::When::Soon)?;
+            let code = worker.deliver(when_report(&worker.program))?;
             Ok(if mode == ErrorMode::MailQuietly { code } else { 1 })
         }
         Err(error) => {

@@ -239,7 +239,7 @@ impl Line {
         self.arrival_texts(arrival);
     }
 
-    /// From the sender to `id=`: what the message's own log shows too.
+    /// From the sender to `T=`: what the message's own log shows too.
     fn arrival_facts(&mut self, arrival: &Arrival) {
         let selectors = self.selectors;
         self.bracketed_if_null(arrival.sender);
@@ -276,14 +276,14 @@ impl Line {
                 self.field("id", &shown);
             }
         }
-    }
-
-    /// `T=`, `from`, `for`.
-    fn arrival_texts(&mut self, arrival: &Arrival) {
-        let selectors = self.selectors;
         if let Some(subject) = arrival.subject.filter(|_| selectors.has(Selector::Subject)) {
             self.field("T", &quoted_field(subject, arrival.top_bit_prints));
         }
+    }
+
+    /// `from`, `for`.
+    fn arrival_texts(&mut self, arrival: &Arrival) {
+        let selectors = self.selectors;
         if selectors.has(Selector::ReceivedSender) {
             self.words(&[" from <".into(), arrival.raw_sender.to_bytes().as_bstr(), ">".into()]);
         }

@@ -208,7 +208,9 @@ fn read_whole_body(
     let (section, settings) = read_before;
     // Messages of our own making that answer another one are not measured: they could never be told.
     let size = if mail.local_error { 0 } else { settings.size_limit };
-    let limits = BodyLimits { size, visible: settings.body_visible, read_on: must_drain(mail.arrival) };
+    let is_smtp = must_drain(mail.arrival);
+    let limits =
+        BodyLimits { size, visible: settings.body_visible, read_on: is_smtp, bare_lf_is_space: is_smtp };
     let read = read_body(source, section, body, limits);
     read.map_err(|error| match error {
         BodyError::TooBig { read } => {
@@ -264,7 +266,8 @@ fn fix_up(
     let authenticated_id = context.session.origin.authenticated_id.as_ref();
     let fixup = FixUp {
         settings,
-        arrival: mail.arrival,
+        // With `-oMa` a local message is not locally originated.
+        arrival: if context.session.origin.host.is_some() { Arrival::Smtp } else { mail.arrival },
         caller: &mail.caller,
         submission: mail.controls.submission.as_ref(),
         suppress_local: mail.controls.suppress_local_fixups,

@@ -41,6 +41,8 @@ pub(super) struct BodyLimits {
     pub visible: usize,
     /// Read on to the end of a message that is too big, to tell its size (SMTP).
     pub read_on: bool,
+    /// A bare LF is no line end, if the header lines ended with CRLF (SMTP).
+    pub bare_lf_is_space: bool,
 }
 
 /// Reads the rest of the message into `file`.
@@ -50,12 +52,13 @@ pub(super) fn read_body(
     file: &mut BodyFile,
     limits: BodyLimits,
 ) -> Result<BodyFacts, BodyError> {
-    let mut lines = BodyLines::new(section.crlf, section.longest);
+    let bare_lf_is_space = section.crlf && limits.bare_lf_is_space;
+    let mut lines = BodyLines::new(bare_lf_is_space, section.longest);
     let mut facts = BodyFacts::default();
     let mut read = section.size;
     let mut chunk_lines = Vec::new();
     lines.feed(&section.body_start, &mut chunk_lines);
-    if section.body_start.ends_with(b"\n") && section.crlf {
+    if section.body_start.ends_with(b"\n") && bare_lf_is_space {
         // The line was read as a line already: its end is not a bare LF.
         chunk_lines.pop();
         lines.feed(b"\r\n", &mut chunk_lines);

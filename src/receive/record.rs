@@ -71,7 +71,7 @@ pub(super) fn log_arrival(station: &Station, context: &Context, mail: &NewMail, 
     let recipients: Vec<Address> =
         mail.recipients.iter().map(|recipient| recipient.address.clone()).collect();
     let selectors = station.log.selectors();
-    let subject = if selectors.has(Selector::Subject) { subject_text(context) } else { None };
+    let subject = if selectors.has(Selector::Subject) { subject_text(context, facts.headers) } else { None };
     let receive_time = SystemTime::now().duration_since(mail.started).unwrap_or(Duration::ZERO);
     let arrival = log::Arrival {
         id: facts.id,
@@ -85,7 +85,7 @@ pub(super) fn log_arrival(station: &Station, context: &Context, mail: &NewMail, 
         size: facts.size,
         body_8bitmime: mail.body_8bitmime,
         receive_time,
-        message_id: message_id_of(facts.headers),
+        message_id: message_id_of(facts.headers, facts.message_id_created),
         message_id_created: facts.message_id_created,
         subject: subject.as_ref().map(|text| text.bytes()),
         recipients: &recipients,
@@ -102,18 +102,23 @@ pub(super) fn log_arrival(station: &Station, context: &Context, mail: &NewMail, 
     station.log.event(&Event::Arrival(arrival));
 }
 
-/// The Message-ID between its angle brackets; none if it has not the form of one.
-fn message_id_of(headers: &[Header]) -> Option<&BStr> {
+/// The Message-ID between its angle brackets; none if it has not the form of one, or if it is a
+/// Resent-Message-ID that was made here.
+fn message_id_of(headers: &[Header], created: bool) -> Option<&BStr> {
     let header = headers.iter().find(|header| header.kind == HeaderKind::Id)?;
+    if created && !header.name().eq_ignore_ascii_case(b"message-id") {
+        return None;
+    }
     let inside = header.body().trim().strip_prefix(b"<")?.strip_suffix(b">")?;
     let well_formed = !inside.is_empty() && inside.iter().all(|byte| *byte > b' ' && *byte != b'>');
     well_formed.then(|| inside.as_bstr())
 }
 
 /// The subject, MIME words decoded; none without Subject: line.
-fn subject_text(context: &Context) -> Option<Value> {
+fn subject_text(context: &Context, headers: &[Header]) -> Option<Value> {
+    headers.iter().find(|header| header.name().eq_ignore_ascii_case(b"subject"))?;
     let template = Template::parse(b"$h_subject:", &Position::nowhere("subject")).ok()?;
-    expand::expand(&template, context).ok().filter(|text| !text.is_empty())
+    expand::expand(&template, context).ok()
 }
 
 #[cfg(test)]
@@ -128,7 +133,7 @@ mod tests {
             ("Message-ID: <a b> c\n", None),
             ("Message-ID: \n", None),
         ] {
-            assert_eq!(message_id_of(&[Header::new(line)]), id.map(|id| id.into()), "{line}");
+            assert_eq!(message_id_of(&[Header::new(line)], false), id.map(|id| id.into()), "{line}");
         }
     }
 }

@@ -141,10 +141,10 @@ fn push_message(entry: &mut BString, mail: &NewMail, headers: &[Header], selecto
 /// `-t` found nobody, or what is no address. (Exim's line has the id twice.)
 pub(super) fn refuse_no_recipients(log: &Log, id: &MessageId, bad: &[(BString, BString)]) -> Refused {
     if bad.is_empty() {
-        log.write(Which::Main, format!("{id} {id} no recipients found in headers").as_str().into());
+        log.panic(format!("{id} {id} no recipients found in headers").as_str().into());
         return Refused::new(Refusal::NoRecipients, 550, "no recipients found in headers");
     }
-    log.write(Which::Main, format!("{id} {id} bad addresses found in headers").as_str().into());
+    log.panic(format!("{id} {id} bad addresses found in headers").as_str().into());
     let mut text = BString::default();
     for (address, wrong) in bad {
         if !text.is_empty() {

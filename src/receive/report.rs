@@ -122,7 +122,13 @@ impl Report<'_> {
         let main = &self.station.globals.main;
         let text = match why {
             Refusal::NoRecipients => format!("{stamp}{id} {id} no recipients found in headers"),
-            Refusal::BadAddress => format!("{stamp}{id} {id} bad addresses found in headers"),
+            Refusal::BadAddress => {
+                let mut text = format!("{stamp}{id} {id} bad addresses found in headers");
+                for (address, wrong) in self.work.bad.iter().filter(|_| !by_mail) {
+                    text.push_str(&format!("\nexim: invalid address:  {address}: {wrong}"));
+                }
+                text
+            }
             Refusal::Lost => String::new(),
             Refusal::Spool | Refusal::Configuration => format!("exim: {}", reply_text(outcome)),
             _ if by_mail => String::new(),
@@ -170,11 +176,23 @@ impl Report<'_> {
         }
         message.extend_from_slice(format!("Subject: Mail failure - {subject}\n\n").as_bytes());
         message.extend_from_slice(&text);
-        message.extend_from_slice(
-            b"\n------ This is a copy of your message, including all the headers. ------\n\n",
-        );
+        match why {
+            Refusal::TooBig => message.extend_from_slice(
+                format!(
+                    "\n------ This is a copy of your message, including all the headers.\n\
+                     ------ No more than {} characters of the body are included.\n\n",
+                    self.size_limit()
+                )
+                .as_bytes(),
+            ),
+            _ => message.extend_from_slice(
+                b"\n------ This is a copy of your message, including all the headers. ------\n\n",
+            ),
+        }
         push_headers(&mut message, &self.work.section.headers, self.work.copy.as_ref().map(|(_, id)| id));
-        message.push(b'\n');
+        if why != Refusal::HeadersTooBig {
+            message.push(b'\n');
+        }
         NewMessage {
             sender: Address::null(),
             recipients: vec![self.sender.clone()],

@@ -2,6 +2,7 @@
 
 use super::new_mail::Extract;
 use crate::mail::{Address, Header, HeaderKind, Recipient, Syntax, parse_list};
+use crate::text::quote::printable;
 use bstr::{BString, ByteSlice};
 use std::collections::BTreeSet;
 
@@ -67,8 +68,9 @@ fn take_list(header: &Header, qualify_recipient: &[u8], syntax: Syntax, found: &
                 }
             }
             Err(wrong) => {
-                let text = body[item.span].replace("\n", " ");
-                found.bad.push((text.into(), wrong.message));
+                // Exim shows all that follows the item's start.
+                let rest = printable(body[item.span.start..].trim_end(), true);
+                found.bad.push((rest, wrong.message));
             }
         }
     }
@@ -113,6 +115,6 @@ mod tests {
         let (_, addresses, found) =
             extract(&["To: bad bad, ok@ok", "Cc: undisclosed:;"], &Extract::default());
         assert_eq!(addresses, ["ok@ok"]);
-        assert_eq!(found.bad[0].0, "bad bad");
+        assert_eq!(found.bad[0].0, "bad bad, ok@ok");
     }
 }
