@@ -265,6 +265,12 @@ pub struct Dynamic {
     pub recipient_verify_failure: BString,
     /// `$lookup_dnssec_authenticated`.
     pub lookup_dnssec_authenticated: BString,
+    /// `$prvscheck_address`, while `${prvscheck` is expanded.
+    pub prvscheck_address: Option<Value>,
+    /// `$prvscheck_keynum`, while `${prvscheck` is expanded.
+    pub prvscheck_keynum: Option<Value>,
+    /// `$prvscheck_result` of the last `${prvscheck`.
+    pub prvscheck_result: Option<Value>,
     /// `$headers_added` (ACL add_header so far, `\n` separated).
     pub headers_added: BString,
     /// `$tls_in_ocsp` and kin of a session that has no message yet are in the session's origin; this

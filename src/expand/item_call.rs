@@ -1,7 +1,7 @@
 //! Items whose arguments are just expanded: `substr`, `hash`, `sg`, `tr`, `hmac`, `readfile`, `listquote`,
 //! `acl` and so on; and `env`.
 
-use super::{ExpandError, eval, failed, op_digest, op_file, op_string, regex};
+use super::{ExpandError, eval, failed, item_prvs, op_digest, op_file, op_string, regex};
 use crate::expand::Context;
 use crate::expand::context::AclAnswer;
 use crate::syntax::tree::{Branches, Tree};
@@ -12,6 +12,9 @@ use bstr::{BString, ByteSlice};
 pub fn call(name: &str, arguments: &[Tree], context: &Context) -> Result<Value, ExpandError> {
     if crate::syntax::names::ITEMS_NOT_YET.contains(&name) {
         return eval::not_yet(name);
+    }
+    if name == "prvscheck" {
+        return item_prvs::check(arguments, context);
     }
     if name == "acl" {
         return call_acl(arguments, context).map(|(_, message)| message);
@@ -25,6 +28,8 @@ pub fn call(name: &str, arguments: &[Tree], context: &Context) -> Result<Value, 
         ("sg", [subject, pattern, replacement]) => substitute(subject, pattern, replacement),
         ("tr", [text, from, to]) => Ok(translate(text, from, to)),
         ("hmac", [algorithm, secret, text]) => op_digest::hmac(algorithm, secret, text),
+        ("prvs", [address, secret]) => item_prvs::sign(address, secret, None, context),
+        ("prvs", [address, secret, key]) => item_prvs::sign(address, secret, Some(key), context),
         ("readfile", [file]) => op_file::read_file(file, None),
         ("readfile", [file, end]) => op_file::read_file(file, Some(end)),
         ("listquote", [separator, text]) => list_quote(separator, text),

@@ -14,6 +14,7 @@ mod item_call;
 mod item_extract;
 mod item_list;
 mod item_lookup;
+mod item_prvs;
 mod json;
 mod op_address;
 mod op_arithmetic;

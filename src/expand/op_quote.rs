@@ -30,13 +30,16 @@ pub fn quote(call: Call) -> Result<Value, ExpandError> {
     Ok(call.text.derive(out))
 }
 
-/// Text of a type with one key needs no quotes; of the built query types, none either.
+/// Text of a type with one key needs no quotes; in SQLite, single quotes are doubled.
 fn quote_for_lookup(call: &Call, kind: &[u8]) -> Result<Value, ExpandError> {
     let Some(def) = lookup_def(kind) else {
         return failed(format!("unknown lookup type \"{}\"", kind.as_bstr()));
     };
     if !def.supported {
         return super::eval::not_yet(def.name);
+    }
+    if def.name == "sqlite" {
+        return Ok(call.text.derive(call.text.bytes().replace("'", "''")));
     }
     Ok(call.text.clone())
 }

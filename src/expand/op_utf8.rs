@@ -51,3 +51,28 @@ pub fn domain_from_alabel(call: Call) -> Result<Value, ExpandError> {
         (_, Err(_)) => failed(format!("error converting alabel to utf8: \"{text}\"")),
     }
 }
+
+/// What stands before the punycode of a label.
+const PREFIX: &str = "xn--";
+
+/// A local part as one A-label; plain ASCII stays.
+pub fn local_part_to_alabel(call: Call) -> Result<Value, ExpandError> {
+    let text = call.text.bytes().to_str_lossy();
+    if text.is_ascii() {
+        return Ok(call.text);
+    }
+    match idna::punycode::encode_str(&text) {
+        Some(code) => Ok(call.text.derive(format!("{PREFIX}{code}"))),
+        None => failed(format!("error converting utf8 to alabel: \"{text}\"")),
+    }
+}
+
+/// And back.
+pub fn local_part_from_alabel(call: Call) -> Result<Value, ExpandError> {
+    let text = call.text.bytes().to_str_lossy();
+    let Some(code) = text.strip_prefix(PREFIX) else { return Ok(call.text) };
+    match idna::punycode::decode_to_string(code) {
+        Some(decoded) => Ok(call.text.derive(decoded.as_str())),
+        None => failed(format!("error converting alabel to utf8: \"{text}\"")),
+    }
+}

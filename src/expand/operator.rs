@@ -72,6 +72,8 @@ const TABLE: &[(&str, Function)] = &[
     ("uc", op_string::uc),
     ("utf8_domain_from_alabel", op_utf8::domain_from_alabel),
     ("utf8_domain_to_alabel", op_utf8::domain_to_alabel),
+    ("utf8_localpart_from_alabel", op_utf8::local_part_from_alabel),
+    ("utf8_localpart_to_alabel", op_utf8::local_part_to_alabel),
     ("utf8clean", op_utf8::utf8clean),
     ("xtextd", op_quote::xtextd),
 ];

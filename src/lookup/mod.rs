@@ -9,6 +9,7 @@ mod iplsearch;
 mod line_file;
 mod lsearch;
 mod passwd;
+mod sqlite;
 mod wildlsearch;
 
 use crate::config::written::ListKind;
@@ -219,6 +220,7 @@ pub fn query(context: &Context, kind: &LookupType, query: &Value) -> Result<Opti
     let answer = match kind.def.name {
         "passwd" => passwd::find(context, query.bytes())?,
         "dnsdb" => dnsdb::find(context, query.bytes())?,
+        "sqlite" => sqlite::find(context, kind, query)?,
         other => return Err(not_yet(other)),
     };
     Ok(answer.map(|value| Found { value, partial: None }))

@@ -16,10 +16,9 @@ fn argument_counts(name: &str) -> (usize, usize) {
         "authresults" | "imapfolder" => (1, 1),
         "certextract" => (2, 4),
         "dlfunc" => (2, 10),
-        "hash" | "nhash" | "prvs" | "substr" => (2, 3),
+        "hash" | "nhash" | "prvs" | "prvscheck" | "substr" => (2, 3),
         "length" | "listquote" => (2, 2),
         "perl" => (1, 9),
-        "prvscheck" => (3, 3),
         "readfile" => (1, 2),
         "readsocket" => (2, 5),
         "run" => (1, 3),
@@ -48,7 +47,7 @@ impl Parser<'_> {
             }
             "filter" | "map" | "reduce" => self.over_list(name),
             "sort" => self.sort(),
-            "prvscheck" | "run" | "certextract" => self.loose_call(name),
+            "run" | "certextract" => self.loose_call(name),
             _ => self.call(name),
         }
     }

@@ -53,7 +53,7 @@ pub const LOOKUP_TYPES: &[LookupDef] = &[
     query("redis", false),
     key("regdom", false),
     key("spf", false),
-    query("sqlite", false),
+    query("sqlite", true),
     query("testdb", false),
     query("whoson", false),
     key("wildlsearch", true),

@@ -41,18 +41,8 @@ pub const ITEM_NAMES: &[&str] = &[
 ];
 
 /// Items that are known but not supported yet.
-pub const ITEMS_NOT_YET: &[&str] = &[
-    "authresults",
-    "certextract",
-    "dlfunc",
-    "imapfolder",
-    "perl",
-    "prvs",
-    "prvscheck",
-    "readsocket",
-    "run",
-    "srs_encode",
-];
+pub const ITEMS_NOT_YET: &[&str] =
+    &["authresults", "certextract", "dlfunc", "imapfolder", "perl", "readsocket", "run", "srs_encode"];
 
 /// Operators: `${name:text}`, also with numbers: `${name_3:text}`.
 pub const OPERATOR_NAMES: &[&str] = &[
@@ -116,8 +106,7 @@ pub const OPERATOR_NAMES: &[&str] = &[
 ];
 
 /// Operators that are known but not supported yet.
-pub const OPERATORS_NOT_YET: &[&str] =
-    &["headerwrap", "sha3", "utf8_localpart_from_alabel", "utf8_localpart_to_alabel"];
+pub const OPERATORS_NOT_YET: &[&str] = &["headerwrap", "sha3"];
 
 /// Conditions of `${if`.
 pub const CONDITION_NAMES: &[&str] = &[
