@@ -12,8 +12,9 @@ use oxim::expand::context::{Globals, UserEntry, Users};
 use oxim::load::tables::tables;
 use oxim::log::{Log, Which};
 use oxim::mail::{Address, IdGenerator, MessageId};
-use oxim::receive::Station;
-use oxim::smtp_in::{Connected, Server, serve};
+use oxim::receive::{Caller, Station};
+use oxim::smtp_in::stream::Pipes;
+use oxim::smtp_in::{Connected, LocalCall, Server, serve, serve_stdio};
 use oxim::spool::Layout;
 use oxim::upward::{Announce, Verified, Verifier};
 use std::fmt::Write as _;
@@ -182,6 +183,18 @@ fn converse(server: &Server, script: &str) -> String {
     })
 }
 
+/// Ports of the peer and of the listener.
+fn mask_ports(text: &str) -> String {
+    let mut parts = text.split("]:");
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        masked += if digits > 0 { "]:<port>" } else { "]:" };
+        masked += &part[digits..];
+    }
+    masked
+}
+
 /// Message ids, ports and times are masked; everything else is compared.
 fn mask(line: &str) -> String {
     line.split_inclusive([' ', '\n', '='])
@@ -215,27 +228,63 @@ fn assert_same(got: &str, wanted: &str, what: &str) {
     assert_eq!(got.next(), None, "{what}: more than recorded");
 }
 
+/// Gives all input to `-bs` at once; gives all its output.
+fn serve_local(server: &Server, input: &str) -> String {
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.write_all((input.to_owned() + "\n").as_bytes()).unwrap();
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    let file = std::fs::File::from(std::os::fd::OwnedFd::from(theirs));
+    let caller = Caller { login: "root".into(), uid: 0, gid: 0, full_name: "root".into(), trusted: true };
+    let call = LocalCall { caller, ident: "root".into(), origin: None, queue_only: true };
+    let pipes = Pipes::new(file.try_clone().unwrap(), file);
+    assert!(!serve_stdio(server, Box::new(pipes), call), "it did not end with QUIT");
+    let mut output = String::new();
+    ours.read_to_string(&mut output).unwrap();
+    output.replace('\r', "")
+}
+
+fn play_local(path: &Path) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let (config, rest) = text.split_once("\n==== input\n").unwrap();
+    let (input, rest) = rest.split_once("\n==== output\n").unwrap();
+    let (output, logs) = rest.split_once("\n==== main\n").unwrap();
+    let spool = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(spool.path().join("input")).unwrap();
+    let server = server(config, spool.path());
+    let went = mask(&serve_local(&server, input));
+    assert_same(&went, output, "the output");
+    check_logs(&server, logs, &path.display().to_string());
+}
+
 fn play(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let spool = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(spool.path().join("input")).unwrap();
     let (config, rest) = text.split_once("\n==== dialogue\n").unwrap();
     let (dialogue, logs) = rest.split_once("\n==== main\n").unwrap();
-    let (main, reject) = logs.split_once("\n==== reject\n").unwrap_or((logs, ""));
     let server = server(config, spool.path());
     let went: Vec<String> = dialogue.split("\n----\n").map(|script| converse(&server, script)).collect();
     let went = mask(&went.join("----\n"));
+    let name = path.display().to_string();
+    assert_same(&went, dialogue, &format!("{name}: the conversation"));
+    check_logs(&server, logs, &name);
+}
+
+/// Compares what main and reject log hold with what was recorded.
+fn check_logs(server: &Server, recorded: &str, name: &str) {
+    let (main, reject) = recorded.split_once("\n==== reject\n").unwrap();
     let logged = |wanted: Which| -> String {
         let lines = server.station.log.lines();
         let of_log = lines.iter().filter(|(which, _)| *which == wanted);
-        of_log.map(|(_, line)| mask_dates(&mask(&format!("{line}\n")))).collect()
+        of_log.map(|(_, line)| mask_dates(&mask_ports(&mask(&format!("{line}\n"))))).collect()
     };
-    let name = path.display();
-    assert_same(&went, dialogue, &format!("{name}: the conversation"));
     assert_same(&logged(Which::Main), main, &format!("{name}: the main log"));
-    if logs.contains("\n==== reject\n") {
-        assert_same(&logged(Which::Reject), reject, &format!("{name}: the reject log"));
-    }
+    assert_same(&logged(Which::Reject), reject, &format!("{name}: the reject log"));
+}
+
+#[test]
+fn a_local_caller_speaks_smtp_over_pipes() {
+    play_local(Path::new("tests/dialogue/local.txt"));
 }
 
 macro_rules! dialogues {
@@ -250,4 +299,5 @@ dialogues! {
     mail_is_checked_and_its_acl_asked "mail";
     recipients_are_checked_and_their_acl_asked "rcpt";
     messages_are_taken_or_refused_after_data "data";
+    every_end_of_a_session_is_logged_as_selected "end";
 }

@@ -69,7 +69,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("acl_smtp_mail", Expanded, ""),
     refuses("acl_smtp_mailauth", Expanded, ""),
     refuses("acl_smtp_mime", Expanded, ""),
-    refuses("acl_smtp_notquit", Expanded, ""),
+    acts("acl_smtp_notquit", Expanded, ""),
     acts("acl_smtp_predata", Expanded, ""),
     acts("acl_smtp_quit", Expanded, ""),
     acts("acl_smtp_rcpt", Expanded, ""),

@@ -18,7 +18,7 @@ impl Session<'_, '_> {
         if let Some(next) = self.check_data_allowed(command, last_was_rcpt) {
             return next;
         }
-        let answer = self.runner.run_option(&mut self.context, Place::Predata, None);
+        let answer = self.ask_acl(Place::Predata, None);
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
@@ -134,7 +134,7 @@ impl Session<'_, '_> {
             Outcome::Refused { why: receive::Refusal::Lost, .. } => Next::Close("connection-lost"),
             Outcome::Refused { reply, must_close, .. } => {
                 if asked.drop {
-                    return self.reply_and_close(&reply, "acl-drop");
+                    return self.drop_connection(&reply);
                 }
                 if must_close || !ended {
                     return self.reply_and_close(&reply, "");
@@ -190,7 +190,7 @@ impl Session<'_, '_> {
         let main = &self.context.globals.main;
         let per_connection = main.int("smtp_accept_queue_per_connection");
         let many =
-            per_connection > 0 && i64::try_from(self.counts.mails).unwrap_or(i64::MAX) > per_connection;
+            per_connection > 0 && i64::try_from(self.counts.messages).unwrap_or(i64::MAX) >= per_connection;
         Controls {
             freeze: effects.freeze.is_some(),
             queue_only: effects.queue_only || self.queue_only || (many && self.is_tcp()),

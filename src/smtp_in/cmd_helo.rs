@@ -17,7 +17,7 @@ impl Session<'_, '_> {
         if let Err(next) = self.verify_helo(word, command) {
             return next;
         }
-        let answer = self.runner.run_option(&mut self.context, Place::Helo, None);
+        let answer = self.ask_acl(Place::Helo, None);
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {

@@ -4,7 +4,6 @@ use super::command::Command;
 use super::session::{Next, Session};
 use super::transaction::Transaction;
 use crate::acl::{Place, Verdict};
-use crate::log::Which;
 use crate::mail::Address;
 use crate::mail::Reply;
 use crate::mail::address_parse::{Syntax, parse_address};
@@ -20,6 +19,7 @@ struct Parameters {
 
 impl Session<'_, '_> {
     pub(super) fn mail(&mut self, command: &Command) -> Next {
+        self.counts.mails += 1;
         if let Some(next) = self.check_mail_allowed(command) {
             return next;
         }
@@ -31,9 +31,8 @@ impl Session<'_, '_> {
         if let Some(next) = self.check_size(command, parameters.size) {
             return next;
         }
-        self.counts.mails += 1;
         self.begin_transaction(sender, parameters);
-        let answer = self.runner.run_option(&mut self.context, Place::Mail, None);
+        let answer = self.ask_acl(Place::Mail, None);
         match answer {
             Some(answer) if answer.verdict == Verdict::Discard => {
                 if let Some(transaction) = &mut self.transaction {
@@ -70,11 +69,9 @@ impl Session<'_, '_> {
                 return Some(self.reply(&Reply::new(451, "Temporary local problem - please try later")));
             }
         };
-        if limit > 0 && self.counts.mails >= limit && self.is_tcp() {
-            self.log(
-                Which::Main,
-                &format!("rejected MAIL command {}: too many messages in one connection", self.peer(true)),
-            );
+        if limit > 0 && self.counts.mails > limit && self.is_tcp() {
+            let peer = self.peer(true);
+            self.log_rejection(&format!("rejected MAIL command {peer}: too many messages in one connection"));
             return Some(self.reply(&Reply::new(421, "too many messages in this connection")));
         }
         None

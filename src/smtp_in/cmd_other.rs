@@ -28,7 +28,7 @@ impl Session<'_, '_> {
 
     pub(super) fn quit(&mut self) -> Next {
         self.log_incomplete("QUIT");
-        let answer = self.runner.run_option(&mut self.context, Place::Quit, None);
+        let answer = self.ask_acl(Place::Quit, None);
         let text = match answer.and_then(|answer| answer.message) {
             Some(message) => message,
             None => format!("{} closing connection", self.active_hostname()).into(),
@@ -56,7 +56,7 @@ impl Session<'_, '_> {
         };
         self.context.address.local_part = Some(Value::tainted(address.local_part().to_ascii_lowercase()));
         self.context.address.domain = Some(Value::tainted(address.domain()));
-        let answer = self.runner.run_option(&mut self.context, Place::Vrfy, Some(&address));
+        let answer = self.ask_acl(Place::Vrfy, Some(&address));
         self.context.address = Default::default();
         match answer {
             Some(answer) if matches!(answer.verdict, Verdict::Accept | Verdict::Discard) => {
@@ -75,11 +75,7 @@ impl Session<'_, '_> {
         let has_code = answer.message.as_ref().is_some_and(|message| message.starts_with(b"5"));
         let code = if has_code || reply.is_temporary() { reply.code } else { 252 };
         let reply = Reply::new(code, reply.text);
-        if answer.verdict == Verdict::Drop {
-            self.reply_and_close(&reply, "acl-drop")
-        } else {
-            self.reply(&reply)
-        }
+        if answer.verdict == Verdict::Drop { self.drop_connection(&reply) } else { self.reply(&reply) }
     }
 
     fn answer_vrfy(&mut self, address: &Address) -> Next {

@@ -101,7 +101,7 @@ impl Session<'_, '_> {
     fn ask_rcpt_acl(&mut self, recipient: &Address) -> Option<Answer> {
         self.context.address.local_part = Some(Value::tainted(recipient.local_part().to_ascii_lowercase()));
         self.context.address.domain = Some(Value::tainted(recipient.domain()));
-        let answer = self.runner.run_option(&mut self.context, Place::Rcpt, Some(recipient));
+        let answer = self.ask_acl(Place::Rcpt, Some(recipient));
         self.context.address = Default::default();
         answer
     }

@@ -15,7 +15,7 @@ impl<'h> Session<'_, 'h> {
         if !self.tls_advertised {
             return self.protocol_error(command, 503, "STARTTLS command used when not advertised");
         }
-        let answer = self.runner.run_option(&mut self.context, Place::Starttls, None);
+        let answer = self.ask_acl(Place::Starttls, None);
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {

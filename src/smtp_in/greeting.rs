@@ -29,7 +29,7 @@ impl Session<'_, '_> {
                 self.look_up_host();
             }
         }
-        let answer = self.runner.run_option(&mut self.context, Place::Connect, None);
+        let answer = self.ask_acl(Place::Connect, None);
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {

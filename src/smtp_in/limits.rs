@@ -20,6 +20,8 @@ pub struct Counts {
     nonmail: i64,
     /// MAIL commands.
     pub mails: u64,
+    /// Messages that came in, accepted or not.
+    pub messages: u64,
     history: VecDeque<&'static str>,
     forgotten: bool,
     /// One of each is not counted between messages.
@@ -35,6 +37,7 @@ impl Default for Counts {
             unknown: 0,
             nonmail: 0,
             mails: 0,
+            messages: 0,
             history: VecDeque::new(),
             forgotten: false,
             free_rset: true,
@@ -62,6 +65,7 @@ impl Counts {
 
     /// A message came in: the next one may be prepared for.
     pub fn message_done(&mut self) {
+        self.messages += 1;
         self.free_rset = true;
         self.free_helo = true;
         self.free_starttls = true;
@@ -167,12 +171,13 @@ impl Session<'_, '_> {
     pub(super) fn unknown(&mut self, command: &Command) -> Next {
         self.counts.unknown += 1;
         if self.counts.unknown > self.context.globals.main.int("smtp_max_unknown_commands") {
+            self.run_notquit("bad-commands");
             self.log_rejection(&format!(
                 "SMTP call from {} dropped: too many unrecognized commands (last was \"{}\")",
                 self.peer(false),
                 command.line
             ));
-            return self.reply_and_close(&Reply::new(500, "Too many unrecognized commands"), "bad-commands");
+            return self.reply_and_close(&Reply::new(500, "Too many unrecognized commands"), "");
         }
         self.syntax_error(command, 500, "unrecognized command")
     }

@@ -5,7 +5,7 @@
 use super::session::{Next, Session};
 use crate::acl::effects::SenderVerifyFailure;
 use crate::acl::{Answer, Place, Verdict};
-use crate::log::Which;
+use crate::log::{Selector, Which};
 use crate::mail::Reply;
 use bstr::{BString, ByteSlice};
 
@@ -126,9 +126,20 @@ impl Session<'_, '_> {
     pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &str) -> Next {
         let reply = self.log_and_word_rejection(answer, what, "", place == Place::Rcpt);
         match answer.verdict {
-            Verdict::Drop => self.reply_and_close(&reply, "acl-drop"),
+            Verdict::Drop => self.drop_connection(&reply),
             _ => self.reply(&reply),
         }
+    }
+
+    /// An ACL closes the connection.
+    pub(super) fn drop_connection(&mut self, reply: &Reply) -> Next {
+        if self.selects(Selector::SmtpConnection) {
+            self.log(
+                Which::Main,
+                &format!("SMTP connection from {} closed by DROP in ACL", self.peer(false)),
+            );
+        }
+        self.reply_and_close(reply, "acl-drop")
     }
 
     /// Logs a rejection, and makes the reply. `id` is put before the line (`1abc... `).

@@ -9,11 +9,11 @@ use super::stream::Connection;
 use super::transaction::{Rejections, Transaction};
 use super::wire::{NoLine, Wire};
 use super::{LocalCall, Server};
-use crate::acl::{Place, Runner, peer};
+use crate::acl::{Answer, Place, Runner, peer};
 use crate::expand::context::Context;
 use crate::expand::{ExpandError, expand};
 use crate::log::{Selector, Which};
-use crate::mail::Reply;
+use crate::mail::{Address, Reply};
 use crate::matching::{self, HostSubject, Match};
 use bstr::{BStr, BString, ByteSlice};
 use std::time::{Duration, Instant};
@@ -126,14 +126,15 @@ impl<'s, 'h> Session<'s, 'h> {
         if too_long {
             return self.syntax_error(&command, 500, "Line too long");
         }
+        if self.is_out_of_step(&command) {
+            return self.reject_out_of_step(&command);
+        }
         if command.has_bad_argument() {
             return self.syntax_error(&command, 501, "unexpected argument data");
         }
         if command.verb != Verb::Unknown {
             self.counts.remember(command.word());
-        }
-        if self.is_out_of_step(&command) {
-            return self.reject_out_of_step(&command);
+            self.context.session.smtp_command_history = self.counts.history().into();
         }
         if let Some(next) = self.count_nonmail(&command) {
             return next;
@@ -175,6 +176,16 @@ impl<'s, 'h> Session<'s, 'h> {
             Next::Command => Next::Close(reason),
             other => other,
         }
+    }
+
+    /// Runs the ACL of a place. Replies that were held back go first if an ACL may wait, so that small delays do not
+    /// add up to one that the peer does not bear.
+    pub(super) fn ask_acl(&mut self, place: Place, recipient: Option<&Address>) -> Option<Answer> {
+        if self.server.acls.may_delay() && !self.runner.session_effects().no_delay_flush {
+            // a connection that is lost is seen at the next reply
+            let _ = self.wire.flush();
+        }
+        self.runner.run_option(&mut self.context, place, recipient)
     }
 
     /// The peer as log lines name it.
@@ -245,17 +256,12 @@ impl<'s, 'h> Session<'s, 'h> {
         let session = &mut self.context.session;
         session.smtp_command = command.line.into();
         session.smtp_command_argument = command.argument.into();
-        session.smtp_command_history = self.counts.history().into();
     }
 
     /// The peer sent something before it could know our answer.
     fn is_out_of_step(&mut self, command: &Command) -> bool {
         let pipelined = self.pipelining_advertised && command.may_be_followed();
-        self.enforces_sync()
-            && self.is_tcp()
-            && !pipelined
-            && !matches!(command.verb, Verb::Unknown | Verb::Quit)
-            && self.wire.has_input()
+        self.enforces_sync() && self.is_tcp() && !pipelined && self.wire.has_input()
     }
 
     pub(super) fn enforces_sync(&self) -> bool {
@@ -373,12 +379,12 @@ impl<'s, 'h> Session<'s, 'h> {
         self.reply_and_close(&Reply::new(421, format!("{host} {text}")), reason)
     }
 
-    fn run_notquit(&mut self, reason: &'static str) {
+    pub(super) fn run_notquit(&mut self, reason: &'static str) {
         if reason.is_empty() {
             return;
         }
         self.context.session.notquit_reason = reason.into();
-        let _ = self.runner.run_option(&mut self.context, Place::Notquit, None);
+        let _ = self.ask_acl(Place::Notquit, None);
     }
 }
 
