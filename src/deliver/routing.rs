@@ -253,9 +253,9 @@ pub fn setback(item: Item, problem: Problem) -> Setback {
     }
 }
 
-/// A domain that was routed is no longer failing; asked only when it may have failed before.
+/// A domain that was routed is no longer failing.
 fn forget_domains(attempt: &Attempt, domains: &HashSet<BString>) {
-    if attempt.message.envelope.first_time && attempt.deferred.is_empty() {
+    if !attempt.env.hints.any_routing() {
         return;
     }
     for domain in domains {

@@ -12,14 +12,20 @@ pub mod retry;
 pub mod wait;
 
 use rusqlite::Connection;
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use retry::RetryRecord;
 
 /// How long another process may hold the database before we go on without hints.
 const BUSY: Duration = Duration::from_millis(2000);
+
+/// How long the answer to "does anything fail in routing?" holds: asking for each message would cost more than
+/// a hint is worth.
+const ROUTING_HOLDS: Duration = Duration::from_secs(1);
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS retry (
@@ -42,6 +48,8 @@ struct State {
     connection: Option<Connection>,
     /// The inode that is open: a deleted file is seen and made anew.
     inode: u64,
+    /// Whether any domain or address fails in routing, and when that was asked.
+    routing: Option<(Instant, bool)>,
 }
 
 impl Hints {
@@ -55,11 +63,20 @@ impl Hints {
         Self { file: None, open: Mutex::default() }
     }
 
-    /// Does `work` with the database; none if there is none or it fails.
-    fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
+    /// Reads from the database; none if there is none or it fails.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
+        self.with(false, work)
+    }
+
+    /// Changes the database, which is made if it is not there; none if it fails.
+    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
+        self.with(true, work)
+    }
+
+    fn with<T>(&self, create: bool, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
         let file = self.file.as_deref()?;
         let mut state = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        ensure_open(&mut state, file);
+        ensure_open(&mut state, file, create);
         let connection = state.connection.as_ref()?;
         match work(connection) {
             Ok(value) => Some(value),
@@ -76,13 +93,16 @@ fn close(mut state: MutexGuard<State>) {
     state.connection = None;
 }
 
-fn ensure_open(state: &mut State, file: &Path) {
+fn ensure_open(state: &mut State, file: &Path, create: bool) {
     use std::os::unix::fs::MetadataExt;
     let inode = std::fs::metadata(file).map(|meta| meta.ino()).ok();
     if state.connection.is_some() && inode == Some(state.inode) {
         return;
     }
     state.connection = None;
+    if inode.is_none() && !create {
+        return;
+    }
     match open(file) {
         Ok(connection) => {
             state.inode = std::fs::metadata(file).map_or(0, |meta| meta.ino());
@@ -93,9 +113,11 @@ fn ensure_open(state: &mut State, file: &Path) {
 }
 
 fn open(file: &Path) -> rusqlite::Result<Connection> {
+    // Failures here are told by SQLite, which finds no file.
     if let Some(directory) = file.parent() {
-        let _ = std::fs::create_dir_all(directory);
+        let _ = DirBuilder::new().recursive(true).mode(0o750).create(directory);
     }
+    let _ = OpenOptions::new().append(true).create(true).mode(0o640).open(file);
     let connection = match prepare(file) {
         Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::NotADatabase => {
             // Not ours or torn: hints may be lost, mail may not wait for them.
@@ -111,9 +133,9 @@ fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     // As a pragma: rusqlite's own call needs a newer libsqlite3 than Debian 12 has.
     connection.pragma_update(None, "busy_timeout", BUSY.as_millis() as i64)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
     // Hints need not survive a power cut: no flush on commit.
     connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.execute_batch(SCHEMA)?;
     Ok(connection)
 }

@@ -1,8 +1,10 @@
 //! Retry records: since when a destination fails and when it may be tried again.
 
-use super::Hints;
+use super::{Hints, ROUTING_HOLDS};
 use bstr::{BStr, BString};
 use rusqlite::{OptionalExtension, params};
+use std::sync::PoisonError;
+use std::time::Instant;
 
 /// What is known of one failing destination. Times are seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct RetryRecord {
 impl Hints {
     /// The record of a key.
     pub fn retry(&self, key: &BStr) -> Option<RetryRecord> {
-        self.with(|db| {
+        self.read(|db| {
             db.prepare_cached(
                 "SELECT first_failed, last_try, next_try, expired, errno, more_errno, text FROM retry WHERE key = ?1",
             )?
@@ -46,9 +48,30 @@ impl Hints {
         .flatten()
     }
 
+    /// Does any domain or address fail in routing? (The answer may be a second old.)
+    pub fn any_routing(&self) -> bool {
+        let mut state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = state.routing.filter(|(asked, _)| asked.elapsed() < ROUTING_HOLDS) {
+            return answer;
+        }
+        drop(state);
+        let answer = self
+            .read(|db| {
+                db.prepare_cached("SELECT EXISTS (SELECT 1 FROM retry WHERE key >= ?1 AND key < ?2)")?
+                    .query_row(params![&b"R:"[..], &b"R;"[..]], |row| row.get(0))
+            })
+            .unwrap_or(false);
+        state = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        state.routing = Some((Instant::now(), answer));
+        answer
+    }
+
     /// Writes a record.
     pub fn put_retry(&self, key: &BStr, record: &RetryRecord) {
-        let _ = self.with(|db| {
+        if key.starts_with(b"R:") {
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).routing = Some((Instant::now(), true));
+        }
+        let _ = self.write(|db| {
             db.prepare_cached("INSERT OR REPLACE INTO retry VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
                 .execute(params![
                     key.as_ref() as &[u8],
@@ -65,7 +88,7 @@ impl Hints {
 
     /// Forgets a key: it was reached.
     pub fn remove_retry(&self, key: &BStr) {
-        let _ = self.with(|db| {
+        let _ = self.read(|db| {
             db.prepare_cached("DELETE FROM retry WHERE key = ?1")?.execute(params![key.as_ref() as &[u8]])
         });
     }
@@ -73,7 +96,7 @@ impl Hints {
     /// Forgets what was last tried before `before`.
     pub fn tidy_retry(&self, before: i64) {
         let _ = self
-            .with(|db| db.prepare_cached("DELETE FROM retry WHERE last_try < ?1")?.execute(params![before]));
+            .read(|db| db.prepare_cached("DELETE FROM retry WHERE last_try < ?1")?.execute(params![before]));
     }
 }
 

@@ -11,7 +11,7 @@ const WAITING_MAX: u32 = 2000;
 impl Hints {
     /// This message waits for this host of this transport.
     pub fn put_waiting(&self, transport: &BStr, host: &BStr, id: &MessageId) {
-        let _ = self.with(|db| {
+        let _ = self.write(|db| {
             db.prepare_cached(
                 "INSERT OR IGNORE INTO wait SELECT ?1, ?2, ?3 WHERE
                  (SELECT count(*) FROM wait WHERE transport = ?1 AND host = ?2) < ?4",
@@ -27,7 +27,7 @@ impl Hints {
 
     /// Takes up to `most` of the messages that wait for this host off the list.
     pub fn take_waiting(&self, transport: &BStr, host: &BStr, most: usize) -> Vec<MessageId> {
-        self.with(|db| {
+        self.read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT id FROM wait WHERE transport = ?1 AND host = ?2 ORDER BY id LIMIT ?3",
             )?;
@@ -53,7 +53,7 @@ impl Hints {
     /// The message is gone: nobody waits with it.
     pub fn remove_waiting(&self, id: &MessageId) {
         let _ = self
-            .with(|db| db.prepare_cached("DELETE FROM wait WHERE id = ?1")?.execute(params![id.as_str()]));
+            .read(|db| db.prepare_cached("DELETE FROM wait WHERE id = ?1")?.execute(params![id.as_str()]));
     }
 }
 
