@@ -4,11 +4,11 @@
 //! `make check-long` runs all with the release binary, as root. A plain `cargo test` runs a short form (three
 //! system calls, ten kills, four sizes of disk). `OXIM_CRASH_PROGRAM=exim4` tries the method on exim4.
 
-#[path = "support/crash/tree.rs"]
-mod tree;
 #[path = "support/parity/mod.rs"]
 #[allow(dead_code, reason = "the crash tests use the surroundings of the parity cases, not the player")]
 mod parity;
+#[path = "support/crash/tree.rs"]
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,8 +27,25 @@ use tree::{Doing, doing, tree};
 
 /// System calls that a commit is made of; one that it does not use is passed over at once.
 const COMMIT_CALLS: &[&str] = &[
-    "fsync", "fdatasync", "renameat2", "rename", "renameat", "openat", "write", "writev", "pwrite64", "unlink",
-    "unlinkat", "linkat", "fchown", "fchmod", "fcntl", "ftruncate", "sendto", "sendmsg", "close",
+    "fsync",
+    "fdatasync",
+    "renameat2",
+    "rename",
+    "renameat",
+    "openat",
+    "write",
+    "writev",
+    "pwrite64",
+    "unlink",
+    "unlinkat",
+    "linkat",
+    "fchown",
+    "fchmod",
+    "fcntl",
+    "ftruncate",
+    "sendto",
+    "sendmsg",
+    "close",
 ];
 
 const CONFIGURATION: &str = "@PRELUDE@\nacl_smtp_rcpt = accept\nsmtp_accept_max = 100\n\
@@ -44,7 +61,11 @@ fn main() -> ExitCode {
         && Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|s| s.success());
     if !namespace {
         println!("crash: SKIPPED: needs root and mount namespaces");
-        return if std::env::var_os("OXIM_REQUIRE_ROOT").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        return if std::env::var_os("OXIM_REQUIRE_ROOT").is_some() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     let long = std::env::var_os("OXIM_LONG").is_some();
     let is_exim4 = std::env::var("OXIM_CRASH_PROGRAM").is_ok_and(|p| p == "exim4");
@@ -57,7 +78,8 @@ fn main() -> ExitCode {
         }
     };
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let parts: [(&str, Part); 3] = [("commit", kills_in_commit), ("random", kills_at_random), ("disk", full_disk)];
+    let parts: [(&str, Part); 3] =
+        [("commit", kills_in_commit), ("random", kills_at_random), ("disk", full_disk)];
     let mut failed = false;
     for (name, part) in parts {
         if !words.is_empty() && !words.iter().any(|w| w == name) {
@@ -94,7 +116,8 @@ fn kills_in_commit(workshop: &Workshop, long: bool) -> Result<String, String> {
             answered += usize::from(got_250);
         }
         if kills > 0 {
-            report.push_str(&format!("  {call}: killed at {kills} calls, 250 was out at {answered} of them\n"));
+            report
+                .push_str(&format!("  {call}: killed at {kills} calls, 250 was out at {answered} of them\n"));
         }
     }
     Ok(report)
@@ -212,7 +235,10 @@ fn kills_at_random(workshop: &Workshop, long: bool) -> Result<String, String> {
 fn enough(hits: &Hits, least: usize, least_each: usize) -> bool {
     let of = |what: Doing| hits.iter().filter(|((_, d), _)| *d == what).map(|(_, n)| n).sum::<usize>();
     let master = hits.iter().any(|((role, _), _)| role == "master");
-    hits.values().sum::<usize>() >= least && of(Doing::Commit) >= least_each && of(Doing::Delivery) >= least_each && master
+    hits.values().sum::<usize>() >= least
+        && of(Doing::Commit) >= least_each
+        && of(Doing::Delivery) >= least_each
+        && master
 }
 
 /// Stops a process, sees what it does, kills it; a dead master is started again.
@@ -229,7 +255,8 @@ fn kill_one(world: &mut World, random: u64, least_each: usize, hits: &mut Hits) 
     let of = hits.iter().filter(|((_, d), _)| *d == what).map(|(_, n)| n).sum::<usize>();
     let masters = hits.iter().filter(|((role, _), _)| role == "master").map(|(_, n)| n).sum::<usize>();
     // idle processes and the master are hit often enough; the interesting moments are waited for
-    let is_plenty = (what == Doing::Other && of >= least_each.max(10)) || (process.role == "master" && masters >= 10);
+    let is_plenty =
+        (what == Doing::Other && of >= least_each.max(10)) || (process.role == "master" && masters >= 10);
     if is_plenty {
         tree::send(process.id, Signal::SIGCONT);
         return Ok(());
@@ -381,7 +408,11 @@ fn recover_running(world: &mut World, answered: &BTreeSet<String>) -> Result<(),
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(format!("LOST: {} of {} messages that got a 250: {lost:?}", lost.len(), answered.len()));
+            return Err(format!(
+                "LOST: {} of {} messages that got a 250: {lost:?}",
+                lost.len(),
+                answered.len()
+            ));
         }
         std::thread::sleep(Duration::from_millis(200));
     }

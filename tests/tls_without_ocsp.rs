@@ -57,7 +57,8 @@ fn a_certificate_is_verified_and_its_status_is_never_asked() {
         let info = client(&server, false).unwrap();
         assert_eq!((info.ocsp, info.certificate_verified), (OcspState::NotRequested, true));
         assert_eq!(server.session(1).unwrap().ocsp, OcspState::NotRequested);
-        assert_eq!(server.told(), [""; 0]);
+        // That this program cannot keep the promise of a must-staple certificate is worth a line.
+        assert_eq!(server.told().len(), usize::from(certificate == "staple"), "{:?}", server.told());
     }
 }
 

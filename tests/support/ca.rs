@@ -111,11 +111,11 @@ impl Ca {
         fs::read(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
-    /// Writes a file into the directory of the authority, by rename.
+    /// Writes a file by rename, as an administrator's tools do.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
-        let new = path.with_extension("new");
-        fs::write(&new, bytes).expect("writing");
-        fs::rename(&new, path).expect("renaming");
+        let mut new = tempfile::NamedTempFile::new_in(path.parent().expect("a directory")).expect("a file");
+        new.write_all(bytes).expect("writing");
+        new.persist(path).expect("renaming");
     }
 
     pub fn certificate(&self, name: &str) -> Certificate {

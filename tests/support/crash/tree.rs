@@ -24,7 +24,9 @@ pub fn tree(root: i32) -> Vec<Process> {
         let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let mut words = after.split_whitespace();
         let (state, parent) = (words.next().unwrap_or("Z"), words.next());
-        if state != "Z" && let Some(parent) = parent.and_then(|p| p.parse::<i32>().ok()) {
+        if state != "Z"
+            && let Some(parent) = parent.and_then(|p| p.parse::<i32>().ok())
+        {
             parents.push((id, parent));
         }
     }
@@ -41,7 +43,8 @@ pub fn tree(root: i32) -> Vec<Process> {
 
 fn role(id: i32, is_root: bool) -> String {
     let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-    let words: Vec<String> = line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    let words: Vec<String> =
+        line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
     let named = words.iter().position(|w| w == "--role").and_then(|at| words.get(at + 1));
     match named {
         Some(role) => role.clone(),
