@@ -115,6 +115,9 @@ fn check(statements: &[Statement]) -> Vec<ConfigError> {
 
 fn check_item(item: &Item) -> Option<ConfigError> {
     let at = item.argument.at();
+    if let Some(what) = item.argument.unsupported().first() {
+        return Some(unsupported(at, format!("\"{}\" in an expansion", what.name)));
+    }
     let built = match item.word {
         Word::Verify => return verify::check(&item.argument),
         Word::Control => return control::check(&item.argument),

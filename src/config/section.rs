@@ -5,7 +5,7 @@
 
 use super::macros::{self, MacroOverrides, Macros};
 use super::nearest::hint;
-use super::option::{OptionDef, Options};
+use super::option::{OptionDef, Options, SettingValue};
 use super::setting::{self, Outcome};
 use super::source::{Opener, Source};
 use super::value;
@@ -52,8 +52,34 @@ pub fn read(
     reader.check_log_selector();
     let Reader { source, mut written, .. } = reader;
     written.macros = source.macros.all().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let usable = source.errors.iter().all(|error| error.unsupported);
-    (usable.then_some(written), source.errors)
+    let mut errors = source.errors;
+    let usable = errors.iter().all(|error| error.unsupported);
+    errors.extend(unsupported_expansions(&written));
+    (usable.then_some(written), errors)
+}
+
+/// What options and named lists use of the string language that is not built yet.
+fn unsupported_expansions(written: &Written) -> Vec<ConfigError> {
+    let instances = [&written.routers, &written.transports, &written.authenticators].into_iter().flatten();
+    let options = instances.map(|instance| &instance.options).chain([&written.main]);
+    let settings = options.flat_map(Options::settings).flat_map(|(_, setting)| match &setting.value {
+        SettingValue::Text(text) => std::slice::from_ref(text),
+        SettingValue::Texts(texts) => texts,
+        _ => &[],
+    });
+    let lists = written.lists.values().map(|list| &list.items);
+    let mut errors: Vec<ConfigError> = settings.chain(lists).flat_map(unsupported_in).collect();
+    errors.sort_by(|one, other| (&one.at.file, one.at.line).cmp(&(&other.at.file, other.at.line)));
+    errors
+}
+
+fn unsupported_in(template: &Template) -> impl Iterator<Item = ConfigError> + '_ {
+    template.unsupported().iter().map(|what| ConfigError {
+        at: template.at().clone(),
+        message: format!("\"{}\" in an expansion is known but not supported yet", what.name),
+        line: None,
+        unsupported: true,
+    })
 }
 
 /// The three kinds of drivers.
