@@ -132,7 +132,8 @@ pub fn about(attempt: &Attempt, text: &[u8]) {
 /// The words of a problem: the system's for its errors, then its own.
 pub fn reason(problem: &Problem) -> BString {
     if problem.errno <= 0 {
-        return problem.text.clone();
+        // One line of the log: the lines of a response are told apart by two characters.
+        return problem.text.replace("\n", "\\n").into();
     }
     let words = system_words(problem.errno);
     if problem.text.is_empty() || problem.text == words {

@@ -60,8 +60,10 @@ pub fn act(
         Act::ViewBody => return view::file(&env.layout, id, 'D', out),
         Act::ViewLog => return view::log(&env.layout, id, out),
         Act::ViewCopy => return view::copy(&env.layout, id, out),
-        Act::Deliver => return Ok(deliver(env, id, force)),
-        Act::DeliverIfDue => return Ok(deliver(env, id, How::default())),
+        Act::Deliver | Act::DeliverIfDue => {
+            deliver::deliver(env, id, if act == Act::Deliver { force } else { How::default() });
+            return Ok(true);
+        }
         _ => {}
     }
     let message = match Message::open(&env.layout, id) {
@@ -87,13 +89,6 @@ pub fn act(
     }
 }
 
-/// True unless the message is not there.
-fn deliver(env: &Env, id: &MessageId, how: How) -> bool {
-    let there = env.layout.places_of(id).iter().any(|place| place.join(file_name(id, 'D')).exists());
-    deliver::deliver(env, id, how);
-    there
-}
-
 /// A message that cannot be opened: `-Mrm` takes its files away all the same, unless somebody delivers it now.
 fn refused(
     env: &Env,
@@ -112,7 +107,13 @@ fn refused(
         OpenError::Gone => {
             let line = format!("{id} Spool file {id}-D not found");
             env.log().write(Which::Main, line.as_bytes().as_bstr());
+            if act == Act::GiveUp {
+                return Ok(true);
+            }
             writeln!(out, "Spool data file for {id} does not exist")?;
+            if act == Act::MarkAllDelivered {
+                writeln!(out)?;
+            }
             if removing {
                 writeln!(out, "Continuing, to ensure all files removed")?;
                 writeln!(out, "Spool read error for {id}-H: No such file or directory")?;
@@ -138,7 +139,8 @@ fn refused(
     } else {
         writeln!(out, "Message {id} has been removed or did not exist")?;
     }
-    Ok(removed)
+    // The exit code tells that not all was as it should be.
+    Ok(false)
 }
 
 /// -H first: without it there is no message.

@@ -23,7 +23,10 @@ pub fn file(layout: &Layout, id: &MessageId, letter: char, out: &mut dyn Write) 
 pub fn log(layout: &Layout, id: &MessageId, out: &mut dyn Write) -> io::Result<bool> {
     match File::open(layout.message_log(id)) {
         Ok(mut file) => io::copy(&mut file, out).map(|_| true),
-        Err(_) => not_there(id.as_str(), out),
+        Err(_) => {
+            writeln!(out, "Failed to open msglog file for {id}: No such file or directory")?;
+            Ok(false)
+        }
     }
 }
 
