@@ -21,8 +21,14 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn help(&mut self) -> Next {
-        let tls = if self.server.tls.is_some() { "STARTTLS " } else { "" };
-        let text = format!("Commands supported:\n{tls}HELO EHLO MAIL RCPT DATA NOOP QUIT RSET HELP");
+        // AUTH and BDAT are named, and refused as not advertised, as Exim does
+        let has_tls = self.server.tls.is_some() && self.host_in("tls_advertise_hosts");
+        let tls = if has_tls { " STARTTLS" } else { "" };
+        let mut text =
+            format!("Commands supported:\nAUTH{tls} HELO EHLO MAIL RCPT DATA BDAT NOOP QUIT RSET HELP");
+        if self.context.globals.main.written("acl_smtp_vrfy").is_some() {
+            text.push_str(" VRFY");
+        }
         self.reply(&Reply::new(214, text))
     }
 
@@ -98,6 +104,9 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn etrn(&mut self, command: &Command) -> Next {
+        if self.transaction.is_some() {
+            return self.protocol_error(command, 503, "ETRN is not permitted inside a transaction");
+        }
         if self.context.globals.log.selectors().has(Selector::Etrn) {
             self.log(Which::Main, &format!("ETRN {} received from {}", command.argument, self.peer(false)));
         }

@@ -139,7 +139,10 @@ impl<'s, 'h> Session<'s, 'h> {
         if let Some(next) = self.count_nonmail(&command) {
             return next;
         }
-        let last_was_rcpt = std::mem::replace(&mut self.last_was_rcpt, command.verb == Verb::Rcpt);
+        let last_was_rcpt = std::mem::replace(
+            &mut self.last_was_rcpt,
+            command.verb == Verb::Rcpt && self.transaction.is_some(),
+        );
         self.mail_was_seen |= command.verb == Verb::Mail;
         match command.verb {
             Verb::Helo | Verb::Ehlo => self.helo(&command),
@@ -311,28 +314,22 @@ impl<'s, 'h> Session<'s, 'h> {
         }
     }
 
-    /// The peer is gone without QUIT. A local caller that still listens hears it.
+    /// The peer is gone without QUIT. Outside a transaction that is no incident: some clients never say QUIT. A
+    /// local caller that still listens hears it.
     fn end_lost(&mut self) -> Next {
+        let within = self.transaction.is_some();
         self.log_incomplete("connection lost");
         self.run_notquit("connection-lost");
         let peer = self.peer(false);
         let seconds = self.started.elapsed().as_secs();
-        if !self.is_tcp() {
-            self.log(
-                Which::Main,
-                &format!("unexpected EOF while reading SMTP command from {peer} D={seconds}s"),
-            );
-            return self.close_421("lost input connection", "");
-        }
-        if self.selects(Selector::SmtpConnection) {
+        if within && self.selects(Selector::LostIncomingConnection) {
+            let what = if self.is_tcp() { "disconnection" } else { "EOF" };
+            let line = format!("unexpected {what} while reading SMTP command from {peer} D={seconds}s");
+            self.log(Which::Main, &line);
+        } else if !within && self.selects(Selector::SmtpConnection) {
             self.log(Which::Main, &format!("SMTP connection from {peer} lost D={seconds}s"));
-        } else if self.selects(Selector::LostIncomingConnection) {
-            self.log(
-                Which::Main,
-                &format!("unexpected disconnection while reading SMTP command from {peer} D={seconds}s"),
-            );
         }
-        Next::Close("")
+        if self.is_tcp() { Next::Close("") } else { self.close_421("lost input connection", "") }
     }
 
     pub(super) fn selects(&self, selector: Selector) -> bool {
