@@ -5,7 +5,7 @@
 use super::Program;
 use super::args::{DeliveryMode, ErrorMode};
 use super::caller::{self, Sender};
-use super::delivery::{self, When, Worker};
+use super::delivery::{When, Worker};
 use super::error_mail::{self, Complaint};
 use super::standard_input::TimedInput;
 use crate::acl::{Place, Runner, Verdict as AclVerdict};

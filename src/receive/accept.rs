@@ -6,6 +6,7 @@
 
 use super::body::{BodyError, BodyFacts, BodyLimits, drain, read_body};
 use super::fixup::{Done, FixUp};
+use super::from_line::{is_from_line, take_sender};
 use super::headers::{HeaderError, HeaderLimits, HeaderSection, read_headers};
 use super::lines::UntilDot;
 use super::new_mail::{Arrival, Draft, HeaderAddition, NewMail, Outcome, Place, Refusal, Station, Verdict};
@@ -102,6 +103,10 @@ fn receive(
     let Work { section, body: place_of_body, bad, goes_on_with_good, discarded, copy } = work;
     let body = place_of_body.insert(create_body(station, context)?);
     read_header_section(station, context, mail, source, (&settings, section))?;
+    if let Some(line) = &section.from_line {
+        take_sender(context, mail, line, settings.syntax)
+            .map_err(|error| refuse_configuration(&station.log, "uucp_from_sender", &error))?;
+    }
     let facts = read_whole_body(station, context, mail, source, (section, &settings), body)?;
     let headers = &mut section.headers;
     let fixed = fix_up(station, context, mail, headers, (&settings, body))?;
@@ -180,21 +185,12 @@ fn read_header_section(
     let limits = HeaderLimits { section: settings.header_section, line: settings.header_line };
     let is_local = mail.arrival == Arrival::Local;
     let origin = &context.session.origin;
-    let is_from_line = |line: &[u8]| is_local && is_from_line(line);
+    let is_from_line = |line: &[u8]| is_local && is_from_line(context, line);
     read_headers(source, limits, &is_from_line, section).map_err(|error| match error {
         HeaderError::SectionTooLong => refuse_headers(&station.log, origin, limits.section, false),
         HeaderError::LineTooLong => refuse_headers(&station.log, origin, limits.line, true),
         HeaderError::Source(_) => Refused::lost(),
     })
-}
-
-/// A UUCP `From ` line: what `uucp_from_pattern` matches by default, an address and a weekday.
-fn is_from_line(line: &[u8]) -> bool {
-    let Some(rest) = line.strip_prefix(b"From ") else { return false };
-    let mut words = rest.fields();
-    let day = words.nth(1).unwrap_or_default();
-    let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    days.iter().any(|name| day.strip_suffix(b",").unwrap_or(day) == name.as_bytes())
 }
 
 fn read_whole_body(

@@ -6,6 +6,7 @@
 pub mod accept;
 mod body;
 mod fixup;
+mod from_line;
 pub mod headers;
 pub mod lines;
 pub mod new_mail;

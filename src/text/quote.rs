@@ -2,7 +2,7 @@
 
 use bstr::{BString, ByteSlice};
 
-/// Text as log lines show it: backslash doubled, line end as `\n`, tab as `\t`, other control characters (and,
+/// Text as log lines show it: backslash doubled, line end as `\n`, control characters but tab (and,
 /// unless `top_bit_prints`, bytes above 127) as `\ooo` (option `print_topbitchars`).
 pub fn printable(text: &[u8], top_bit_prints: bool) -> BString {
     let mut shown = BString::new(Vec::with_capacity(text.len()));
@@ -11,7 +11,7 @@ pub fn printable(text: &[u8], top_bit_prints: bool) -> BString {
             b'\\' => shown.extend_from_slice(b"\\\\"),
             b'\n' => shown.extend_from_slice(b"\\n"),
             b'\r' => shown.extend_from_slice(b"\\r"),
-            b'\t' => shown.extend_from_slice(b"\\t"),
+            b'\t' => shown.push(byte),
             0..=31 | 127 => shown.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
             128.. if !top_bit_prints => shown.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
             _ => shown.push(byte),

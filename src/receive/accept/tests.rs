@@ -437,3 +437,18 @@ fn a_refused_message_comes_back_with_its_body() {
     let words = "exim: message header line longer than 50 characters received: message not accepted\n";
     assert_eq!(answer.words, words);
 }
+
+#[test]
+fn a_trusted_callers_from_line_gives_the_sender() {
+    let world = world(&[]);
+    let input = b"From a@b Fri Jan  5 12:35 GMT 1996\nSubject: x\n\nb\n";
+    let trusted = Caller { login: "nobody".into(), trusted: true, ..Caller::default() };
+    let mail = NewMail { caller: trusted, ..local_mail() };
+    let (id, _) = accepted(&accept_with(&world, mail, input, Verdict::Accept));
+    let message = Message::open(&world.station.layout, &id).unwrap();
+    assert_eq!(message.envelope.sender.to_string(), "a@b");
+    let (id, _) = accepted(&accept_with(&world, local_mail(), input, Verdict::Accept));
+    let message = Message::open(&world.station.layout, &id).unwrap();
+    assert_eq!(message.envelope.sender.to_string(), "nobody@test.example");
+    assert_eq!(message.headers[1].text, "Subject: x\n");
+}
