@@ -200,7 +200,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("local_interfaces", Text, "<; ::0 ; 0.0.0.0"),
     refuses("local_scan_timeout", Time, "5m"),
     acts("local_sender_retain", Bool, "false"),
-    acts("localhost_number", Expanded, ""),
+    refuses("localhost_number", Expanded, ""),
     acts("log_file_path", Expanded, build_settings::LOG_FILE_PATH),
     refuses("log_ports", Text, "*"),
     acts("log_selector", Selectors, ""),
@@ -347,12 +347,12 @@ pub const MAIN: &[OptionDef] = &[
     refuses("unknown_login", Expanded, ""),
     refuses("unknown_username", Text, ""),
     refuses("untrusted_set_sender", AddressList, ""),
-    refuses(
+    acts(
         "uucp_from_pattern",
         Text,
         "^From\\s+(\\S+)\\s+(?:[a-zA-Z]{3},?\\s+)?(?:[a-zA-Z]{3}\\s+\\d?\\d|\\d?\\d\\s+[a-zA-Z]{3}\\s+\\d\\d(?:\\d\\d)?)\\s+\\d\\d?:\\d\\d?",
     ),
-    refuses("uucp_from_sender", Expanded, "$1"),
+    acts("uucp_from_sender", Expanded, "$1"),
     refuses("warn_message_file", Expanded, ""),
     refuses("wellknown_advertise_hosts", HostList, ""),
     acts("write_rejectlog", Bool, "true"),

@@ -30,7 +30,8 @@ pub(super) fn take_sender(
     if !mail.caller.trusted || mail.sender != own {
         return Ok(());
     }
-    let (Some(regex), Some(template)) = (pattern(context), context.globals.main.text("uucp_from_sender")) else {
+    let (Some(regex), Some(template)) = (pattern(context), context.globals.main.text("uucp_from_sender"))
+    else {
         return Ok(());
     };
     let Ok(Some(found)) = regex.captures(line) else { return Ok(()) };
