@@ -35,6 +35,8 @@ wire_enum! {
         Retire(()) = 2,
         /// Finish what can be finished soon, then end.
         Stop(()) = 3,
+        /// Everything is started and the log says so: the delivery worker may begin.
+        Go(()) = 4,
     }
 }
 

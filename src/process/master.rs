@@ -344,11 +344,7 @@ impl<'o> Master<'o> {
         match message {
             ToMaster::Ready(()) => {
                 self.running[at].ready = true;
-                let all_ready = self.running.iter().all(|role| role.ready || role.retiring);
-                if all_ready && !self.told_started {
-                    self.told_started = true;
-                    self.office.started(&self.plan.description);
-                }
+                self.tell_if_started(at);
             }
             ToMaster::Failed(text) => {
                 self.office.log(&format!("the {} worker cannot begin: {text}", role.name()), true)
@@ -362,6 +358,22 @@ impl<'o> Master<'o> {
                 self.office.log(&format!("the {} worker asked for a user child: killed", role.name()), true);
                 let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL);
             }
+        }
+    }
+
+    /// The log says "started" before a queue run begins. A role that was started again later may go at once.
+    fn tell_if_started(&mut self, at: usize) {
+        let mut goes = vec![at];
+        if !self.told_started {
+            if !self.running.iter().all(|role| role.ready || role.retiring) {
+                return;
+            }
+            self.told_started = true;
+            self.office.started(&self.plan.description);
+            goes = (0..self.running.len()).collect();
+        }
+        for role in goes.into_iter().map(|at| &self.running[at]).filter(|role| !role.retiring) {
+            let _ = ipc::say(&role.control, &ToRole::Go(()), &[]); // gone: reap() sees it
         }
     }
 

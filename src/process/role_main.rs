@@ -137,7 +137,7 @@ fn live_smtp(
                 stop.store(true, std::sync::atomic::Ordering::Relaxed);
                 STOP_PATIENCE
             }
-            Some((ToRole::Start(_), _)) => continue,
+            Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         worker.close_listeners();
         worker.pool().wait_idle(patience);
@@ -149,14 +149,15 @@ fn live_delivery(reading: &Reading, control: OwnedFd, announce: OwnedFd, trigger
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
     let service = services::Delivery::new(reading, control.try_clone()?, announce)?;
     let settings = service.settings(&reading.snapshot);
-    let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
+    let Some((ToRole::Go(()), _)) = ipc::hear::<ToRole>(&control)? else { return Ok(()) };
+    let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     loop {
         worker.work_until(&control, &trigger)?;
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
             Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),
-            Some((ToRole::Start(_), _)) => continue,
+            Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         return Ok(());
     }
