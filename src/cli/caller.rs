@@ -1,6 +1,6 @@
 //! Who hands a message in: login, full name, and the sender that the message gets.
 
-use super::Program;
+use super::Asked;
 use crate::config::Options;
 use crate::expand::context::{Context, NoHooks};
 use crate::expand::expand;
@@ -22,39 +22,39 @@ pub struct Sender {
 }
 
 /// The caller's login and full name.
-pub fn caller(program: &Program) -> anyhow::Result<Caller> {
-    let (uid, gid) = (program.standing.uid, program.standing.gid);
-    let entry = program.globals.users.by_uid(uid)?;
-    let main = &program.globals.main;
+pub fn caller(asked: &Asked) -> anyhow::Result<Caller> {
+    let (uid, gid) = (asked.standing.uid, asked.standing.gid);
+    let entry = asked.globals.users.by_uid(uid)?;
+    let main = &asked.globals.main;
     let (login, gecos) = match entry {
         Some(entry) => (entry.name, entry.gecos),
-        None => match program.expand_option("unknown_login")?.filter(|login| !login.is_empty()) {
+        None => match asked.expand_option("unknown_login")?.filter(|login| !login.is_empty()) {
             Some(login) => (login, main.plain("unknown_username").unwrap_or_default()),
             None => bail!("exim: failed to get user name for uid {uid}"),
         },
     };
-    let full_name = match &program.invocation.message.full_name {
+    let full_name = match &asked.invocation.message.full_name {
         Some(name) => name.clone(),
-        None => name_from_gecos(program, &gecos, &login)?,
+        None => name_from_gecos(asked, &gecos, &login)?,
     };
-    Ok(Caller { login, uid, gid, full_name, trusted: program.standing.trusted })
+    Ok(Caller { login, uid, gid, full_name, trusted: asked.standing.trusted })
 }
 
 /// `gecos_pattern` and `gecos_name`; `&` in the field stands for the login name with a capital.
-fn name_from_gecos(program: &Program, gecos: &BString, login: &BString) -> anyhow::Result<BString> {
+fn name_from_gecos(asked: &Asked, gecos: &BString, login: &BString) -> anyhow::Result<BString> {
     let mut capital = login.clone();
     if let Some(first) = capital.first_mut() {
         first.make_ascii_uppercase();
     }
     let field = BString::from(gecos.replace("&", capital.as_slice()));
-    let main = &program.globals.main;
+    let main = &asked.globals.main;
     let (Some(pattern), Some(name)) = (main.plain("gecos_pattern"), main.text("gecos_name")) else {
         return Ok(field);
     };
     let regex = pattern.to_str().ok().and_then(|pattern| pcre2::bytes::Regex::new(pattern).ok());
     let regex = regex.ok_or_else(|| anyhow!("gecos_pattern is not a regular expression"))?;
     let Ok(Some(found)) = regex.captures(&field) else { return Ok(field) };
-    let context = Context::new(program.globals.clone(), &NoHooks);
+    let context = Context::new(asked.globals.clone(), &NoHooks);
     context.dynamic.borrow_mut().captures =
         (0..found.len()).map(|number| found.get(number).map(|part| Value::clean(part.as_bytes()))).collect();
     Ok(expand(name, &context).map(Value::into_bytes).unwrap_or(field))
@@ -71,18 +71,18 @@ pub fn syntax(main: &Options) -> Syntax {
 }
 
 /// `-f` where it is allowed; else the login name at `qualify_domain`.
-pub fn sender(program: &Program, login: &BString) -> anyhow::Result<Sender> {
-    let qualify = &program.globals.qualify_domain;
+pub fn sender(asked: &Asked, login: &BString) -> anyhow::Result<Sender> {
+    let qualify = &asked.globals.qualify_domain;
     let own = Address::new(login.clone(), qualify.clone());
-    let Some(given) = given_sender(program)? else {
+    let Some(given) = given_sender(asked)? else {
         return Ok(Sender { address: own, set_untrusted: false });
     };
-    if program.standing.trusted || given.is_null() {
+    if asked.standing.trusted || given.is_null() {
         return Ok(Sender { address: given, set_untrusted: false });
     }
-    let allowed = match program.globals.main.text("untrusted_set_sender") {
+    let allowed = match asked.globals.main.text("untrusted_set_sender") {
         Some(list) if !list.text().is_empty() => {
-            let context = Context::new(program.globals.clone(), &NoHooks);
+            let context = Context::new(asked.globals.clone(), &NoHooks);
             matching::address(&context, &Value::tainted(given.to_bytes()), list)
                 .is_ok_and(|answer| answer.is_yes())
         }
@@ -95,14 +95,14 @@ pub fn sender(program: &Program, login: &BString) -> anyhow::Result<Sender> {
 }
 
 /// `-f`, read and qualified; whether it counts is another matter.
-pub fn given_sender(program: &Program) -> anyhow::Result<Option<Address>> {
-    let Some(text) = &program.invocation.message.sender else { return Ok(None) };
+pub fn given_sender(asked: &Asked) -> anyhow::Result<Option<Address>> {
+    let Some(text) = &asked.invocation.message.sender else { return Ok(None) };
     if text.is_empty() || text == "<>" {
         return Ok(Some(Address::null()));
     }
-    let parsed = parse_address(text, syntax(&program.globals.main))
+    let parsed = parse_address(text, syntax(&asked.globals.main))
         .map_err(|error| anyhow!("exim: bad -f address \"{text}\": {error}"))?;
-    Ok(Some(qualified(parsed.address, &program.globals.qualify_domain)))
+    Ok(Some(qualified(parsed.address, &asked.globals.qualify_domain)))
 }
 
 /// With a domain, if it has none.
@@ -114,19 +114,19 @@ pub fn qualified(address: Address, domain: &BString) -> Address {
 }
 
 /// Where the message comes from: this process, or what a trusted caller says with `-oM...`.
-pub fn origin(program: &Program, login: &BString) -> Origin {
-    let given = &program.invocation.message;
+pub fn origin(asked: &Asked, login: &BString) -> Origin {
+    let given = &asked.invocation.message;
     let mut origin = Origin {
         local: true,
         ident: Some(login.clone()),
         protocol: "local".into(),
         authenticated_id: Some(login.clone()),
         authenticated_sender: Some(
-            Address::new(login.clone(), program.globals.qualify_domain.clone()).to_bytes(),
+            Address::new(login.clone(), asked.globals.qualify_domain.clone()).to_bytes(),
         ),
         ..Origin::default()
     };
-    if !program.standing.trusted {
+    if !asked.standing.trusted {
         return origin;
     }
     origin.host = given.host.map(|(address, port)| SocketAddr::new(address, port));
@@ -150,8 +150,8 @@ fn replace(value: &mut Option<BString>, given: &Option<BString>) {
 }
 
 /// `-E` and `-oMm`: the message that this one is about.
-pub fn about(program: &Program) -> Option<MessageId> {
-    let given = &program.invocation.message;
+pub fn about(asked: &Asked) -> Option<MessageId> {
+    let given = &asked.invocation.message;
     let id = given.bounce_about.as_ref().filter(|id| !id.is_empty()).or(given.reference.as_ref())?;
-    if program.standing.trusted { MessageId::parse(id) } else { None }
+    if asked.standing.trusted { MessageId::parse(id) } else { None }
 }

@@ -317,7 +317,7 @@ fn pid_file(program: &Program) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn default_pid_file(program: &Program) -> anyhow::Result<PathBuf> {
-    let written = program.expand_option("pid_file_path")?.filter(|text| !text.is_empty());
+    let written = program.asked().expand_option("pid_file_path")?.filter(|text| !text.is_empty());
     Ok(match written {
         Some(path) => Path::new(&path.to_os_str_lossy()).to_owned(),
         None => program.globals.spool_directory.join("exim-daemon.pid"),

@@ -1,6 +1,7 @@
 //! Deliveries of a process that was called: in the foreground, in the background, or left to the queue.
 
 use super::Program;
+use super::submit::Intake;
 use crate::as_user::AsUser;
 use crate::deliver::{self, Env, How};
 use crate::load::Configuration;
@@ -73,6 +74,16 @@ impl Worker {
         let submitter = Arc::new(services::submitter(&station)?);
         let env = services::environment(&configuration, &station, submitter.clone(), orders);
         Ok(Self { program, configuration, station, submitter, env, ready })
+    }
+
+    /// What taking a message in needs.
+    pub fn intake(&self) -> Intake<'_> {
+        Intake {
+            asked: self.program.asked(),
+            configuration: &self.configuration,
+            station: &self.station,
+            submitter: &self.submitter,
+        }
     }
 
     /// What deliveries need.

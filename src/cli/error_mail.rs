@@ -1,7 +1,7 @@
 //! Mail to a local sender about an error that was found before the message was read (`-oem`, `-oee`); texts as
 //! recorded. (Errors in the message itself are [`crate::receive::report`]'s.)
 
-use super::delivery::Worker;
+use super::submit::Intake;
 use crate::mail::Address;
 use crate::upward::{NewMessage, Submit};
 use bstr::BString;
@@ -55,8 +55,8 @@ impl Complaint {
 }
 
 /// Puts the mail into the spool.
-pub fn send(worker: &Worker, to: Address, complaint: &Complaint, mut copy: Vec<u8>) -> std::io::Result<()> {
-    let domain = &worker.program.globals.qualify_domain;
+pub fn send(intake: &Intake, to: Address, complaint: &Complaint, mut copy: Vec<u8>) -> std::io::Result<()> {
+    let domain = &intake.asked.globals.qualify_domain;
     let mut text = format!(
         "Auto-Submitted: auto-replied\nFrom: Mail Delivery System <Mailer-Daemon@{domain}>\nTo: {to}\nSubject: {}\n\n{}",
         complaint.subject(),
@@ -75,7 +75,7 @@ pub fn send(worker: &Worker, to: Address, complaint: &Complaint, mut copy: Vec<u
         local_error: true,
         ..NewMessage::default()
     };
-    worker.submitter.submit(new).map(drop)
+    intake.submitter.submit(new).map(drop)
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use std::sync::atomic::AtomicBool;
 
 /// Serves one session; gives the exit code.
 pub fn run(program: Program) -> anyhow::Result<i32> {
-    let who = caller::caller(&program)?;
-    let when = submit::when(&program);
-    let origin = caller::origin(&program, &who.login);
+    let who = caller::caller(&program.asked())?;
+    let when = submit::when(&program.asked());
+    let origin = caller::origin(&program.asked(), &who.login);
     let named = program.standing.trusted && origin.host.is_some();
     let worker = Worker::start(program)?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -69,7 +69,19 @@ pub struct Program {
     pub environment: Vec<(OsString, OsString)>,
 }
 
-impl Program {
+/// Who asks for what: all that taking in a message needs to know of a call, be it this process's own or one that
+/// came over the submission socket.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The command line.
+    pub invocation: &'a Invocation,
+    /// What expansions see.
+    pub globals: &'a Arc<Globals>,
+    /// The caller.
+    pub standing: &'a Standing,
+}
+
+impl Asked<'_> {
     /// Expands a main option; none if it is not set.
     pub fn expand_option(&self, name: &str) -> anyhow::Result<Option<BString>> {
         let Some(template) = self.globals.main.text(name) else { return Ok(None) };
@@ -81,6 +93,13 @@ impl Program {
                 Err(anyhow!("failed to expand {name}: {text}"))
             }
         }
+    }
+}
+
+impl Program {
+    /// Who asks for what.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { invocation: &self.invocation, globals: &self.globals, standing: &self.standing }
     }
 
     /// Writes a log line; while this process has root's rights, a child without them does it.

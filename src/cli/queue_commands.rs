@@ -53,7 +53,7 @@ pub fn list(program: &Program, listing: QueueListing) -> anyhow::Result<i32> {
 
 /// `-M...`: each message in turn; the exit code is 1 if any could not be treated.
 pub fn messages(program: Program, command: &MessageCommand) -> anyhow::Result<i32> {
-    let by = caller::caller(&program)?.login;
+    let by = caller::caller(&program.asked())?.login;
     let worker = Worker::start(program)?;
     let mut out = std::io::stdout().lock();
     let mut code = 0;

@@ -2,97 +2,135 @@
 //!
 //! Specification: chapter "The Exim command line", and what it says of `-bm`, `-t`, `-oe...` and `-od...`.
 
-use super::Program;
 use super::args::{DeliveryMode, ErrorMode};
 use super::caller::{self, Sender};
 use super::delivery::{When, Worker};
 use super::error_mail::{self, Complaint};
-use super::standard_input::TimedInput;
+use super::standard_input::{CallInput, TimedInput};
+use super::{Asked, Program};
 use crate::acl::{Place, Runner, Verdict as AclVerdict};
 use crate::expand::context::Context;
+use crate::load::Configuration;
 use crate::log::Which;
 use crate::mail::{Address, Recipient, Reply, parse_list};
+use crate::process::orders::wait_readable;
 use crate::receive::{
-    self, Arrival, Caller, Controls, Draft, ErrorsTo, Extract, LocalAnswer, NewMail, Outcome, Refusal,
-    Verdict,
+    self, Arrival, Caller, Controls, Draft, ErrorsTo, Extract, LocalAnswer, NewMail, Outcome, OwnMessages,
+    Refusal, Station, Verdict,
 };
 use crate::smtp_in::{added_header, rejected_headers};
 use crate::upward::Submit;
 use bstr::{BString, ByteSlice};
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-/// Takes the message in, and delivers it as the options say; gives the exit code.
+/// What taking a message in needs.
+pub struct Intake<'a> {
+    /// Who asks for what.
+    pub asked: Asked<'a>,
+    /// Compiled.
+    pub configuration: &'a Configuration,
+    /// Takes messages in.
+    pub station: &'a Station,
+    /// Takes our own messages in.
+    pub submitter: &'a OwnMessages,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// For whoever called.
+    pub exit_code: i32,
+    /// When what was taken in is delivered.
+    pub when: When,
+}
+
+/// Takes the message in from standard input, and delivers it as the options say; gives the exit code.
 pub fn run(program: Program) -> anyhow::Result<i32> {
-    let who = caller::caller(&program)?;
-    let sender = caller::sender(&program, &who.login)?;
+    // What is wrong with the call itself is told before anything is started.
+    caller::sender(&program.asked(), &caller::caller(&program.asked())?.login)?;
     let worker = Worker::start(program)?;
-    let program = &worker.program;
-    let recipients = match recipients(program) {
+    let mut input = TimedInput::new(std::io::stdin(), |time| wait_readable(std::io::stdin(), time));
+    let taken = take_in(&worker.intake(), &mut input, &mut std::io::stderr())?;
+    worker.deliver(taken.when)?;
+    Ok(taken.exit_code)
+}
+
+/// Takes one message in from `input`; what is wrong with it is told as `-oe...` says.
+pub fn take_in(intake: &Intake, input: &mut dyn CallInput, errors: &mut dyn Write) -> anyhow::Result<Taken> {
+    let asked = &intake.asked;
+    let who = caller::caller(asked)?;
+    let sender = caller::sender(asked, &who.login)?;
+    input.keep_copy(asked.invocation.message.errors != ErrorMode::Print);
+    let time = asked.invocation.message.receive_timeout.unwrap_or(asked.globals.main.time("receive_timeout"));
+    input.set_time(time);
+    let recipients = match recipients(asked) {
         Ok(recipients) => recipients,
         Err(Bad { item, reason }) => {
-            let complaint = Complaint::BadRecipient { item, reason };
-            return refuse(&worker, &who, &sender, complaint, rest_of_input());
+            if asked.invocation.message.errors != ErrorMode::Print {
+                // What cannot be read is not shown.
+                let _ = std::io::copy(input, &mut std::io::sink());
+            }
+            return refuse(intake, &who, &sender, Complaint::BadRecipient { item, reason }, input, errors);
         }
     };
-    let mut context = Context::new(program.globals.clone(), &crate::expand::context::NoHooks);
-    context.session.origin = caller::origin(program, &who.login);
-    let own = Address::new(who.login.clone(), program.globals.qualify_domain.clone());
-    if program.standing.trusted && sender.address != own {
+    let mut context = Context::new(asked.globals.clone(), &crate::expand::context::NoHooks);
+    context.session.origin = caller::origin(asked, &who.login);
+    let own = Address::new(who.login.clone(), asked.globals.qualify_domain.clone());
+    if asked.standing.trusted && sender.address != own {
         // Who sends in another's name is not authenticated by being who calls.
         let origin = &mut context.session.origin;
-        origin.authenticated_id = program.invocation.message.authenticated_id.clone();
-        origin.authenticated_sender = program.invocation.message.authenticated_sender.clone();
+        origin.authenticated_id = asked.invocation.message.authenticated_id.clone();
+        origin.authenticated_sender = asked.invocation.message.authenticated_sender.clone();
     }
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
-    let mail = new_mail(program, &who, &sender, recipients);
-    match receive_it(&worker, context, mail) {
-        Ok(answer) => finish(&worker, &answer),
-        Err((complaint, copy)) => refuse(&worker, &who, &sender, complaint, copy),
+    let mail = new_mail(asked, &who, &sender, recipients);
+    match receive_it(intake, context, mail, input) {
+        Ok(answer) => {
+            errors.write_all(&answer.words)?;
+            let when = match answer.outcome {
+                Outcome::Accepted { .. } => when(asked),
+                Outcome::Refused { why: Refusal::Lost, .. } => {
+                    writeln!(errors, "exim: timed out while reading - message abandoned")?;
+                    return Ok(Taken { exit_code: 1, when: When::Never });
+                }
+                // A mail about the error may have been announced.
+                Outcome::Refused { .. } => when_report(asked),
+            };
+            Ok(Taken { exit_code: i32::from(answer.status), when })
+        }
+        Err(complaint) => refuse(intake, &who, &sender, complaint, input, errors),
     }
 }
 
-/// Says what there is to say, starts the deliveries (a mail about an error among them); gives the exit code.
-fn finish(worker: &Worker, answer: &LocalAnswer) -> anyhow::Result<i32> {
-    std::io::stderr().write_all(&answer.words)?;
-    let code = match &answer.outcome {
-        Outcome::Accepted { .. } => worker.deliver(when(&worker.program))?,
-        Outcome::Refused { why: Refusal::Lost, .. } => {
-            eprintln!("exim: timed out while reading - message abandoned");
-            return Ok(1);
-        }
-        Outcome::Refused { .. } => worker.deliver(when_report(&worker.program))?,
-    };
-    Ok(if answer.status == 0 { code } else { i32::from(answer.status) })
-}
-
-/// Takes the message in with the ACL for local messages, once `acl_not_smtp_start` has let it come; if it does
-/// not, the complaint and what there is of the message are given.
-fn receive_it(worker: &Worker, context: Context, mail: NewMail) -> Result<LocalAnswer, (Complaint, Vec<u8>)> {
-    let program = &worker.program;
-    let configuration = &worker.configuration;
+/// Takes the message in with the ACL for local messages, once `acl_not_smtp_start` has let it come.
+fn receive_it(
+    intake: &Intake,
+    context: Context,
+    mail: NewMail,
+    input: &mut dyn CallInput,
+) -> Result<LocalAnswer, Complaint> {
+    let configuration = intake.configuration;
     let stop = AtomicBool::new(false);
     let runner = Runner::new(&configuration.acls, &*configuration.routers, &stop);
     let mut context = Context { hooks: &runner, ..context };
-    let keep = program.invocation.message.errors != ErrorMode::Print;
-    let timeout =
-        program.invocation.message.receive_timeout.unwrap_or(program.globals.main.time("receive_timeout"));
-    let mut source = BufReader::new(TimedInput::new(timeout, keep));
     let start = runner.run_option(&mut context, Place::NotSmtpStart, None);
     if let Some(answer) = start.filter(|answer| answer.verdict != AclVerdict::Accept) {
-        let words = answer.message.unwrap_or_else(|| PROHIBITED.into());
-        return Err((Complaint::Acl(words), source.into_inner().into_copy()));
+        // What cannot be read is not shown.
+        let _ = std::io::copy(input, &mut std::io::sink());
+        return Err(Complaint::Acl(answer.message.unwrap_or_else(|| PROHIBITED.into())));
     }
-    let errors_to = match program.invocation.message.errors {
+    let errors_to = match intake.asked.invocation.message.errors {
         ErrorMode::Mail => ErrorsTo::Mail,
         ErrorMode::MailQuietly => ErrorsTo::MailStatusZero,
         ErrorMode::Print => ErrorsTo::Terminal,
     };
+    let mut source = BufReader::new(input);
     let mut ask = |context: &mut Context, draft: Draft| ask_acl(&runner, context, draft);
-    let errors: (ErrorsTo, &dyn Submit) = (errors_to, &*worker.submitter);
-    Ok(receive::accept_local(&worker.station, &mut context, mail, &mut source, &mut ask, errors))
+    let errors: (ErrorsTo, &dyn Submit) = (errors_to, intake.submitter);
+    Ok(receive::accept_local(intake.station, &mut context, mail, &mut source, &mut ask, errors))
 }
 
 /// `acl_not_smtp`; its rejection is logged here, with the headers in the reject log.
@@ -146,9 +184,9 @@ fn apply_effects(
     }
 }
 
-fn new_mail(program: &Program, who: &Caller, sender: &Sender, recipients: Vec<Address>) -> NewMail {
-    let given = &program.invocation.message;
-    let main = &program.globals.main;
+fn new_mail(asked: &Asked, who: &Caller, sender: &Sender, recipients: Vec<Address>) -> NewMail {
+    let given = &asked.invocation.message;
+    let main = &asked.globals.main;
     let (recipients, arguments) =
         if given.extract { (Vec::new(), recipients) } else { (recipients, Vec::new()) };
     let remove_arguments = main.bool("extract_addresses_remove_arguments");
@@ -172,22 +210,22 @@ fn new_mail(program: &Program, who: &Caller, sender: &Sender, recipients: Vec<Ad
         dot_ends: !given.dot_is_text,
         started: SystemTime::now(),
         controls: Controls {
-            queue_only: when(program) == When::Never,
-            suppress_local_fixups: given.suppress_fixups && program.standing.trusted,
+            queue_only: when(asked) == When::Never,
+            suppress_local_fixups: given.suppress_fixups && asked.standing.trusted,
             ..Controls::default()
         },
         add_headers: Vec::new(),
         remove_headers: Vec::new(),
-        about: caller::about(program),
-        local_error: given.bounce_about.is_some() && program.standing.trusted,
+        about: caller::about(asked),
+        local_error: given.bounce_about.is_some() && asked.standing.trusted,
         pipelining: BString::default(),
     }
 }
 
 /// When the message is delivered: options, and what the configuration says of queueing.
-pub fn when(program: &Program) -> When {
-    let main = &program.globals.main;
-    let given = &program.invocation.message;
+pub fn when(asked: &Asked) -> When {
+    let main = &asked.globals.main;
+    let given = &asked.invocation.message;
     let file_is_there = main.plain("queue_only_file").is_some_and(|path| {
         crate::text::list::items(&path).any(|item| item.starts_with(b"/") && item.to_path_lossy().exists())
     });
@@ -205,8 +243,8 @@ pub fn when(program: &Program) -> When {
 }
 
 /// When a mail about an error is delivered: `-od...` speak of the message, not of this mail.
-fn when_report(program: &Program) -> When {
-    if program.globals.main.bool("queue_only") { When::Never } else { When::Soon }
+fn when_report(asked: &Asked) -> When {
+    if asked.globals.main.bool("queue_only") { When::Never } else { When::Soon }
 }
 
 /// An argument that is no address.
@@ -216,10 +254,10 @@ struct Bad {
 }
 
 /// Every argument is a list of addresses.
-fn recipients(program: &Program) -> Result<Vec<Address>, Bad> {
-    let syntax = caller::syntax(&program.globals.main);
+fn recipients(asked: &Asked) -> Result<Vec<Address>, Bad> {
+    let syntax = caller::syntax(&asked.globals.main);
     let mut found = Vec::new();
-    for item in &program.invocation.arguments {
+    for item in &asked.invocation.arguments {
         let bad = |reason: &[u8]| Bad { item: item.clone(), reason: reason.into() };
         let parsed = parse_list(item, syntax);
         if parsed.is_empty() {
@@ -227,49 +265,43 @@ fn recipients(program: &Program) -> Result<Vec<Address>, Bad> {
         }
         for one in parsed {
             let address = one.parsed.map_err(|error| bad(&error.message))?.address;
-            if address.domain().is_empty() && program.invocation.message.no_qualify {
+            if address.domain().is_empty() && asked.invocation.message.no_qualify {
                 return Err(bad(b"unqualified recipient address not allowed"));
             }
-            found.push(caller::qualified(address, &program.globals.qualify_recipient));
+            found.push(caller::qualified(address, &asked.globals.qualify_recipient));
         }
     }
     Ok(found)
 }
 
-/// Tells what is wrong as `-oe...` says; gives the exit code.
+/// Tells what is wrong as `-oe...` says.
 fn refuse(
-    worker: &Worker,
+    intake: &Intake,
     who: &Caller,
     sender: &Sender,
     complaint: Complaint,
-    copy: Vec<u8>,
-) -> anyhow::Result<i32> {
-    let mode = worker.program.invocation.message.errors;
+    input: &mut dyn CallInput,
+    errors: &mut dyn Write,
+) -> anyhow::Result<Taken> {
+    let mode = intake.asked.invocation.message.errors;
     if mode == ErrorMode::Print {
-        eprintln!("exim: {}", complaint.for_terminal());
-        return Ok(1);
+        writeln!(errors, "exim: {}", complaint.for_terminal())?;
+        return Ok(Taken { exit_code: 1, when: When::Never });
     }
     let to = if sender.address.is_null() {
-        Address::new(who.login.clone(), worker.program.globals.qualify_domain.clone())
+        Address::new(who.login.clone(), intake.asked.globals.qualify_domain.clone())
     } else {
         sender.address.clone()
     };
-    match error_mail::send(worker, to, &complaint, copy) {
+    match error_mail::send(intake, to, &complaint, input.take_copy()) {
         Ok(()) => {
-            let code = worker.deliver(when_report(&worker.program))?;
-            Ok(if mode == ErrorMode::MailQuietly { code } else { 1 })
+            let exit_code = if mode == ErrorMode::MailQuietly { 0 } else { 1 };
+            Ok(Taken { exit_code, when: when_report(&intake.asked) })
         }
         Err(error) => {
-            eprintln!("exim: {}\nexim: no mail could be sent about it: {error}", complaint.for_terminal());
-            Ok(1)
+            writeln!(errors, "exim: {}", complaint.for_terminal())?;
+            writeln!(errors, "exim: no mail could be sent about it: {error}")?;
+            Ok(Taken { exit_code: 1, when: When::Never })
         }
     }
-}
-
-/// What the caller still has to say, for a mail about an error found before it was read.
-fn rest_of_input() -> Vec<u8> {
-    let mut copy = Vec::new();
-    // What cannot be read is not shown.
-    let _ = std::io::stdin().lock().take(error_mail::MOST_COPIED as u64).read_to_end(&mut copy);
-    copy
 }

@@ -15,7 +15,7 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
         anyhow::bail!("exim: option -Mset is known but not supported yet");
     }
     let mut context = Context::new(program.globals.clone(), &NoHooks);
-    let who = caller::caller(program)?;
+    let who = caller::caller(&program.asked())?;
     context.session.origin = crate::mail::Origin::default();
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
@@ -31,15 +31,15 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
 
 /// `-bt`; `-bv` and `-bvs` with `verify`.
 pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> {
-    let who = caller::caller(&program)?;
-    let sender = match caller::given_sender(&program)? {
+    let who = caller::caller(&program.asked())?;
+    let sender = match caller::given_sender(&program.asked())? {
         Some(sender) => sender,
         None => crate::mail::Address::new(who.login.clone(), program.globals.qualify_domain.clone()),
     };
     let worker = Worker::start(program)?;
     let program = &worker.program;
     let mut context = Context::new(program.globals.clone(), &NoHooks);
-    context.session.origin = caller::origin(program, &who.login);
+    context.session.origin = caller::origin(&program.asked(), &who.login);
     context.message.sender = Some(sender);
     let mut out = std::io::stdout().lock();
     let mut shown = Shown::default();

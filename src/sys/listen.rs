@@ -1,12 +1,14 @@
 //! Listening sockets: address reuse, IPv6 without IPv4, backlog.
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, UnixAddr, accept4, bind, connect,
+    listen, setsockopt, socket, sockopt,
 };
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Binds and listens. An IPv6 address takes IPv6 connections alone, so that `::0` and `0.0.0.0` stand side by side.
 pub fn tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
@@ -37,6 +39,38 @@ pub fn is_tcp(fd: impl std::os::fd::AsFd) -> bool {
     let raw = std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd());
     nix::sys::socket::getpeername::<SockaddrStorage>(raw)
         .is_ok_and(|peer| peer.as_sockaddr_in().is_some() || peer.as_sockaddr_in6().is_some())
+}
+
+/// Listens at a Unix socket of packets that everyone may connect to; an old one at this path is replaced.
+pub fn unix_packets(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    listen(&fd, Backlog::new(128).unwrap_or(Backlog::MAXCONN))?;
+    Ok(fd)
+}
+
+/// Connects to a Unix socket of packets.
+pub fn connect_packets(path: &Path) -> io::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
+    Ok(fd)
+}
+
+/// The next connection of a listening socket.
+pub fn accept(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    loop {
+        match accept4(std::os::fd::AsRawFd::as_raw_fd(socket), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: the kernel has just made this descriptor for us; nothing else knows it.
+            Ok(number) => return Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNABORTED) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 #[cfg(test)]

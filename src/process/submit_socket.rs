@@ -1,0 +1,262 @@
+//! The submission socket: how a program without rights hands its call to the daemon.
+//!
+//! The kernel tells who calls (SO_PEERCRED); arguments and standard input come in packets, output and exit code
+//! go back the same way. Nothing that comes in is trusted, and every wait has an end.
+
+use super::ipc;
+use super::orders::wait_readable;
+use super::parcel;
+use super::thread_pool::{self, Pool};
+use crate::sys::{fd_passing, listen};
+use crate::{wire_enum, wire_struct};
+use bstr::BString;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Calls at once: each has a thread.
+pub const MOST_CALLS: usize = 200;
+/// Bytes of standard input in one packet.
+const CHUNK: usize = 2048;
+/// A caller that says nothing for so long is given up (`receive_timeout` may end it earlier).
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// Answers that nobody reads hold a thread no longer than this.
+const BUILD_PATIENCE: Duration = Duration::from_secs(10);
+
+wire_struct! {
+    /// What was called.
+    pub struct Call {
+        /// `argv[0]`
+        pub name: BString,
+        /// The arguments.
+        pub arguments: Vec<BString>,
+    }
+}
+
+wire_enum! {
+    /// Caller to daemon, after the build id and the [`Call`].
+    pub enum FromCaller {
+        /// Some of standard input.
+        Input(BString) = 1,
+        /// Its end.
+        End(()) = 2,
+    }
+}
+
+wire_enum! {
+    /// Daemon to caller.
+    pub enum ToCaller {
+        /// For standard output.
+        Output(BString) = 1,
+        /// For standard error.
+        Error(BString) = 2,
+        /// The end: the exit code.
+        Exit(i32) = 3,
+    }
+}
+
+/// Where the socket of a spool is.
+pub fn path(spool_directory: &Path) -> PathBuf {
+    spool_directory.join("submit")
+}
+
+/// One call as the daemon has it.
+#[derive(Debug)]
+pub struct Caller {
+    socket: OwnedFd,
+    /// The caller's uid and gid, as the kernel tells them.
+    pub uid: u32,
+    /// See above.
+    pub gid: u32,
+    /// What was called.
+    pub call: Call,
+}
+
+impl Caller {
+    /// Its standard input.
+    pub fn input(&self) -> Input<'_> {
+        Input { socket: self.socket.as_fd(), rest: Vec::new(), at: 0, ended: false }
+    }
+    /// For its standard output. A caller that is gone hears nothing.
+    pub fn output(&self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(CHUNK).try_for_each(|chunk| ipc::say(&self.socket, &ToCaller::Output(chunk.into()), &[]))
+    }
+    /// For its standard error.
+    pub fn error(&self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(CHUNK).try_for_each(|chunk| ipc::say(&self.socket, &ToCaller::Error(chunk.into()), &[]))
+    }
+    /// The end.
+    pub fn exit(&self, code: i32) -> io::Result<()> {
+        ipc::say(&self.socket, &ToCaller::Exit(code), &[])
+    }
+}
+
+/// Standard input of a caller.
+pub struct Input<'c> {
+    socket: BorrowedFd<'c>,
+    rest: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl Input<'_> {
+    /// True if there is input, or its end, within this time.
+    pub fn wait(&self, time: Duration) -> io::Result<bool> {
+        if self.ended || self.at < self.rest.len() {
+            return Ok(true);
+        }
+        match wait_readable(self.socket, time) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.rest.len() && !self.ended {
+            if !self.wait(PATIENCE)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match ipc::hear::<FromCaller>(self.socket)? {
+                Some((FromCaller::Input(bytes), _)) => (self.rest, self.at) = (bytes.into(), 0),
+                Some((FromCaller::End(()), _)) => self.ended = true,
+                // Killed before it said everything: half a message is none.
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+        let taken = buffer.len().min(self.rest.len() - self.at);
+        buffer[..taken].copy_from_slice(&self.rest[self.at..self.at + taken]);
+        self.at += taken;
+        Ok(taken)
+    }
+}
+
+/// Who serves calls: parses the arguments and does what they say, with the rights of an ordinary caller.
+pub trait Calls: Send + Sync {
+    /// One call, in a thread of its own.
+    fn serve(&self, caller: &Caller);
+    /// A thread panicked with this text: for the panic log.
+    fn log_panic(&self, text: &str);
+}
+
+/// Listens at the socket in a thread of its own, for the life of the process.
+pub fn serve(spool_directory: &Path, calls: Arc<dyn Calls>) -> io::Result<()> {
+    let socket = listen::unix_packets(&path(spool_directory))?;
+    let pool = Pool::new(MOST_CALLS);
+    std::thread::Builder::new().name("submit".into()).spawn(move || {
+        loop {
+            let place = pool.place();
+            let Ok(connection) = listen::accept(&socket) else {
+                std::thread::sleep(Duration::from_millis(100)); // out of descriptors: not to spin
+                continue;
+            };
+            let (server, witness) = (calls.clone(), calls.clone());
+            let work = move || {
+                if let Ok(caller) = hear_call(connection) {
+                    server.serve(&caller);
+                }
+            };
+            if let Err(error) = thread_pool::start(place, "call", work, move |text| witness.log_panic(text)) {
+                calls.log_panic(&format!("cannot start a thread for a submission: {error}"));
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn hear_call(socket: OwnedFd) -> io::Result<Caller> {
+    let (_, uid, gid) = fd_passing::peer(&socket)?;
+    ipc::say_build_id(&socket)?;
+    wait_readable(&socket, BUILD_PATIENCE)?;
+    ipc::check_build_id(&socket)?;
+    let Some((call, _)) = parcel::receive::<Call>(&socket)? else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    Ok(Caller { socket, uid, gid, call })
+}
+
+/// The caller's side: hands the call over and copies input and output. `None`: there is no daemon of this build.
+pub fn call(spool_directory: &Path, call: &Call) -> io::Result<Option<i32>> {
+    let Ok(socket) = listen::connect_packets(&path(spool_directory)) else { return Ok(None) };
+    wait_readable(&socket, BUILD_PATIENCE)?;
+    if ipc::check_build_id(&socket).is_err() {
+        return Ok(None);
+    }
+    ipc::say_build_id(&socket)?;
+    parcel::send(&socket, call, &[])?;
+    let sending = socket.try_clone()?;
+    std::thread::Builder::new().name("input".into()).spawn(move || send_input(&sending))?;
+    loop {
+        match ipc::hear::<ToCaller>(&socket)? {
+            Some((ToCaller::Output(bytes), _)) => {
+                let mut out = io::stdout().lock();
+                io::Write::write_all(&mut out, &bytes)?;
+                io::Write::flush(&mut out)?;
+            }
+            Some((ToCaller::Error(bytes), _)) => io::Write::write_all(&mut io::stderr().lock(), &bytes)?,
+            Some((ToCaller::Exit(code), _)) => return Ok(Some(code)),
+            None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon has ended")),
+        }
+    }
+}
+
+fn send_input(socket: &OwnedFd) -> io::Result<()> {
+    let mut buffer = [0; CHUNK];
+    loop {
+        match io::stdin().lock().read(&mut buffer) {
+            Ok(0) => return ipc::say(socket, &FromCaller::End(()), &[]),
+            Ok(read) => ipc::say(socket, &FromCaller::Input(buffer[..read].into()), &[])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Not the end: the daemon sees that it was cut off.
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+    impl Calls for Echo {
+        fn serve(&self, caller: &Caller) {
+            let mut text = Vec::new();
+            let whole = caller.input().read_to_end(&mut text).is_ok();
+            let words = format!("{} {:?} {whole} {}", caller.uid, caller.call.arguments, text.len());
+            caller.output(words.as_bytes()).unwrap();
+            caller.exit(7).unwrap();
+        }
+        fn log_panic(&self, text: &str) {
+            panic!("{text}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_known_by_its_uid_and_its_input_arrives_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        serve(directory.path(), Arc::new(Echo)).unwrap();
+        let uid = nix::unistd::getuid();
+        for (end, length) in [(true, 5000), (false, 10)] {
+            let socket = listen::connect_packets(&path(directory.path())).unwrap();
+            ipc::check_build_id(&socket).unwrap();
+            ipc::say_build_id(&socket).unwrap();
+            let call = Call { name: "oxim".into(), arguments: vec!["a@b".into()] };
+            parcel::send(&socket, &call, &[]).unwrap();
+            for chunk in vec![b'x'; length].chunks(CHUNK) {
+                ipc::say(&socket, &FromCaller::Input(chunk.into()), &[]).unwrap();
+            }
+            if !end {
+                continue; // the connection closes in the middle
+            }
+            ipc::say(&socket, &FromCaller::End(()), &[]).unwrap();
+            let (answer, _) = ipc::hear::<ToCaller>(&socket).unwrap().unwrap();
+            assert_eq!(answer, ToCaller::Output(format!("{uid} [\"a@b\"] true 5000").into()));
+            let (answer, _) = ipc::hear::<ToCaller>(&socket).unwrap().unwrap();
+            assert_eq!(answer, ToCaller::Exit(7));
+        }
+    }
+}
