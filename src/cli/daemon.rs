@@ -137,6 +137,7 @@ impl Daemon {
         };
         flag("tls_on_connect", invocation.message.tls_on_connect);
         flag("queue_only", invocation.message.delivery == super::args::DeliveryMode::Queue);
+        flag("no_submission", invocation.daemon.no_notifier);
         flag("two_stage", run.two_stage);
         flag("first_only", run.first_only);
         flag("force", run.force);

@@ -10,6 +10,7 @@ mod local_smtp;
 mod queue_commands;
 mod standard_input;
 mod start;
+mod submission;
 mod submit;
 pub mod test_expand;
 mod test_modes;
@@ -20,6 +21,7 @@ use crate::expand::{ExpandError, expand};
 use crate::log::{Log, Which};
 use crate::process::reading::Reading;
 use crate::process::role_main;
+use crate::process::submit_socket::Call;
 use crate::sys::identity::{self, Rights};
 use crate::sys::{descriptors, environment as sys_environment, secure};
 use anyhow::anyhow;
@@ -144,7 +146,7 @@ fn run() -> anyhow::Result<i32> {
     if let [option, role] = arguments.as_slice()
         && option == "--role"
     {
-        return Ok(role_main::run(role));
+        return Ok(role_main::run(role, submission::server));
     }
     descriptors::close_from(3)?;
     let found: Vec<(OsString, OsString)> = std::env::vars_os().collect();
@@ -169,7 +171,7 @@ fn run() -> anyhow::Result<i32> {
         env_logger::Builder::new().filter_level(log::LevelFilter::Debug).init();
     }
     let program = start::start(invocation, found)?;
-    act(program)
+    act(program, Call { name, arguments })
 }
 
 /// Options that change what another option does, and that are not built.
@@ -217,7 +219,10 @@ fn print_version() -> anyhow::Result<()> {
 }
 
 /// Does what was asked for, with the rights it needs.
-fn act(program: Program) -> anyhow::Result<i32> {
+fn act(program: Program, called: Call) -> anyhow::Result<i32> {
+    if submission::is_needed(&program) {
+        return submission::hand_over(&program, called);
+    }
     match program.invocation.action.clone() {
         Action::Version => {
             program.become_oxim()?;

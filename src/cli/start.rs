@@ -114,8 +114,25 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
     Ok(program)
 }
 
-/// Whether the caller is trusted, and an admin.
+/// Whether the caller of this process is trusted, and an admin.
 fn standing(main: &Options, globals: &Globals) -> anyhow::Result<Standing> {
+    let caller = Rights::of_caller()?;
+    let lists = trust_lists(main, globals)?;
+    Ok(trust::standing(caller.uid, caller.gid, &caller.groups, &lists))
+}
+
+/// The same of a caller over the submission socket; its supplementary groups are those of the group data base.
+pub fn standing_of(uid: u32, gid: u32, globals: &Globals) -> anyhow::Result<Standing> {
+    let login = globals.users.by_uid(uid)?;
+    let groups = match login {
+        Some(entry) => Rights::with_groups_of(uid, gid, &entry.name)?.groups,
+        None => Vec::new(),
+    };
+    let lists = trust_lists(&globals.main, globals)?;
+    Ok(trust::standing(uid, gid, &groups, &lists))
+}
+
+fn trust_lists(main: &Options, globals: &Globals) -> anyhow::Result<TrustLists> {
     let users = &globals.users;
     let numbers = |name: &str, look: &dyn Fn(&[u8]) -> std::io::Result<Option<u32>>| {
         let list = main.plain(name).unwrap_or_default();
@@ -130,15 +147,13 @@ fn standing(main: &Options, globals: &Globals) -> anyhow::Result<Standing> {
     let user = |name: &[u8]| users.by_name(name).map(|entry| entry.map(|entry| entry.uid));
     let group = |name: &[u8]| users.group(name);
     let (oxim_uid, oxim_gid) = owners(main, globals);
-    let lists = TrustLists {
+    Ok(TrustLists {
         oxim_uid,
         oxim_gid,
         trusted_users: numbers("trusted_users", &user)?,
         trusted_groups: numbers("trusted_groups", &group)?,
         admin_groups: numbers("admin_groups", &group)?,
-    };
-    let caller = Rights::of_caller()?;
-    Ok(trust::standing(caller.uid, caller.gid, &caller.groups, &lists))
+    })
 }
 
 /// Whose uid and gid count as oxim's. Without root's rights everything runs as whoever started it; that makes
@@ -157,7 +172,8 @@ fn owners(main: &Options, globals: &Globals) -> (u32, u32) {
     (number("exim_user", &user), number("exim_group", &group))
 }
 
-fn relaxed(main: &Options) -> Relaxed {
+/// What the options relax.
+pub fn relaxed(main: &Options) -> Relaxed {
     Relaxed {
         prod_requires_admin: main.bool("prod_requires_admin"),
         list_requires_admin: main.bool("queue_list_requires_admin"),

@@ -8,6 +8,9 @@ use super::role::{Right, Role};
 use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
+use super::submit_socket::{self, Calls};
+use crate::load::Configuration;
+use crate::receive::Station;
 use crate::sys::spawn::CONTROL_FD;
 use crate::sys::{descriptors, fd_passing, limits, secure};
 use bstr::BString;
@@ -25,6 +28,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// How long those of an old configuration may go on: a session has its own time-outs, well below.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
+/// Makes the server of submissions, which knows the command line and so stands above this folder.
+pub type MakeCalls = fn(&Configuration, &Station) -> io::Result<Arc<dyn Calls>>;
+
 /// Everything the master hands over.
 struct Handed {
     control: OwnedFd,
@@ -37,7 +43,7 @@ struct Handed {
 }
 
 /// The whole life of a role; gives the exit code.
-pub fn run(name: &[u8]) -> i32 {
+pub fn run(name: &[u8], calls: MakeCalls) -> i32 {
     let Some(role) = Role::executed_by_name(name) else {
         eprintln!("oxim: there is no role of this name");
         return 1;
@@ -51,7 +57,7 @@ pub fn run(name: &[u8]) -> i32 {
     };
     secure::set_process_name(&format!("oxim-{}", role.name()));
     let teller = control.try_clone();
-    match live(role, control) {
+    match live(role, control, calls) {
         Ok(()) => 0,
         Err(error) => {
             if let Ok(teller) = teller {
@@ -78,17 +84,17 @@ fn check_starter() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn live(role: Role, control: OwnedFd) -> io::Result<()> {
+fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     secure::forbid_inspection()?;
     limits::raise_open_files(OPEN_FILES)?;
     ipc::check_build_id(&control)?;
-    let handed = hear_start(role, control)?;
-    let reading = reading::read_snapshot(handed.snapshot).map_err(|errors| {
+    let mut handed = hear_start(role, control)?;
+    let reading = reading::read_snapshot(std::mem::take(&mut handed.snapshot)).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         io::Error::other(texts.join("\n"))
     })?;
     match role {
-        Role::SmtpWorker => live_smtp(&reading, handed.control, handed.announce, handed.listeners),
+        Role::SmtpWorker => live_smtp(&reading, handed, calls),
         Role::DeliveryWorker => {
             let trigger = handed.trigger.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
             live_delivery(&reading, handed.control, handed.announce, trigger)
@@ -116,14 +122,14 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     Ok(Handed { control, snapshot, announce, trigger, listeners })
 }
 
-fn live_smtp(
-    reading: &Reading,
-    control: OwnedFd,
-    announce: OwnedFd,
-    sockets: Vec<TcpListener>,
-) -> io::Result<()> {
+fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<()> {
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
-    let service = services::Smtp::new(reading, announce)?;
+    let (control, sockets) = (handed.control, handed.listeners);
+    let service = services::Smtp::new(reading, handed.announce)?;
+    if reading.snapshot.setting("no_submission").is_none() {
+        let place = service.globals().spool_directory.clone();
+        submit_socket::serve(&place, calls(service.configuration(), service.station())?)?;
+    }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));

@@ -104,6 +104,7 @@ pub fn server(
 
 /// The service of the SMTP worker.
 pub struct Smtp {
+    configuration: Configuration,
     server: Server,
     tls_ports: Vec<u16>,
     always_tls: bool,
@@ -122,8 +123,22 @@ impl Smtp {
             tls_ports: tls_ports(&server.station.globals),
             always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
             queue_only: reading.snapshot.setting("queue_only").is_some(),
+            configuration,
             server,
         })
+    }
+
+    /// The configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+    /// What expansions see.
+    pub fn globals(&self) -> &Globals {
+        &self.configuration.globals
+    }
+    /// Takes messages in.
+    pub fn station(&self) -> &Station {
+        &self.server.station
     }
 
     /// Set it to end the sessions.

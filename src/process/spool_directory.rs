@@ -7,7 +7,9 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::Path;
 
-/// Mode of spool directories.
+/// Mode of the spool directory: others may pass through to the submission socket, and see nothing.
+const ROOT_MODE: u32 = 0o751;
+/// Mode of the directories below it.
 const MODE: u32 = 0o750;
 
 /// Makes the spool directory and those below it that are always needed. Root makes the first alone, as oxim's: what
@@ -15,19 +17,19 @@ const MODE: u32 = 0o750;
 pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     let root = &globals.spool_directory;
     let below = if identity::is_root() { &[][..] } else { &["input", "msglog", "db"][..] };
-    let all = std::iter::once(root.clone()).chain(below.iter().map(|name| root.join(name)));
-    for directory in all {
-        make(&directory, globals)
+    let below = below.iter().map(|name| (root.join(name), MODE));
+    for (directory, mode) in std::iter::once((root.clone(), ROOT_MODE)).chain(below) {
+        make(&directory, mode, globals)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
     Ok(())
 }
 
-fn make(directory: &Path, globals: &Globals) -> std::io::Result<()> {
+fn make(directory: &Path, mode: u32, globals: &Globals) -> std::io::Result<()> {
     if fs::symlink_metadata(directory).is_ok() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(MODE).create(directory)?;
+    DirBuilder::new().recursive(true).mode(mode).create(directory)?;
     if identity::is_root() {
         lchown(directory, Some(globals.oxim_uid), Some(globals.oxim_gid))?;
     }

@@ -11,7 +11,7 @@ use crate::sys::{fd_passing, listen};
 use crate::{wire_enum, wire_struct};
 use bstr::BString;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,10 @@ const CHUNK: usize = 2048;
 /// A caller that says nothing for so long is given up (`receive_timeout` may end it earlier).
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Answers that nobody reads hold a thread no longer than this.
+const SEND_PATIENCE: Duration = Duration::from_secs(60);
+/// A caller that has heard its exit code closes at once.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// The build id comes at once.
 const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 
 wire_struct! {
@@ -76,8 +80,8 @@ pub struct Caller {
 
 impl Caller {
     /// Its standard input.
-    pub fn input(&self) -> Input<'_> {
-        Input { socket: self.socket.as_fd(), rest: Vec::new(), at: 0, ended: false }
+    pub fn input(&self) -> io::Result<Input> {
+        Ok(Input { socket: self.socket.try_clone()?, rest: Vec::new(), at: 0, ended: false })
     }
     /// For its standard output. A caller that is gone hears nothing.
     pub fn output(&self, bytes: &[u8]) -> io::Result<()> {
@@ -94,20 +98,21 @@ impl Caller {
 }
 
 /// Standard input of a caller.
-pub struct Input<'c> {
-    socket: BorrowedFd<'c>,
+#[derive(Debug)]
+pub struct Input {
+    socket: OwnedFd,
     rest: Vec<u8>,
     at: usize,
     ended: bool,
 }
 
-impl Input<'_> {
+impl Input {
     /// True if there is input, or its end, within this time.
     pub fn wait(&self, time: Duration) -> io::Result<bool> {
         if self.ended || self.at < self.rest.len() {
             return Ok(true);
         }
-        match wait_readable(self.socket, time) {
+        match wait_readable(&self.socket, time) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
             Err(error) => Err(error),
@@ -115,13 +120,13 @@ impl Input<'_> {
     }
 }
 
-impl Read for Input<'_> {
+impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.rest.len() && !self.ended {
             if !self.wait(PATIENCE)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            match ipc::hear::<FromCaller>(self.socket)? {
+            match ipc::hear::<FromCaller>(&self.socket)? {
                 Some((FromCaller::Input(bytes), _)) => (self.rest, self.at) = (bytes.into(), 0),
                 Some((FromCaller::End(()), _)) => self.ended = true,
                 // Killed before it said everything: half a message is none.
@@ -138,7 +143,7 @@ impl Read for Input<'_> {
 /// Who serves calls: parses the arguments and does what they say, with the rights of an ordinary caller.
 pub trait Calls: Send + Sync {
     /// One call, in a thread of its own.
-    fn serve(&self, caller: &Caller);
+    fn serve(&self, caller: Arc<Caller>);
     /// A thread panicked with this text: for the panic log.
     fn log_panic(&self, text: &str);
 }
@@ -156,8 +161,12 @@ pub fn serve(spool_directory: &Path, calls: Arc<dyn Calls>) -> io::Result<()> {
             };
             let (server, witness) = (calls.clone(), calls.clone());
             let work = move || {
+                let closing = connection.try_clone();
                 if let Ok(caller) = hear_call(connection) {
-                    server.serve(&caller);
+                    server.serve(Arc::new(caller));
+                }
+                if let Ok(closing) = closing {
+                    drain(&closing);
                 }
             };
             if let Err(error) = thread_pool::start(place, "call", work, move |text| witness.log_panic(text)) {
@@ -168,8 +177,20 @@ pub fn serve(spool_directory: &Path, calls: Arc<dyn Calls>) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads what the caller still says until it closes: a close with input unread would take our last words away.
+fn drain(socket: &OwnedFd) {
+    const LONGEST: usize = 1 << 16;
+    for _ in 0..LONGEST {
+        let heard = wait_readable(socket, CLOSE_PATIENCE).and_then(|()| ipc::hear::<FromCaller>(socket));
+        if !matches!(heard, Ok(Some(_))) {
+            return;
+        }
+    }
+}
+
 fn hear_call(socket: OwnedFd) -> io::Result<Caller> {
     let (_, uid, gid) = fd_passing::peer(&socket)?;
+    listen::limit_sending(&socket, SEND_PATIENCE)?;
     ipc::say_build_id(&socket)?;
     wait_readable(&socket, BUILD_PATIENCE)?;
     ipc::check_build_id(&socket)?;
@@ -223,9 +244,9 @@ mod tests {
 
     struct Echo;
     impl Calls for Echo {
-        fn serve(&self, caller: &Caller) {
+        fn serve(&self, caller: Arc<Caller>) {
             let mut text = Vec::new();
-            let whole = caller.input().read_to_end(&mut text).is_ok();
+            let whole = caller.input().unwrap().read_to_end(&mut text).is_ok();
             let words = format!("{} {:?} {whole} {}", caller.uid, caller.call.arguments, text.len());
             caller.output(words.as_bytes()).unwrap();
             caller.exit(7).unwrap();

@@ -4,6 +4,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, UnixAddr, accept4, bind, connect,
     listen, setsockopt, socket, sockopt,
 };
+use nix::sys::time::TimeVal;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -52,6 +53,12 @@ pub fn unix_packets(path: &Path) -> io::Result<OwnedFd> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     listen(&fd, Backlog::new(128).unwrap_or(Backlog::MAXCONN))?;
     Ok(fd)
+}
+
+/// A send that takes longer fails.
+pub fn limit_sending(socket: &OwnedFd, time: std::time::Duration) -> io::Result<()> {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Ok(setsockopt(socket, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?)
 }
 
 /// Connects to a Unix socket of packets.
