@@ -137,3 +137,116 @@ fn what_leads_back_to_itself_or_is_nested_too_deeply_is_refused() {
     assert!(answer(&format!("${{eval:{}", "(".repeat(100_000) + "}")).contains("nested too deeply"));
     assert!(answer("${if match_domain{x}{+loop}{y}{n}}").contains("nested too deeply"));
 }
+
+/// Pieces of expressions: joined at random, most are wrong, and many nearly right.
+const PIECES: &[&str] = &[
+    "${",
+    "}",
+    "{",
+    "$",
+    "\\",
+    "\\N",
+    "\\x",
+    "a",
+    "1",
+    "-1",
+    "0",
+    " ",
+    ":",
+    ";",
+    "<;",
+    ",",
+    "_",
+    "=",
+    "!",
+    "*",
+    "^",
+    "@",
+    "/",
+    "\"",
+    "[",
+    "]",
+    "(",
+    "é",
+    "if ",
+    "eq{a}",
+    "match",
+    "and{{",
+    "or{",
+    "forany",
+    "inlist",
+    "bool{",
+    "def:",
+    "h_x:",
+    "extract",
+    "listextract",
+    "lookup",
+    "lsearch",
+    "partial-",
+    "map",
+    "filter",
+    "reduce",
+    "sort{a:b}{<}",
+    "sg{abc}",
+    "tr",
+    "hash_",
+    "substr_",
+    "substr",
+    "length_",
+    "nhash_8_",
+    "eval:",
+    "mask:",
+    "base64d:",
+    "hex2b64:",
+    "rfc2047d:=?utf-8?q?",
+    "=?=",
+    "quote:",
+    "utf8clean:",
+    "from_utf8:",
+    "listcount:",
+    "listnamed:d1",
+    "address:",
+    "addresses:",
+    "domain:",
+    "time_eval:",
+    "ipv6norm:",
+    "reverse_ip:",
+    "json",
+    "jsons",
+    "prvs",
+    "prvscheck",
+    "\\xff",
+    "expand:",
+    "match_domain{",
+    "match_ip{1.2.3.4}{",
+    "match_address{",
+    "lsearch;DATA/aliases",
+    "+d1",
+    "+nosuch",
+    "iplsearch;DATA/networks",
+    "@[]",
+    "@mx_any",
+    "1.2.3.0/24",
+    "fail",
+    "{yes}{no}",
+    "value",
+    "item",
+    "}}",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
+    #[test]
+    fn no_expression_makes_the_evaluation_panic(
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..24),
+    ) {
+        let case = Case { at: "message.txt".into(), expression: pieces.concat().into(), answer: "".into() };
+        answer(&context_of_all_cases(), &case);
+    }
+}
+
+/// Read once: reading the configuration takes longer than a case.
+fn context_of_all_cases() -> Arc<Globals> {
+    static GLOBALS: std::sync::OnceLock<Arc<Globals>> = std::sync::OnceLock::new();
+    GLOBALS.get_or_init(globals).clone()
+}
