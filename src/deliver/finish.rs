@@ -27,7 +27,7 @@ pub fn finish(mut attempt: Attempt) -> Delivery {
         warn::send_if_due(&mut attempt);
     }
     if let Some(text) = attempt.freeze.take() {
-        freeze::freeze(&mut attempt, &text);
+        freeze::freeze(&mut attempt, &text, &kept);
     }
     keep(attempt)
 }
@@ -71,7 +71,9 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
             }
             continue;
         }
-        if is_ignored(attempt, &setback) {
+        if attempt.how.give_up {
+            attempt.finish(setback.item);
+        } else if is_ignored(attempt, &setback) {
             let line = format!("{}: error ignored", report::with_original(&setback.item));
             report::about(attempt, line.as_bytes());
             attempt.note(line.as_bytes());
@@ -102,9 +104,6 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
 fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
     if setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty()) || attempt.message.envelope.local_error
     {
-        return true;
-    }
-    if attempt.how.give_up {
         return true;
     }
     attempt.age() >= attempt.env.globals.main.time("ignore_bounce_errors_after")

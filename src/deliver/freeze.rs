@@ -2,7 +2,7 @@
 //! `timeout_frozen_after`, `ignore_bounce_errors_after`, `freeze_tell`).
 
 use super::env::Delivery;
-use super::message::Attempt;
+use super::message::{Attempt, Setback};
 use super::report::about;
 use crate::log::Selector;
 use crate::mail::Address;
@@ -54,19 +54,19 @@ fn thaw(attempt: &mut Attempt, text: &str) {
     attempt.note(text.as_bytes());
 }
 
-/// Freezes the message and tells whom `freeze_tell` names.
-pub fn freeze(attempt: &mut Attempt, text: &BString) {
+/// Freezes the message and tells whom `freeze_tell` names; `kept` are failed addresses that stay.
+pub fn freeze(attempt: &mut Attempt, text: &BString, kept: &[Setback]) {
     attempt.message.envelope.frozen = Some(attempt.now);
     attempt.message.envelope.manually_thawed = false;
     attempt.changed = true;
+    tell(attempt, text, kept);
     about(attempt, text);
     attempt.note(text);
-    tell(attempt, text);
 }
 
 /// The message to `freeze_tell`; not about messages that are such notices or bounces themselves, lest they
 /// go round.
-fn tell(attempt: &Attempt, text: &BString) {
+fn tell(attempt: &Attempt, text: &BString, kept: &[Setback]) {
     let main = &attempt.env.globals.main;
     let Some(list) = main.plain("freeze_tell").filter(|list| !list.is_empty()) else { return };
     if attempt.message.envelope.local_error {
@@ -81,20 +81,20 @@ fn tell(attempt: &Attempt, text: &BString) {
             false => address,
         })
         .collect();
-    let host = &attempt.env.globals.primary_hostname;
     let id = &attempt.message.id;
-    let to = list.as_bstr();
     let from = super::bounce::from_header(attempt);
+    // `Frozen (why)` becomes `has been frozen (why).`
+    let why = text.strip_prefix(b"Frozen").unwrap_or_default().as_bstr();
     let mut body = format!(
-        "From: {from}\nTo: {to}\nSubject: Message frozen\nAuto-Submitted: auto-generated\n\n\
-         Message {id} has been frozen by the mail delivery software\non {host}.\n\n\
-         The sender is <{}>.\n\nThe following address(es) have yet to be delivered:\n\n",
+        "Auto-Submitted: auto-replied\nFrom: {from}\nTo: {}\nSubject: Message frozen\n\n\
+         Message {id} has been frozen{why}.\nThe sender is <{}>.\n\n\
+         The following address(es) have yet to be delivered:\n",
+        bstr::join(", ", recipients.iter().map(Address::to_bytes)).as_bstr(),
         attempt.message.envelope.sender.to_bytes()
     );
-    for setback in attempt.deferred.iter().rev().chain(attempt.failed.iter().rev()) {
+    for setback in attempt.deferred.iter().chain(kept).rev() {
         body.push_str(&format!("  {}: {}\n", setback.item.text(), setback.problem.text));
     }
-    body.push_str(&format!("\n{text}\n"));
     let new = NewMessage {
         sender: Address::null(),
         recipients,

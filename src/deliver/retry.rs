@@ -38,7 +38,9 @@ pub mod errno {
     /// Retry time of all hosts not reached.
     pub const HOST_RETRY: i32 = -54;
     /// `hold_domains`
-    pub const HELD: i32 = -55;
+    pub const HELD: i32 = -23;
+    /// `queue_domains`
+    pub const QUEUED: i32 = -56;
 }
 
 /// All rules in order.

@@ -83,9 +83,13 @@ fn admit(attempt: &mut Attempt, item: Item, count: usize) -> Option<Item> {
         defer(attempt, setback(item, problem));
         return None;
     }
-    if let Some(text) = held(attempt, &item) {
-        let problem = Problem { text: text.into(), errno: errno::HELD, ..Problem::default() };
-        defer(attempt, setback(item, problem));
+    if let Some((text, errno)) = held(attempt, &item) {
+        let problem = Problem { text: text.into(), errno, ..Problem::default() };
+        let quiet = errno == errno::QUEUED;
+        if quiet {
+            report::routing_deferred(attempt, &item, &problem);
+        }
+        defer(attempt, Setback { quiet, ..setback(item, problem) });
         return None;
     }
     if attempt.how.queue_run && !attempt.how.force {
@@ -118,7 +122,7 @@ fn admit_special(attempt: &mut Attempt, item: Item) {
 }
 
 /// `hold_domains` and, for a first delivery, `queue_domains`.
-fn held(attempt: &Attempt, item: &Item) -> Option<&'static str> {
+fn held(attempt: &Attempt, item: &Item) -> Option<(&'static str, i32)> {
     if attempt.how.force {
         return None;
     }
@@ -129,10 +133,10 @@ fn held(attempt: &Attempt, item: &Item) -> Option<&'static str> {
         None => false,
     };
     if matches("hold_domains") {
-        return Some("domain is held");
+        return Some(("domain is held", errno::HELD));
     }
     if !attempt.how.queue_run && attempt.message.envelope.first_time && matches("queue_domains") {
-        return Some("domain is in queue_domains");
+        return Some(("domain is in queue_domains", errno::QUEUED));
     }
     None
 }

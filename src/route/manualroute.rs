@@ -211,7 +211,7 @@ impl Manualroute {
             match self.one_host(item, *group, &options, asked, context) {
                 Ok(Found::Hosts { hosts, .. }) if hosts.is_empty() => ignored = true,
                 Ok(Found::Hosts { self_first: true, hosts }) if found.is_empty() => {
-                    match own_host(asked, item, hosts) {
+                    match own_host(asked, hosts) {
                         Ok(hosts) => found.extend(hosts),
                         Err(verdict) => return verdict,
                     }
@@ -255,10 +255,10 @@ impl Manualroute {
 }
 
 /// The first host is this host: `self` says what happens.
-fn own_host(asked: &Asked, item: &HostItem, hosts: Vec<Host>) -> Result<Vec<Host>, Verdict> {
+fn own_host(asked: &Asked, hosts: Vec<Host>) -> Result<Vec<Host>, Verdict> {
     let router = asked.router;
     let domain = asked.item.address.domain();
-    let text = || format!("remote host address is the local host: {domain}");
+    let text = || "remote host address is the local host".to_owned();
     match &router.self_action {
         SelfAction::Send => Ok(hosts),
         SelfAction::Pass => Err(Verdict::Pass),
@@ -272,14 +272,7 @@ fn own_host(asked: &Asked, item: &HostItem, hosts: Vec<Host>) -> Result<Vec<Host
             let freeze = router.self_action == SelfAction::Freeze;
             let mut trouble = Trouble::defer(router.name.as_bstr(), text());
             trouble.freeze = freeze;
-            if freeze {
-                let line = format!(
-                    "remote host address is the local host: {domain} (while routing <{}>)",
-                    asked.item.address
-                );
-                trouble.log_lines.push(line.into());
-            }
-            let _ = item;
+            trouble.main_lines.push(format!("remote host address is the local host: {domain}").into());
             Err(Verdict::Defer(trouble))
         }
     }
