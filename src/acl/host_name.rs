@@ -14,8 +14,10 @@ const NAMES_MAX: usize = 10;
 pub enum HostName {
     /// The name, verified forward.
     Found(BString),
-    /// There is none, or none that leads back; why, for the log.
+    /// There is none; for the log.
     NotFound(String),
+    /// There are names, but none that leads back; for `verify = reverse_host_lookup`.
+    Mismatch(String),
     /// Not known now; why, for the log.
     TryLater(String),
 }
@@ -48,7 +50,7 @@ pub fn look_up(dns: &dyn Resolver, address: IpAddr) -> HostName {
 
 /// Does the name have this address? An error is temporary.
 pub fn leads_to(dns: &dyn Resolver, name: &[u8], address: IpAddr) -> Result<bool, String> {
-    match dns.addresses(name) {
+    match dns.addresses_in_dns(name) {
         Answer::Found { records, .. } => Ok(records.contains(&address)),
         Answer::NoData | Answer::NoName => Ok(false),
         Answer::TryLater(why) => Err(why),

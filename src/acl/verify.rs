@@ -280,7 +280,7 @@ fn verify_reverse(context: &mut Context, defer_ok: bool, texts: &mut Texts) -> T
             origin.host_name = Some(name);
             Tested::Met
         }
-        HostName::NotFound(why) => {
+        HostName::NotFound(why) | HostName::Mismatch(why) => {
             origin.host_lookup_failed = true;
             texts.log = Some(format!("host lookup failed for reverse lookup check ({why})").into());
             Tested::NotMet

@@ -36,6 +36,10 @@ pub struct Mx {
 pub trait Resolver: Send + Sync {
     /// A and AAAA (in this order unless the configuration says otherwise), /etc/hosts first.
     fn addresses(&self, name: &[u8]) -> Answer<IpAddr>;
+    /// A and AAAA from DNS alone: what proves that a name leads back to an address.
+    fn addresses_in_dns(&self, name: &[u8]) -> Answer<IpAddr> {
+        self.addresses(name)
+    }
     /// PTR.
     fn names(&self, address: IpAddr) -> Answer<BString>;
     /// MX.

@@ -77,6 +77,10 @@ impl Resolver for Stub {
         if !known.is_empty() {
             return Answer::Found { records: known, secure: false };
         }
+        self.addresses_in_dns(name)
+    }
+
+    fn addresses_in_dns(&self, name: &[u8]) -> Answer<IpAddr> {
         let v4 = self.ask(name, Rtype::A, |record| match record.data() {
             AllRecordData::A(a) => Some(IpAddr::V4(a.addr())),
             _ => None,
@@ -91,16 +95,18 @@ impl Resolver for Stub {
         join(v4, v6)
     }
 
+    /// DNS first, /etc/hosts for what it does not have: `host_lookup_order = bydns:byaddr`.
     fn names(&self, address: IpAddr) -> Answer<BString> {
-        let known = hosts_names(&self.hosts_text(), address);
-        if !known.is_empty() {
-            return Answer::Found { records: known, secure: false };
-        }
         let Ok(name) = Name::<Vec<u8>>::reverse_from_addr(address) else { return Answer::NoName };
-        self.ask(name.to_string().as_bytes(), Rtype::PTR, |record| match record.data() {
+        let answer = self.ask(name.to_string().as_bytes(), Rtype::PTR, |record| match record.data() {
             AllRecordData::Ptr(ptr) => Some(host_name(ptr.ptrdname())),
             _ => None,
-        })
+        });
+        if !matches!(answer, Answer::NoData | Answer::NoName) {
+            return answer;
+        }
+        let known = hosts_names(&self.hosts_text(), address);
+        if known.is_empty() { answer } else { Answer::Found { records: known, secure: false } }
     }
 
     fn mx(&self, domain: &[u8]) -> Answer<Mx> {

@@ -19,7 +19,7 @@ pub fn all(context: &Context, address: IpAddr) -> Result<Vec<BString>, String> {
     let mut verified = Vec::new();
     let mut deferred = None;
     for name in names.into_iter().take(MAX_NAMES) {
-        match dns.addresses(&name) {
+        match dns.addresses_in_dns(&name) {
             Answer::Found { records, .. } => {
                 if records.iter().any(|record| record.to_canonical() == address.to_canonical()) {
                     verified.push(name);

@@ -130,6 +130,7 @@ impl Session<'_, '_> {
                     self.log(Which::Main, &why);
                 }
             }
+            HostName::Mismatch(_) => origin.host_lookup_failed = true,
             HostName::TryLater(_) => {
                 origin.host_lookup_failed = true;
                 origin.host_lookup_deferred = true;
