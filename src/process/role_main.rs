@@ -157,6 +157,7 @@ fn live_delivery(reading: &Reading, control: OwnedFd, announce: OwnedFd, trigger
     let settings = service.settings(&reading.snapshot);
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     let Some((ToRole::Go(()), _)) = ipc::hear::<ToRole>(&control)? else { return Ok(()) };
+    service.sweep_spool();
     let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     loop {
         worker.work_until(&control, &trigger)?;

@@ -277,6 +277,15 @@ impl Delivery {
         let run = queue_run(&reading.snapshot);
         Ok(Self { env: environment(&configuration, &station, submit, orders), run })
     }
+    /// Removes what a crash left in the spool: files of messages that never were, or are no more.
+    pub fn sweep_spool(&self) {
+        let words = match crate::spool::commit::sweep(&self.env.layout) {
+            Ok(removed) if removed.is_empty() => return,
+            Ok(removed) => format!("removed left-over spool files: {}", removed.join(" ")),
+            Err(error) => format!("spool could not be looked through for left-over files: {error}"),
+        };
+        self.env.log().write(crate::log::Which::Main, words.as_str().into());
+    }
     /// How much at once, how often.
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {
         let seconds = snapshot.setting("queue_interval").and_then(|text| text.to_str().ok()?.parse().ok());

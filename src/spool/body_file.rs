@@ -81,11 +81,6 @@ impl BodyFile {
         self.write_out()?;
         self.file.sync_data()
     }
-    /// The message is in the spool: -D stays. The lock lives as long as the file that is given back.
-    pub(super) fn keep(mut self) -> io::Result<File> {
-        self.kept = true;
-        self.file.try_clone()
-    }
     /// -D stays, and its lock ends.
     pub(super) fn keep_and_close(mut self) {
         self.kept = true;

@@ -40,15 +40,6 @@ pub fn commit(mut body: BodyFile, envelope: &Envelope, headers: &[Header]) -> io
     Ok(())
 }
 
-/// Like [`commit`], but the message stays locked: who receives it also delivers it at once.
-pub fn commit_and_hold(mut body: BodyFile, envelope: Envelope, headers: Vec<Header>) -> io::Result<Message> {
-    body.sync()?;
-    write_header(body.directory(), body.id(), &envelope, &headers)?;
-    sync_directory(body.directory())?;
-    let (id, directory, body_size) = (body.id().clone(), body.directory().to_path_buf(), body.size());
-    Ok(Message { id, directory, envelope, headers, data: body.keep()?, body_size })
-}
-
 /// Replaces -H after a delivery attempt and removes -J.
 pub fn rewrite(message: &Message) -> io::Result<()> {
     write_header(&message.directory, &message.id, &message.envelope, &message.headers)?;
@@ -123,6 +114,11 @@ fn leftover_of(name: &str) -> Option<MessageId> {
 }
 
 fn sweep_one(directory: &Path, id: &MessageId, name: &str, removed: &mut Vec<String>) -> io::Result<()> {
+    // A hdr. file beside -H is an interrupted rewriting; -D and -J beside -H are the message.
+    let has_header = || directory.join(file_name(id, 'H')).exists();
+    if has_header() && !name.starts_with("hdr.") {
+        return Ok(());
+    }
     let data = OpenOptions::new().read(true).write(true).open(directory.join(file_name(id, 'D')));
     let _lock = match data {
         Ok(file) if file_lock::try_lock(&file)? => Some(file),
@@ -130,9 +126,8 @@ fn sweep_one(directory: &Path, id: &MessageId, name: &str, removed: &mut Vec<Str
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let has_header = directory.join(file_name(id, 'H')).exists();
-    // A hdr. file beside -H is an interrupted rewriting; -D and -J beside -H are the message.
-    if !has_header || name.starts_with("hdr.") {
+    // Once more under the lock: it may have been committed meanwhile.
+    if !has_header() || name.starts_with("hdr.") {
         remove_if_there(&directory.join(name))?;
         removed.push(name.to_owned());
     }
