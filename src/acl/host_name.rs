@@ -42,7 +42,7 @@ pub fn look_up(dns: &dyn Resolver, address: IpAddr) -> HostName {
     match (later, names.first()) {
         (Some(why), _) => HostName::TryLater(why),
         (None, Some(name)) => {
-            HostName::NotFound(format!("{address} does not match any IP address for {name}"))
+            HostName::Mismatch(format!("{address} does not match any IP address for {name}"))
         }
         (None, None) => HostName::NotFound(format!("no host name found for IP address {address}")),
     }
