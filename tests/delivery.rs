@@ -359,3 +359,24 @@ fn a_recipient_given_twice_shares_the_fate_of_the_first() {
         }
     }
 }
+
+#[test]
+fn a_copy_that_went_on_keeps_its_recipient_in_the_queue_until_it_is_done() {
+    let lab = lab();
+    let (delivery, lines) = lab.deliver(&["copied@lab.example"]);
+    assert_eq!(
+        lines,
+        [
+            "== copied@lab.example R=later defer (-1): not yet",
+            "=> copied <copied@lab.example> R=copy T=maildir"
+        ]
+    );
+    assert_eq!(delivery, Delivery::Deferred);
+    let id = MessageId::parse(b"1xVUu5-00034b-1P").unwrap();
+    let message = oxim::spool::Message::open(&lab.env.layout, &id).unwrap();
+    let done: Vec<String> = message.envelope.done.iter().map(|d| d.to_string()).collect();
+    assert_eq!(done, ["copied@lab.example/maildir"]);
+    drop(message);
+    deliver::deliver(&lab.env, &id, How { force: true, ..How::default() });
+    assert_eq!(lab.lines().len(), 3, "{:?}", lab.lines());
+}

@@ -184,6 +184,7 @@ pub fn set_variables(context: &mut Context, item: &Item, transport: &BStr) {
     let Some(route) = &item.route else { return };
     context.address = route.vars.clone();
     context.address.transport_name = transport.into();
+    context.address.router_name.clear();
     let mut dynamic = context.dynamic.borrow_mut();
     dynamic.domain_data = route.domain_data.clone();
     dynamic.local_part_data = route.local_part_data.clone();

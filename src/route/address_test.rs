@@ -134,7 +134,7 @@ fn qualified(context: &Context, text: &[u8]) -> Result<Option<Address>, BString>
     Ok(Some(if address.domain().is_empty() {
         Address::new(address.local_part(), context.globals.qualify_recipient.clone())
     } else {
-        Address::new(address.local_part(), address.domain().to_ascii_lowercase())
+        address
     }))
 }
 

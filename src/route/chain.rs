@@ -4,7 +4,7 @@
 
 use super::generic::{Flag, Generic};
 use super::identity::identity;
-use super::item::{Item, Route, Routed, Trouble, ancestors, same_address};
+use super::item::{Ancestor, Item, Route, Routed, Trouble, ancestors, same_address};
 use super::precondition::{self, Met, expand_trouble, items};
 use super::variables::{set_data, set_variables};
 use super::{accept, manualroute, redirect, verify};
@@ -249,7 +249,7 @@ impl Chain {
         if fails {
             let trouble = Trouble {
                 router: Some(generic.name.clone()),
-                text: "Verification failed (fail_verify)".into(),
+                text: format!("{} router forced verify failure", generic.name).into(),
                 ..Trouble::default()
             };
             return Ok(Routed::Failed(item.clone(), trouble));
@@ -370,7 +370,8 @@ impl Chain {
         match is_on(generic, &generic.unseen, "unseen", context) {
             Ok(false) => Step::Done(answer),
             Ok(true) => {
-                let ancestor = Arc::new(item.as_ancestor(index, &seen(context)));
+                // Both ways have the same parent: it is finished only when both are.
+                let (answer, ancestor) = with_parent(answer, || item.as_ancestor(index, &seen(context)));
                 let mut copy = item.child(&ancestor, item.address.clone());
                 copy.headers_add.clear();
                 copy.headers_remove.clear();
@@ -390,6 +391,22 @@ impl Chain {
 
     fn deferred(&self, generic: &Generic, item: &Item, trouble: Trouble) -> Step {
         Step::Done(Routed::Deferred(item.clone(), mark(generic, trouble)))
+    }
+}
+
+/// The answer with the address itself as parent of what becomes of it, and that parent.
+fn with_parent(answer: Routed, make: impl FnOnce() -> Ancestor) -> (Routed, Arc<Ancestor>) {
+    match answer {
+        Routed::Children { ancestor, item, children, one_time } => {
+            let shared = Arc::clone(&ancestor);
+            (Routed::Children { ancestor, item, children, one_time }, shared)
+        }
+        Routed::Assigned(mut item) => {
+            let ancestor = Arc::new(make());
+            item.parent = Some(Arc::clone(&ancestor));
+            (Routed::Assigned(item), ancestor)
+        }
+        other => (other, Arc::new(make())),
     }
 }
 
@@ -514,7 +531,7 @@ pub fn known_transport(
     match name.to_clean("name of transport") {
         Ok(name) if known => Ok(name.into()),
         Ok(name) => {
-            let text = format!("{name} transport not found in {} router", router.name);
+            let text = format!("transport \"{name}\" not found in {} router", router.name);
             Err(Trouble::defer(router.name.as_bstr(), text))
         }
         Err(error) => Err(Trouble::defer(router.name.as_bstr(), error.to_string())),

@@ -12,7 +12,7 @@ use crate::transport::Host;
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One item of a host list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,10 +165,12 @@ fn host(
 }
 
 fn marked(hosts: Vec<Host>, context: &Context) -> Found {
-    let self_first = hosts
-        .first()
-        .and_then(|host| host.address)
-        .is_some_and(|address| address.is_loopback() || context.globals.local_addresses.contains(&address));
+    let is_ours = |address: IpAddr| {
+        address == IpAddr::V4(Ipv4Addr::LOCALHOST)
+            || address == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            || context.globals.local_addresses.contains(&address)
+    };
+    let self_first = hosts.first().and_then(|host| host.address).is_some_and(is_ours);
     Found::Hosts { hosts, self_first }
 }
 

@@ -327,7 +327,7 @@ fn stat_as_user(
 /// The deferral for an expansion that failed; it is also logged.
 pub fn expand_trouble(router: &Generic, template: &Template, option: &str, error: &ExpandError) -> Trouble {
     let text =
-        format!("failed to expand \"{}\" ({option}) in {} router: {error}", template.text(), router.name);
+        format!("failed to expand {option} \"{}\" in {} router: {error}", template.text(), router.name);
     let mut trouble = Trouble::defer(router.name.as_bstr(), text.clone());
     if !matches!(error, ExpandError::Defer(_)) {
         trouble.log_lines.push(text.into());

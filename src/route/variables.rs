@@ -18,7 +18,7 @@ pub fn set_variables(router: &Generic, item: &Item, context: &mut Context) {
     let top = ancestors(item).last();
     context.address = AddressVars {
         local_part: Some(Value::tainted(local_part)),
-        domain: Some(Value::tainted(item.address.domain())),
+        domain: Some(Value::tainted(item.address.domain().to_ascii_lowercase())),
         original: Some(top.map_or_else(|| item.address.clone(), |ancestor| ancestor.seen.clone())),
         parent: item.parent.as_ref().map(|ancestor| ancestor.seen.clone()),
         address_data: item.address_data.clone(),

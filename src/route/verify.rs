@@ -23,7 +23,8 @@ impl Verifier for Chain {
 pub fn verify(chain: &Chain, context: &mut Context, address: &Address, how: How) -> Verified {
     let mut item = Item::new(address.clone(), 0);
     for _ in 0..ROUNDS_MAX {
-        let Some(answer) = chain.route(context, item, how).into_iter().next() else { break };
+        // Of an `unseen` router's answers the last counts: that of the copy that went on.
+        let Some(answer) = chain.route(context, item, how).pop() else { break };
         match answer {
             Routed::Assigned(item) => {
                 return Verified::Ok { address_data: item.address_data };

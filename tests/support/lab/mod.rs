@@ -26,6 +26,16 @@ qualify_domain = lab.example
 domainlist local_domains = lab.example : other.example
 never_users =
 begin routers
+copy:
+  driver = accept
+  local_parts = copied
+  transport = maildir
+  unseen
+later:
+  driver = redirect
+  local_parts = copied
+  data = :defer: not yet
+  allow_defer
 list:
   driver = redirect
   domains = +local_domains
