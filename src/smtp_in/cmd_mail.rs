@@ -44,7 +44,6 @@ impl Session<'_, '_> {
             Some(answer) if answer.verdict != Verdict::Accept => {
                 let what = format!("MAIL {path}");
                 self.reset_transaction();
-                self.mail_was_rejected = true;
                 self.reject(Place::Mail, &answer, &what)
             }
             answer => self.reply_accepted(250, answer.as_ref(), "OK"),

@@ -146,7 +146,12 @@ impl<'s, 'h> Session<'s, 'h> {
         self.mail_was_seen |= command.verb == Verb::Mail;
         match command.verb {
             Verb::Helo | Verb::Ehlo => self.helo(&command),
-            Verb::Mail => self.mail(&command),
+            Verb::Mail => {
+                let had_sender = self.transaction.is_some();
+                let next = self.mail(&command);
+                self.mail_was_rejected = !had_sender && self.transaction.is_none();
+                next
+            }
             Verb::Rcpt => self.rcpt(&command),
             Verb::Data => self.data(&command, last_was_rcpt),
             Verb::Rset => self.rset(),
