@@ -319,21 +319,23 @@ pub fn is_waiting(attempt: &Attempt, key: &BStr) -> bool {
 
 /// Has the message been here for longer than the rule of this failure allows?
 pub fn is_overdue(attempt: &Attempt, key: &BStr, record: &RetryRecord) -> bool {
-    let domain = key.rsplit_once_str("@").map_or(key.as_bytes(), |(_, domain)| domain);
-    let subject = domain
-        .split_once_str(":")
-        .map_or(domain, |(start, rest)| if start.len() == 1 { rest } else { start });
-    let retry = RetryKey {
-        key: key.into(),
-        subject: [b"*@", subject].concat().into(),
-        other: None,
-        by_message: false,
-        host: false,
-    };
+    let retry =
+        RetryKey { key: key.into(), subject: subject_of(key), other: None, by_message: false, host: false };
     let problem = Problem { errno: record.errno, more_errno: record.more_errno, ..Problem::default() };
     let Some(steps) = attempt.env.retry.find(&attempt.context, &retry, &problem) else { return true };
     let age = i64::try_from(attempt.age().as_secs()).unwrap_or(i64::MAX);
     steps.last().is_none_or(|step| age >= step.cutoff)
+}
+
+/// What the pattern of a rule is matched with, from the key of a record: the address, or `*@` and the domain or host.
+fn subject_of(key: &BStr) -> BString {
+    let text = key.splitn_str(2, ":").nth(1).unwrap_or_default();
+    let text = text.find(":<").map_or(text, |sender| &text[..sender]);
+    if text.contains(&b'@') {
+        return text.into();
+    }
+    let name = text.find_byte(b':').map_or(text, |end| &text[..end]);
+    [&b"*@"[..], name].concat().into()
 }
 
 /// Writes what a failure means for its records; true: all have run out, the address is given up.
@@ -402,6 +404,14 @@ mod tests {
         assert_eq!(next_try(steps, 0, Some(&last), 12_700, 86_400), (12_700 + 5400, false));
         assert_eq!(next_try(steps, 0, Some(&last), 17 * 3600, 86_400), (17 * 3600 + 6 * 3600, false));
         assert_eq!(next_try(steps, 0, Some(&last), 4 * 86_400, 86_400), (4 * 86_400 + 6 * 3600, true));
+    }
+
+    #[test]
+    fn the_subject_of_a_record_is_its_address_domain_or_host() {
+        assert_eq!(subject_of("T:127.0.0.1:127.0.0.1:9:1xVUu5-00034b-1P".into()), "*@127.0.0.1");
+        assert_eq!(subject_of("R:later@rem.example:<sender@lab.example>".into()), "later@rem.example");
+        assert_eq!(subject_of("T:joe@lab.example".into()), "joe@lab.example");
+        assert_eq!(subject_of("R:lab.example".into()), "*@lab.example");
     }
 
     #[test]
