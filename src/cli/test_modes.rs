@@ -64,11 +64,11 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     Ok(i32::from(code))
 }
 
+/// Tests one address and writes the answer.
+type Test<'a> = dyn FnMut(&[u8], &mut dyn Write) -> std::io::Result<()> + 'a;
+
 /// Addresses line by line.
-fn prompt(
-    out: &mut dyn Write,
-    one: &mut dyn FnMut(&[u8], &mut dyn Write) -> std::io::Result<()>,
-) -> std::io::Result<()> {
+fn prompt(out: &mut dyn Write, one: &mut Test) -> std::io::Result<()> {
     const LONGEST_LINE: u64 = 64 * 1024;
     let mut input = std::io::stdin().lock();
     loop {

@@ -26,11 +26,14 @@ const LONGEST_ORDER: Duration = Duration::from_secs(2 * 60 * 60);
 /// What a child reads: who it is (the same each time), and what it does.
 pub type Commission = (Identity, Order);
 
+/// A child that waits for its next order, and since when.
+type Idle = (OwnedFd, Instant);
+
 /// Gives orders over one control socket. Any number of threads may use it.
 #[derive(Debug)]
 pub struct Orders {
     control: OwnedFd,
-    idle: Mutex<HashMap<Vec<u8>, Vec<(OwnedFd, Instant)>>>,
+    idle: Mutex<HashMap<Vec<u8>, Vec<Idle>>>,
 }
 
 impl Orders {

@@ -4,9 +4,10 @@ use super::command::Command;
 use super::session::{Next, Session};
 use super::transaction::Transaction;
 use crate::acl::{Place, Verdict};
-use crate::mail::Address;
-use crate::mail::Reply;
 use crate::mail::address_parse::{Syntax, parse_address};
+use crate::mail::{Address, Reply};
+use crate::matching;
+use crate::text::Value;
 use bstr::{BStr, ByteSlice};
 use std::time::SystemTime;
 
@@ -28,6 +29,7 @@ impl Session<'_, '_> {
             Ok(sender) => sender,
             Err(next) => return next,
         };
+        let sender = self.sender_of_caller(sender);
         if let Some(next) = self.check_size(command, parameters.size) {
             return next;
         }
@@ -124,6 +126,19 @@ impl Session<'_, '_> {
         self.log_rejection(&format!("unqualified sender rejected: {path} {}", self.peer(true)));
         let text = format!("{path}: sender address must contain a domain");
         Err(self.reply(&Reply::new(501, text)))
+    }
+
+    /// `-bs` by a caller who is not trusted: the sender is the caller whatever MAIL says (`<>` too), unless
+    /// `untrusted_set_sender` allows it (spec, option `-bs`).
+    fn sender_of_caller(&self, given: Address) -> Address {
+        let Some(local) = self.local.as_ref().filter(|local| !local.caller.trusted) else { return given };
+        let globals = &self.context.globals;
+        let listed = globals.main.text("untrusted_set_sender").filter(|list| !list.text().is_empty());
+        let address = Value::tainted(given.to_bytes());
+        let allowed = listed.is_some_and(|list| {
+            matching::address(&self.context, &address, list).is_ok_and(|answer| answer.is_yes())
+        });
+        if allowed { given } else { Address::new(local.caller.login.clone(), globals.qualify_domain.clone()) }
     }
 
     /// The declared size against the limit, and against the room in the spool.

@@ -14,6 +14,13 @@ pub fn forbid_inspection() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
+/// True if executing this program file gives its owner's or group's rights (or if that cannot be seen).
+pub fn own_program_gives_rights() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const SET_ID: u32 = 0o6000;
+    std::fs::metadata("/proc/self/exe").map_or(true, |about| about.mode() & SET_ID != 0)
+}
+
 /// From now on no `exec` gives this process or its children new rights (set-uid bits are ignored).
 pub fn forbid_new_rights() -> io::Result<()> {
     Ok(prctl::set_no_new_privs()?)

@@ -111,8 +111,11 @@ pub fn role(arguments: &[&str], rights: Option<&Rights>, control: BorrowedFd) ->
 fn become_role(arguments: &[CString], rights: Option<&Rights>, control: RawFd) -> io::Error {
     let prepare = || -> io::Result<()> {
         super::signals::reset()?;
-        // A set-uid bit on the program must not give the role its rights back.
-        super::secure::forbid_new_rights()?;
+        // A set-uid bit on the program must not give the role its rights back. Where there is none, a role may
+        // still run what needs such a bit (`${run{sudo ...}}`).
+        if super::secure::own_program_gives_rights() {
+            super::secure::forbid_new_rights()?;
+        }
         place_at(control, CONTROL_FD)?;
         super::descriptors::close_from(CONTROL_FD + 1)?;
         if let Some(rights) = rights {
