@@ -27,6 +27,7 @@ fn main() -> anyhow::Result<()> {
     for connections in CONNECTIONS {
         for _ in 0..rounds {
             for program in &programs {
+                eprintln!("{}: {connections} connections", program.name);
                 let figures = load::run(program, connections, MESSAGES)?;
                 table.add(program, &format!("messages/s, {connections} connections"), figures.per_second);
                 table.add(program, &format!("CPU ms a message, {connections} connections"), figures.cpu_ms);
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     for (staple, name) in [(false, "without a staple"), (true, "with a staple")] {
         for _ in 0..rounds {
             for program in &programs {
+                eprintln!("{}: STARTTLS sessions {name}", program.name);
                 let figures = sessions::run(program, staple)?;
                 table.add(program, &format!("STARTTLS sessions/s {name}"), figures.per_second);
                 table.add(program, &format!("CPU ms a STARTTLS session {name}"), figures.cpu_ms);

@@ -65,6 +65,16 @@ pub struct Server {
     pid: Pid,
     started: Instant,
     cpu_before: Duration,
+    running: bool,
+}
+
+/// A run that failed leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.running {
+            let _ = kill(self.pid, Signal::SIGTERM); // gone already is as good
+        }
+    }
 }
 
 /// What a server took from start to end.
@@ -96,6 +106,7 @@ impl Server {
             pid: Pid::from_raw(child.id().cast_signed()),
             started: Instant::now(),
             cpu_before,
+            running: true,
         };
         server.wait_until_it_listens()?;
         Ok(server)
@@ -122,8 +133,9 @@ impl Server {
     }
 
     /// Ends the daemon, waits for all descendants, and tells the CPU they took.
-    pub fn stop(self) -> anyhow::Result<Taken> {
+    pub fn stop(mut self) -> anyhow::Result<Taken> {
         kill(self.pid, Signal::SIGTERM)?;
+        self.running = false;
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
