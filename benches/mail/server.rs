@@ -177,7 +177,7 @@ fn write_configuration(program: &Program, directory: &Path, extra: &str) -> anyh
     let here = directory.display();
     let text = format!(
         "primary_hostname = bench.example\nspool_directory = {here}/spool\nlog_file_path = {here}/log/%slog\n\
-         keep_environment =\nacl_smtp_rcpt = accept\nacl_smtp_data = accept\nsmtp_accept_max = 200\n\
+         keep_environment =\nacl_smtp_rcpt = accept\nacl_smtp_data = accept\nsmtp_accept_max = 200\nsmtp_connect_backlog = 200\n\
          smtp_accept_max_per_connection = 1000000\nhost_lookup =\nrfc1413_query_timeout = 0s\n{extra}\n\
          begin routers\nall:\n  driver = accept\n  transport = box\n\
          begin transports\nbox:\n  driver = appendfile\n  directory = {here}/mail\n  maildir_format\n  user = {user}\n\
