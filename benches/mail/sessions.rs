@@ -75,16 +75,25 @@ fn session(client: &ClientTls, port: u16, staple: bool) -> anyhow::Result<()> {
     let (mut tls, info) = client.connect(socket, &request).map_err(|error| anyhow::anyhow!("{error}"))?;
     let stapled = info.ocsp != OcspState::NoResponse;
     ensure!(stapled == staple, "stapled: {stapled}, expected: {staple}");
-    tls.write_all(b"EHLO client.example\r\nQUIT\r\n")?;
-    let mut replies = Vec::new();
+    let mut heard = Vec::new();
+    tls.write_all(b"EHLO client.example\r\n")?;
+    read_until(&mut tls, &mut heard, b"250 ")?;
+    tls.write_all(b"QUIT\r\n")?;
+    read_until(&mut tls, &mut heard, b"221 ")
+}
+
+/// Reads until a line begins with this.
+fn read_until(tls: &mut impl Read, heard: &mut Vec<u8>, wanted: &[u8]) -> anyhow::Result<()> {
     let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = tls.read(&mut buffer) {
-        replies.extend_from_slice(&buffer[..count]);
-        if replies.windows(5).any(|window| window == b"\n221 ") {
+    loop {
+        if heard.split(|byte| *byte == b'\n').any(|line| line.starts_with(wanted)) {
             return Ok(());
         }
+        match tls.read(&mut buffer)? {
+            0 => anyhow::bail!("the server closed before {}", String::from_utf8_lossy(wanted)),
+            count => heard.extend_from_slice(&buffer[..count]),
+        }
     }
-    anyhow::bail!("no 221 after QUIT")
 }
 
 /// A CA, a P-256 certificate with its chain, and a good proof for it (openssl CLI).
