@@ -50,7 +50,8 @@ const COMMIT_CALLS: &[&str] = &[
 
 const CONFIGURATION: &str = "@PRELUDE@\nacl_smtp_rcpt = accept\nsmtp_accept_max = 100\n\
     check_spool_space = 0\ncheck_spool_inodes = 0\n\
-    begin routers\n@ROUTER_LOCAL@\nbegin transports\n@TRANSPORT_MAILDIR@\n";
+    begin routers\n@ROUTER_LOCAL@\nbegin transports\n@TRANSPORT_MAILDIR@\n\
+    begin retry\n* * F,1d,1s\n";
 
 fn main() -> ExitCode {
     if std::env::args().any(|a| a == "--list") {

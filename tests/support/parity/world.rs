@@ -87,6 +87,10 @@ impl Workshop {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
+        if std::env::var_os("OXIM_KEEP").is_some() {
+            println!("kept: {}", self.directory.display());
+            return;
+        }
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
