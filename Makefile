@@ -66,7 +66,7 @@ target = $(or $(CARGO_TARGET_DIR),target)
 features = $(if $(filter yes,$(DISABLE_OCSP)),--no-default-features)
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check check-long lint bench install uninstall vendor-check clean
+.PHONY: all help deps demo check check-long record lint bench install uninstall vendor-check clean
 
 all: ## build the release binary (target/release/oxim)
 	$(CARGO) build --release --locked $(features)
@@ -89,6 +89,9 @@ check: deps ## build and pass every test that can be run here
 
 check-long: check ## and what takes long: kills at every system call, kills under load, a full disk
 	OXIM_LONG=1 $(CARGO) test --release --locked $(features) --test crash
+
+record: ## record the parity cases again with the installed exim4 (as root); a difference fails
+	@CARGO="$(CARGO)" FEATURES="$(features)" tests/parity/record
 
 lint: ## formatting and clippy, both without a warning
 	$(CARGO) fmt --check
