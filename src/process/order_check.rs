@@ -151,7 +151,7 @@ mod tests {
         fn by_name(&self, name: &[u8]) -> std::io::Result<Option<UserEntry>> {
             let uid = match name {
                 b"root" => 0,
-                b"www" => 33,
+                b"www-data" => 33,
                 b"joe" => 1000,
                 _ => return Ok(None),
             };
@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    const TEXT: &str = "never_users = www\n\
+    const TEXT: &str = "never_users = www-data\n\
         begin routers\n\
         local:\n driver = accept\n check_local_user\n transport = mailbox\n\
         forward:\n driver = redirect\n check_local_user\n file = $home/.forward\n\
@@ -208,7 +208,7 @@ mod tests {
     fn nobody_but_whom_the_configuration_names_is_ever_acted_as() {
         for (uid, router, transport, path) in [
             (0, "local", "mailbox", "/var/mail/root"),
-            (33, "local", "mailbox", "/var/mail/www"),
+            (33, "local", "mailbox", "/var/mail/www-data"),
             (4711, "local", "mailbox", "/var/mail/nobody"),
             (1000, "local", "archive", "/srv/archive"),
             (77, "local", "archive", "/etc/cron.d/x"),
