@@ -72,7 +72,7 @@ pub struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.running {
-            let _ = kill(self.pid, Signal::SIGTERM); // gone already is as good
+            let _ = kill(self.daemon(), Signal::SIGTERM); // gone already is as good
         }
     }
 }
@@ -127,6 +127,12 @@ impl Server {
         self.pid
     }
 
+    /// The daemon itself, also where it was started by `strace`, which takes no signals for it.
+    fn daemon(&self) -> Pid {
+        let written = fs::read_to_string(self.directory.path().join("pid")).ok();
+        written.and_then(|text| text.trim().parse().ok()).map_or(self.pid, Pid::from_raw)
+    }
+
     /// The Maildir that all mail goes to.
     pub fn maildir(&self) -> PathBuf {
         self.directory.path().join("mail/new")
@@ -134,7 +140,7 @@ impl Server {
 
     /// Ends the daemon, waits for all descendants, and tells the CPU they took.
     pub fn stop(mut self) -> anyhow::Result<Taken> {
-        kill(self.pid, Signal::SIGTERM)?;
+        kill(self.daemon(), Signal::SIGTERM)?;
         self.running = false;
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {

@@ -9,6 +9,7 @@ use crate::process::master::{self, Master, Office, Plan};
 use crate::process::order_check::ConfigurationCheck;
 use crate::process::reading::{self, Reading};
 use crate::process::role::Role;
+use crate::process::services;
 use crate::process::spool_directory;
 use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::{self, Forked};
@@ -38,6 +39,7 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     let rights = rights_of_roles(&program)?;
     spool_directory::prepare(&program.globals)?;
     let mut daemon = Daemon { log, rights, pid_file: pid_file(&program)?, waiting: None, program };
+    daemon.check(&daemon.program.reading).map_err(|text| anyhow!("{text}"))?;
     let plan = daemon.plan(&daemon.program.reading)?;
     let listeners = daemon.bind(&plan)?;
     if !foreground {
@@ -93,6 +95,15 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// Compiles everything, in a child: a configuration that no role could use never takes the place of one that
+    /// works.
+    fn check(&self, reading: &Reading) -> Result<(), String> {
+        master::ask_other(self.rights.as_ref(), || {
+            let globals = services::globals(reading)?;
+            services::configure(reading, Arc::new(globals), None).map(|_| ())
+        })
+    }
+
     fn plan(&self, reading: &Reading) -> anyhow::Result<Plan> {
         let settings = &self.program.invocation.daemon;
         let main = &reading.written.main;
@@ -222,6 +233,7 @@ impl Office for Daemon {
             let texts: Vec<String> = reading.unsupported.iter().map(reading::error_text).collect();
             return Err(texts.join("\n"));
         }
+        self.check(&reading)?;
         self.plan(&reading).map_err(|error| error.to_string())
     }
 
@@ -293,8 +305,7 @@ fn addresses(main: &Options, override_list: Option<&BString>) -> Result<Vec<Sock
     let split = |text: &[u8]| -> Vec<BString> { list::items(text).collect() };
     let interfaces = main.plain("local_interfaces").filter(|text| !text.is_empty());
     let interfaces = split(interfaces.as_deref().map_or(ALL_INTERFACES, |text| text.as_slice()));
-    let ports = main.plain("daemon_smtp_port").filter(|text| !text.is_empty());
-    let ports = split(&ports.or_else(|| main.plain("daemon_smtp_ports")).unwrap_or_default());
+    let ports = split(&main.plain("daemon_smtp_ports").unwrap_or_default());
     let items = override_list.map(|text| split(text)).unwrap_or_default();
     let written = WrittenInterfaces { interfaces: &interfaces, ports: &ports, override_items: &items };
     let mut found = interfaces::resolve(written, interfaces::system_service)?;

@@ -70,7 +70,8 @@ fn deliver_one(attempt: &mut Attempt, item: Item) {
             attempt.finish(item);
         }
         Outcome::Deferred(problem) => {
-            defer(attempt, Setback { retry: vec![key], ..base(item, problem) });
+            let retry = if problem.our_fault { Vec::new() } else { vec![key] };
+            defer(attempt, Setback { retry, ..base(item, problem) });
         }
         Outcome::Failed(problem) => {
             fail(attempt, base(item, problem));
@@ -175,7 +176,10 @@ fn carry_out(attempt: &Attempt, who: &Identity, order: &Order) -> Outcome {
             if trouble.permanent { Outcome::Failed(problem) } else { Outcome::Deferred(problem) }
         }
         Ok(_) => Outcome::Deferred(problem(-1, "unexpected answer to an order")),
-        Err(error) => Outcome::Deferred(problem(-1, format!("delivery could not be carried out: {error}"))),
+        Err(error) => Outcome::Deferred(Problem {
+            our_fault: true,
+            ..problem(-1, format!("delivery could not be carried out: {error}"))
+        }),
     }
 }
 

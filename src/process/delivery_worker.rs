@@ -35,6 +35,8 @@ pub struct Settings {
     pub threads: usize,
     /// Queue runs at once (`queue_run_max`; 0: no limit).
     pub queue_runs: usize,
+    /// The worker before this one died: what it had been told of is looked for in the spool.
+    pub after_death: bool,
     /// `-q<time>`
     pub interval: Option<Duration>,
 }
@@ -74,13 +76,18 @@ impl DeliveryWorker {
     /// A worker; its dispatching thread starts at once.
     pub fn new(deliveries: Arc<dyn Deliveries>, settings: Settings) -> io::Result<Self> {
         let runs = if settings.queue_runs == 0 { usize::MAX } else { settings.queue_runs };
+        let after_death = settings.after_death;
         let next_run = settings.interval.map(|_| Instant::now());
         let worker = Self {
             deliveries,
             pool: Pool::new(settings.threads.max(1)),
             runs: Pool::new(runs),
             settings,
-            waiting: Arc::default(),
+            // Whatever a worker that died knew of and did not begin lies in the spool.
+            waiting: Arc::new((
+                Mutex::new(Waiting { scan: after_death, ..Waiting::default() }),
+                Condvar::new(),
+            )),
             next_run,
         };
         worker.start_dispatcher()?;
@@ -117,16 +124,22 @@ impl DeliveryWorker {
         }
     }
 
-    /// Takes nothing more, and waits until what runs has ended, at most this long; true if all has.
+    /// Hears nothing more, delivers what it was told of before, and waits until all has ended, at most this long; true
+    /// if all has. What is left then lies in the spool for the next queue run.
     pub fn finish(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let left = || end.saturating_duration_since(Instant::now());
         let (waiting, condition) = &*self.waiting;
         let mut state = lock(waiting);
         state.closed = true;
+        condition.notify_all();
+        while !(state.queue.is_empty() || left().is_zero()) {
+            let woken = condition.wait_timeout(state, left().min(Duration::from_millis(50)));
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
         state.queue.clear();
         drop(state);
         condition.notify_all();
-        let end = Instant::now() + patience;
-        let left = || end.saturating_duration_since(Instant::now());
         self.pool.wait_idle(left()) && self.runs.wait_idle(left())
     }
 
@@ -194,12 +207,12 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Heard> {
     let (waiting, condition) = shared;
     let mut state = lock(waiting);
     loop {
-        if state.closed {
-            return None;
-        }
         if let Some(id) = state.queue.pop_front() {
             state.known.remove(&id);
             return Some(Heard::Ready(id));
+        }
+        if state.closed {
+            return None;
         }
         if std::mem::take(&mut state.scan) {
             return Some(Heard::Scan);
@@ -244,7 +257,12 @@ mod tests {
     fn messages_are_delivered_and_the_queue_is_run_until_the_control_socket_speaks() {
         let (told, heard) = channel();
         let recorder = Arc::new(Recorder(Mutex::new(told)));
-        let settings = Settings { threads: 1, queue_runs: 1, interval: Some(Duration::from_secs(3600)) };
+        let settings = Settings {
+            after_death: false,
+            threads: 1,
+            queue_runs: 1,
+            interval: Some(Duration::from_secs(3600)),
+        };
         let mut worker = DeliveryWorker::new(recorder, settings).unwrap();
         let (send, receive) = fd_passing::datagram_pair().unwrap();
         let (stop, control) = fd_passing::packet_pair().unwrap();

@@ -23,6 +23,8 @@ wire_struct! {
         pub generation: u64,
         /// How many listening sockets come with it.
         pub listeners: u32,
+        /// The process that played this role before died.
+        pub after_death: bool,
     }
 }
 
@@ -117,9 +119,9 @@ mod tests {
     #[test]
     fn messages_arrive_whole_and_nonsense_is_an_error() {
         let (here, there) = fd_passing::packet_pair().unwrap();
-        say(&here, &ToRole::Start(Start { generation: 3, listeners: 0 }), &[]).unwrap();
+        say(&here, &ToRole::Start(Start { generation: 3, listeners: 0, after_death: false }), &[]).unwrap();
         let (heard, _) = hear::<ToRole>(&there).unwrap().unwrap();
-        assert_eq!(heard, ToRole::Start(Start { generation: 3, listeners: 0 }));
+        assert_eq!(heard, ToRole::Start(Start { generation: 3, listeners: 0, after_death: false }));
         fd_passing::send(&here, &[99], &[]).unwrap();
         assert!(hear::<ToRole>(&there).is_err());
         drop(here);

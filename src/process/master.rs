@@ -15,7 +15,7 @@ use crate::sys::spawn::{self, Forked};
 use crate::sys::{descriptors, fd_passing, listen};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ impl<'o> Master<'o> {
     /// Runs until it is told to stop and everything has ended.
     pub fn run(mut self) -> io::Result<()> {
         for role in self.plan.roles.clone() {
-            self.start(role);
+            self.start(role, false);
         }
         loop {
             self.wait()?;
@@ -194,8 +194,8 @@ impl<'o> Master<'o> {
         self.children.len() < MOST_USER_CHILDREN || !role.role.may(Right::OrderUserChild)
     }
 
-    fn start(&mut self, role: Role) {
-        match self.execute(role) {
+    fn start(&mut self, role: Role, after_death: bool) {
+        match self.execute(role, after_death) {
             Ok(running) => self.running.push(running),
             Err(error) => {
                 self.office.log(&format!("cannot start the {} worker: {error}", role.name()), true);
@@ -205,7 +205,7 @@ impl<'o> Master<'o> {
     }
 
     /// Executes a role and hands it everything it needs.
-    fn execute(&self, role: Role) -> io::Result<Running> {
+    fn execute(&self, role: Role, after_death: bool) -> io::Result<Running> {
         let (ours, theirs) = fd_passing::packet_pair()?;
         let program = format!("oxim-{}", role.name());
         let pid = spawn::role(&[&program, "--role", role.name()], self.plan.rights.as_ref(), theirs.as_fd())?;
@@ -217,7 +217,7 @@ impl<'o> Master<'o> {
         handed.extend(trigger.map(AsFd::as_fd));
         handed.extend(listeners.iter().map(AsFd::as_fd));
         ipc::say_build_id(&ours)?;
-        let start = Start { generation: self.generation, listeners: listeners.len() as u32 };
+        let start = Start { generation: self.generation, listeners: listeners.len() as u32, after_death };
         ipc::say(&ours, &ToRole::Start(start), &handed)?;
         let since = Instant::now();
         Ok(Running {
@@ -258,7 +258,7 @@ impl<'o> Master<'o> {
         let now = Instant::now();
         let (ready, later): (Vec<Due>, Vec<Due>) = self.due.drain(..).partition(|due| due.at <= now);
         self.due = later;
-        ready.into_iter().for_each(|due| self.start(due.role));
+        ready.into_iter().for_each(|due| self.start(due.role, true));
     }
 
     fn look_at_signals(&mut self) -> io::Result<()> {
@@ -319,7 +319,7 @@ impl<'o> Master<'o> {
         self.due.clear();
         self.told_started = false;
         for role in self.plan.roles.clone() {
-            self.start(role);
+            self.start(role, false);
         }
     }
 
@@ -422,6 +422,56 @@ pub fn as_other(rights: &Rights, work: impl FnOnce()) {
         Ok(Forked::Parent(child)) => drop(spawn::wait_for(child)),
         Err(_) => {} // without a process it is not done
     }
+}
+
+/// How long a child may take to answer a question about the configuration: users are looked up, and NSS may go to
+/// the network.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+/// Longest answer that is read.
+const LONGEST_ANSWER: u64 = 64 * 1024;
+
+/// Has a question answered by a child with these rights (without `rights`: ours): the master itself neither compiles
+/// a configuration nor looks up users. What is wrong comes back as text.
+pub fn ask_other(
+    rights: Option<&Rights>,
+    question: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let (ours, theirs) = std::io::pipe().map_err(|error| error.to_string())?;
+    match spawn::fork().map_err(|error| error.to_string())? {
+        Forked::Child => answer(theirs, rights, question),
+        Forked::Parent(child) => {
+            drop(theirs);
+            if super::orders::wait_readable(&ours, ANSWER_PATIENCE).is_err() {
+                let _ = spawn::signal(child, Signal::SIGKILL); // gone already is as good
+            }
+            let mut text = String::new();
+            let read = ours.take(LONGEST_ANSWER).read_to_string(&mut text);
+            let _ = spawn::wait_for(child); // its answer is what counts
+            match (read, text.as_str()) {
+                (Ok(_), "+") => Ok(()),
+                (Ok(_), "") | (Err(_), _) => Err("the configuration could not be checked".into()),
+                (Ok(_), _) => Err(text),
+            }
+        }
+    }
+}
+
+fn answer(
+    mut to: std::io::PipeWriter,
+    rights: Option<&Rights>,
+    question: impl FnOnce() -> Result<(), String>,
+) -> ! {
+    let dropped = rights.is_none_or(|rights| crate::sys::identity::become_user(rights).is_ok());
+    if dropped {
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(question));
+        let text = match asked {
+            Ok(Ok(())) => "+".to_owned(),
+            Ok(Err(text)) => text,
+            Err(_) => "internal error while the configuration was checked".to_owned(),
+        };
+        let _ = to.write_all(text.as_bytes()); // nobody else to tell
+    }
+    spawn::exit_now(0)
 }
 
 /// In the forked child: nothing stays open but the standard descriptors and the order socket.

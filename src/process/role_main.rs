@@ -1,7 +1,7 @@
 //! The start of an executed role (`--role`): who may start one, what it hears from the master, and its life until it
 //! is told to end.
 
-use super::delivery_worker::DeliveryWorker;
+use super::delivery_worker::{DeliveryWorker, Settings};
 use super::ipc::{self, ToMaster, ToRole};
 use super::reading::{self, Reading};
 use super::role::{Right, Role};
@@ -40,6 +40,7 @@ struct Handed {
     /// To hear it; the delivery worker's alone.
     trigger: Option<OwnedFd>,
     listeners: Vec<TcpListener>,
+    after_death: bool,
 }
 
 /// The whole life of a role; gives the exit code.
@@ -97,7 +98,7 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
         Role::SmtpWorker => live_smtp(&reading, handed, calls),
         Role::DeliveryWorker => {
             let trigger = handed.trigger.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
-            live_delivery(&reading, handed.control, handed.announce, trigger)
+            live_delivery(&reading, handed.control, handed.announce, trigger, handed.after_death)
         }
         Role::Master | Role::UserChild => Err(io::Error::other("this role is not executed")),
     }
@@ -119,7 +120,7 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
         return Err(io::Error::other("the master handed over another number of sockets than it said"));
     }
     let listeners = descriptors.into_iter().map(TcpListener::from).collect();
-    Ok(Handed { control, snapshot, announce, trigger, listeners })
+    Ok(Handed { control, snapshot, announce, trigger, listeners, after_death: start.after_death })
 }
 
 fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<()> {
@@ -151,10 +152,16 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
 }
 
-fn live_delivery(reading: &Reading, control: OwnedFd, announce: OwnedFd, trigger: OwnedFd) -> io::Result<()> {
+fn live_delivery(
+    reading: &Reading,
+    control: OwnedFd,
+    announce: OwnedFd,
+    trigger: OwnedFd,
+    after_death: bool,
+) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
     let service = services::Delivery::new(reading, control.try_clone()?, announce)?;
-    let settings = service.settings(&reading.snapshot);
+    let settings = Settings { after_death, ..service.settings(&reading.snapshot) };
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     let Some((ToRole::Go(()), _)) = ipc::hear::<ToRole>(&control)? else { return Ok(()) };
     service.sweep_spool();

@@ -122,7 +122,8 @@ impl Smtp {
         Ok(Self {
             tls_ports: tls_ports(&server.station.globals),
             always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
-            queue_only: reading.snapshot.setting("queue_only").is_some(),
+            queue_only: reading.snapshot.setting("queue_only").is_some()
+                || configuration.globals.main.bool("queue_only"),
             configuration,
             server,
         })
@@ -290,6 +291,7 @@ impl Delivery {
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {
         let seconds = snapshot.setting("queue_interval").and_then(|text| text.to_str().ok()?.parse().ok());
         Settings {
+            after_death: false,
             threads: DELIVERIES,
             queue_runs: usize::try_from(self.env.globals.main.int("queue_run_max")).unwrap_or(0),
             interval: seconds.map(std::time::Duration::from_secs),

@@ -8,10 +8,10 @@
 //! neither cost a load each nor push out what is in use.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata, OpenOptions};
 use std::hash::Hash;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -145,9 +145,15 @@ impl Files {
         // The stamp comes first: a file that is replaced while it is read counts as changed.
         self.watch(path)?;
         let mut bytes = Vec::new();
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
+        // Without waiting: a FIFO or a device in this place must not stop TLS for everybody.
+        let file =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+        let kind = file.metadata()?;
+        if kind.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !kind.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no regular file"));
         }
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {

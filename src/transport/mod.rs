@@ -128,6 +128,8 @@ pub struct Problem {
     pub host_problem: bool,
     /// True: the problem is this message's at this host (retry keyed by host and message id).
     pub message_problem: bool,
+    /// Our own machinery failed: nothing is known of host or mailbox, and no retry time is set.
+    pub our_fault: bool,
     /// Text for the peer's or user's eyes in a bounce, if it differs.
     pub user_text: Option<BString>,
     /// The message is to be frozen or other special treatment was asked for.
