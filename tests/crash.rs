@@ -213,8 +213,10 @@ fn kills_at_random(workshop: &Workshop, long: bool) -> Result<String, String> {
     let mut random = u64::from(std::process::id()) | 1;
     while Instant::now() < deadline && !enough(&hits, least, least_each) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis(40 + (random >> 33) % 160));
-        kill_one(&mut world, random >> 17, least_each, &mut hits)?;
+        let killed = kill_one(&mut world, random >> 17, least_each, &mut hits)?;
+        // after a kill the daemon gets a moment to work again; else the next look comes soon
+        let pause = if killed { 50 + (random >> 33) % 200 } else { 3 };
+        std::thread::sleep(Duration::from_millis(pause));
     }
     stop.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| drop(client.join()));
@@ -242,15 +244,16 @@ fn enough(hits: &Hits, least: usize, least_each: usize) -> bool {
         && master
 }
 
-/// Stops a process, sees what it does, kills it; a dead master is started again.
-fn kill_one(world: &mut World, random: u64, least_each: usize, hits: &mut Hits) -> Result<(), String> {
+/// Stops a process, sees what it does, kills it if that was not hit often enough yet; a dead master is
+/// started again. Whether one was killed.
+fn kill_one(world: &mut World, random: u64, least_each: usize, hits: &mut Hits) -> Result<bool, String> {
     let processes = tree(world.daemon_id().unwrap_or(0));
     if processes.is_empty() {
-        return world.start_daemon(&["-q5s".into()]);
+        return world.start_daemon(&["-q5s".into()]).map(|()| true);
     }
     let process = processes[usize::try_from(random).unwrap_or(0) % processes.len()].clone();
     if !tree::send(process.id, Signal::SIGSTOP) {
-        return Ok(());
+        return Ok(false);
     }
     let what = doing(&process);
     let of = hits.iter().filter(|((_, d), _)| *d == what).map(|(_, n)| n).sum::<usize>();
@@ -260,16 +263,16 @@ fn kill_one(world: &mut World, random: u64, least_each: usize, hits: &mut Hits) 
         (what == Doing::Other && of >= least_each.max(10)) || (process.role == "master" && masters >= 10);
     if is_plenty {
         tree::send(process.id, Signal::SIGCONT);
-        return Ok(());
+        return Ok(false);
     }
     tree::send(process.id, Signal::SIGKILL);
     *hits.entry((process.role.clone(), what)).or_default() += 1;
     if process.role == "master" {
         tree::kill_all(&processes);
         let _ = world.stop_daemon();
-        return world.start_daemon(&["-q5s".into()]);
+        return world.start_daemon(&["-q5s".into()]).map(|()| true);
     }
-    Ok(())
+    Ok(true)
 }
 
 // --- a full disk -------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ fn role(id: i32, is_root: bool) -> String {
     match named {
         Some(role) => role.clone(),
         None if is_root => "master".into(),
-        None => "child".into(),
+        None => "user child".into(),
     }
 }
 
