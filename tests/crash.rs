@@ -259,9 +259,8 @@ fn kill_one(world: &mut World, random: u64, least_each: usize, hits: &mut Hits) 
     let of = hits.iter().filter(|((_, d), _)| *d == what).map(|(_, n)| n).sum::<usize>();
     let masters = hits.iter().filter(|((role, _), _)| role == "master").map(|(_, n)| n).sum::<usize>();
     // idle processes and the master are hit often enough; the interesting moments are waited for
-    let is_plenty =
-        (what == Doing::Other && of >= least_each.max(10)) || (process.role == "master" && masters >= 10);
-    if is_plenty {
+    let most = if what == Doing::Other { 10 } else { 2 * least_each };
+    if of >= most || (process.role == "master" && masters >= 10) {
         tree::send(process.id, Signal::SIGCONT);
         return Ok(false);
     }
