@@ -119,6 +119,8 @@ impl Run {
         let listed =
             [mode.name(), "*"].iter().find_map(|m| self.not_yet.get(&(name.to_owned(), (*m).to_owned())));
         let (ok, text) = match (result, listed) {
+            // a race: it is listed until the cause is found, and passes now and then
+            (Outcome::Passed, Some(why)) if why.starts_with("sometimes") => (true, "ok".into()),
             (Outcome::Passed, Some(_)) => (false, "passes, but is listed in not_yet.txt: take it out".into()),
             (Outcome::Passed, None) => (true, "ok".into()),
             (Outcome::Recorded(false), _) => (true, "recorded, no change".into()),
