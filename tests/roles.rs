@@ -1,0 +1,200 @@
+//! The processes of a daemon, seen from outside: they start, do their work under their own uid, come back when they
+//! die, follow a reload, and end. As root they give up root; as an ordinary user all of it runs as that user.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// uid of nobody and gid of nogroup: what oxim runs as where these tests run as root.
+const NOBODY: u32 = 65534;
+
+struct Daemon {
+    child: Child,
+    directory: tempfile::TempDir,
+    port: u16,
+    uid: u32,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = nix::unistd::geteuid().is_root();
+        let (uid, gid) = if root {
+            (NOBODY, NOBODY)
+        } else {
+            (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
+        };
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let here = directory.path().display();
+        let configuration = format!(
+            "primary_hostname = h.example\nspool_directory = {here}/spool\nexim_user = {uid}\nexim_group = {gid}\n\
+             keep_environment =\ntls_advertise_hosts =\nacl_smtp_rcpt = accept\n\
+             begin routers\nall:\n driver = accept\n transport = box\n\
+             begin transports\nbox:\n driver = appendfile\n directory = {here}/mail\n maildir_format\n user = {uid}\n"
+        );
+        std::fs::write(directory.path().join("conf"), configuration).unwrap();
+        std::fs::create_dir(directory.path().join("mail")).unwrap();
+        if root {
+            chown(directory.path().join("mail"), Some(uid), Some(gid)).unwrap();
+        }
+        let child = command(directory.path())
+            .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
+            .arg(directory.path().join("pid"))
+            .spawn()
+            .unwrap();
+        let daemon = Self { child, directory, port, uid };
+        daemon.wait_for("started", || daemon.log().contains("daemon started"));
+        daemon
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("spool/log/mainlog")).unwrap_or_default()
+    }
+
+    fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < end, "waited for {what} in vain; the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The roles: name, pid, real uid.
+    fn roles(&self) -> Vec<(String, i32, u32)> {
+        let parent = self.child.id().to_string();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
+            let field = |name: &str| {
+                let line = status.lines().find(|line| line.starts_with(name));
+                line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+            };
+            let name = field("Name:");
+            if field("PPid:") == parent && name.starts_with("oxim-") && field("State:") != "Z" {
+                found.push((name, pid, field("Uid:").parse().unwrap()));
+            }
+        }
+        found
+    }
+
+    fn pid_of(&self, name: &str) -> Option<i32> {
+        self.roles().into_iter().find(|(known, ..)| known == name).map(|(_, pid, _)| pid)
+    }
+
+    fn signal(&self, pid: i32, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    }
+
+    fn send(&self) {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut say = |text: &str, code: &str| {
+            (&stream).write_all(text.as_bytes()).unwrap();
+            let line = lines.next().unwrap().unwrap();
+            assert!(line.starts_with(code), "{text}: {line}");
+        };
+        say("", "220");
+        say("HELO x\r\n", "250");
+        say("MAIL FROM:<a@b.example>\r\n", "250");
+        say("RCPT TO:<c@d.example>\r\n", "250");
+        say("DATA\r\n", "354");
+        say("Subject: s\r\n\r\nhello\r\n.\r\n", "250 OK id=");
+        say("QUIT\r\n", "221");
+    }
+
+    fn delivered(&self) -> usize {
+        std::fs::read_dir(self.path("mail/new")).map_or(0, Iterator::count)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oxim"));
+    command.arg("-C").arg(directory.join("conf")).env_clear().stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn every_role_runs_as_oxim_and_a_message_goes_all_the_way() {
+    let daemon = Daemon::start();
+    let mut roles = daemon.roles();
+    roles.sort();
+    let named: Vec<(&str, u32)> = roles.iter().map(|(name, _, uid)| (name.as_str(), *uid)).collect();
+    assert_eq!(named, [("oxim-delivery", daemon.uid), ("oxim-smtp", daemon.uid)]);
+    daemon.send();
+    daemon.wait_for("the delivery", || daemon.delivered() == 1);
+    daemon.wait_for("the log", || daemon.log().contains("Completed"));
+}
+
+#[test]
+fn a_worker_that_is_killed_comes_back_and_the_mail_goes_on() {
+    let daemon = Daemon::start();
+    for role in ["oxim-delivery", "oxim-smtp"] {
+        let before = daemon.pid_of(role).unwrap();
+        daemon.signal(before, nix::sys::signal::Signal::SIGKILL);
+        daemon.wait_for("the new worker", || daemon.pid_of(role).is_some_and(|now| now != before));
+    }
+    daemon.send();
+    daemon.wait_for("the delivery", || daemon.delivered() == 1);
+}
+
+#[test]
+fn a_reload_starts_successors_and_a_bad_configuration_changes_nothing() {
+    let daemon = Daemon::start();
+    let master = daemon.child.id() as i32;
+    let before = daemon.pid_of("oxim-smtp").unwrap();
+    daemon.signal(master, nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_for("a second start", || daemon.log().matches("daemon started").count() == 2);
+    daemon.wait_for("the old worker's end", || daemon.roles().len() == 2);
+    let after = daemon.pid_of("oxim-smtp").unwrap();
+    assert_ne!(before, after);
+
+    let good = std::fs::read_to_string(daemon.path("conf")).unwrap();
+    std::fs::write(daemon.path("conf"), format!("no_such_option = x\n{good}")).unwrap();
+    daemon.signal(master, nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_for("the refusal", || daemon.log().contains("the new configuration is not used"));
+    assert_eq!(daemon.pid_of("oxim-smtp"), Some(after));
+    daemon.send();
+    daemon.wait_for("the delivery", || daemon.delivered() == 1);
+}
+
+#[test]
+fn sigterm_ends_all_processes_and_removes_the_pid_file() {
+    let mut daemon = Daemon::start();
+    let pid = std::fs::read_to_string(daemon.path("pid")).unwrap();
+    assert_eq!(pid.trim(), daemon.child.id().to_string());
+    let roles = daemon.roles();
+    daemon.signal(daemon.child.id() as i32, nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.child.wait().unwrap().success());
+    assert!(!daemon.path("pid").exists());
+    for (name, pid, _) in roles {
+        let gone = !Path::new(&format!("/proc/{pid}/fd")).join("0").exists();
+        assert!(gone, "{name} still runs");
+    }
+}
+
+#[test]
+fn a_role_cannot_be_started_by_hand() {
+    let output = Command::new(env!("CARGO_BIN_EXE_oxim"))
+        .args(["--role", "smtp"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--role is for oxim's master only"));
+}
