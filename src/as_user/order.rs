@@ -127,6 +127,9 @@ wire_struct! {
         pub create_directly: bool,
         /// The file must be there already.
         pub file_must_exist: bool,
+        /// A directory that must be there and open to the user (Exim delivers with it as its current directory;
+        /// here all paths are absolute, so it is only looked at). Empty: none.
+        pub current_directory: BString,
         /// Owner of an existing file must be the uid.
         pub check_owner: bool,
         /// Group of an existing file must be the gid.

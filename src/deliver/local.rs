@@ -6,7 +6,7 @@ use super::message::{Attempt, RetryKey, Setback};
 use super::report;
 use super::retry::{errno, is_waiting};
 use super::routing::{defer, fail, setback};
-use crate::as_user::order::{Answer, Identity, Order};
+use crate::as_user::order::{Answer, Append, Identity, Order};
 use crate::expand::{self, Context, ExpandError};
 use crate::mail::date;
 use crate::route::Item;
@@ -51,6 +51,10 @@ fn deliver_one(attempt: &mut Attempt, item: Item) {
         let problem = problem(-1, format!("{} transport not found", route.transport));
         defer(attempt, base(item, problem));
         return;
+    };
+    let base = |item: Item, problem: Problem| {
+        let told = base(item, problem);
+        Setback { quiet: told.quiet || transport.generic.disable_logging, ..told }
     };
     let key = retry_key(&item, &transport);
     if attempt.how.queue_run && !attempt.how.force && is_waiting(attempt, key.key.as_bstr()) {
@@ -128,6 +132,7 @@ fn prepare(
         remove: &remove,
         add: &add,
     };
+    let current_directory = current_directory(attempt, item, transport).map_err(defer)?;
     // The driver changes $message_size while it expands, so it gets a context of its own.
     let mut own = attempt.context.clone();
     let job = Job {
@@ -143,6 +148,7 @@ fn prepare(
     let home = home.map(Value::into_bytes);
     let order = driver
         .plan(&transport.generic, &job, &changes, &mut own, home.as_ref().map(|home| home.as_bstr()))
+        .map(|order| Append { current_directory, ..order })
         .map_err(|problem| {
             if problem.text.starts_with(b"Tainted") || problem.text.starts_with(b"Mandatory") {
                 report_panic(attempt, &problem);
@@ -219,6 +225,16 @@ fn home_directory(attempt: &Attempt, item: &Item, transport: &Transport) -> Resu
     match template {
         Some(template) => expand_for(transport, "home directory", template, &attempt.context).map(Some),
         None => Ok(route.and_then(|route| route.default_home.clone())),
+    }
+}
+
+/// The transport's, the router's, or the home directory; empty if there is none.
+fn current_directory(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<BString, Problem> {
+    let of_router = item.route.as_deref().and_then(|route| route.current_directory.as_ref());
+    match transport.generic.current_directory.as_ref().or(of_router) {
+        Some(template) => expand_for(transport, "current directory", template, &attempt.context)
+            .map(Value::into_bytes),
+        None => Ok(attempt.context.address.home.clone().map(Value::into_bytes).unwrap_or_default()),
     }
 }
 

@@ -22,7 +22,7 @@ struct Parts {
 /// An address that was delivered; `first`: it is the first of its delivery.
 pub fn delivered(attempt: &mut Attempt, item: &Item, done: &Delivered, first: bool, took: Duration) {
     let Some(route) = &item.route else { return };
-    let local = route.log_as_local && item.special.is_none();
+    let local = route.log_as_local && item.special.is_none() && done.host.is_none();
     let mut parts = parts_of(attempt, item);
     parts.router = route.router.clone();
     parts.transport = route.transport.clone();
@@ -30,7 +30,8 @@ pub fn delivered(attempt: &mut Attempt, item: &Item, done: &Delivered, first: bo
         parts.shown = route.shown_local_part.clone();
         parts.original = Some(original_of(item));
     }
-    if !route.disable_logging {
+    let of_transport = attempt.env.transports.get(route.transport.as_bstr());
+    if !route.disable_logging && !of_transport.is_some_and(|transport| transport.generic.disable_logging) {
         let flag = if first { Flag::Delivered } else { Flag::Another };
         let mut line = line_of(attempt, flag, &parts);
         line.size = Some(done.size);

@@ -67,11 +67,11 @@ pub const GENERIC: &[OptionDef] = &[
     acts("driver", Text, ""),
     refuses("dsn_lasthop", Bool, "false"),
     acts("errors_to", Expanded, ""),
-    acts("expn", Bool, "true"),
+    no_effect("expn", Bool, "true", "EXPN is refused to everybody while acl_smtp_expn is not built"),
     acts("fail_verify", Bool, "false"),
     acts("fail_verify_recipient", Bool, "false"),
     acts("fail_verify_sender", Bool, "false"),
-    acts("fallback_hosts", Expanded, ""),
+    refuses("fallback_hosts", Expanded, ""),
     acts("group", Group, ""),
     acts("headers_add", Expanded, ""),
     acts("headers_remove", Expanded, ""),
@@ -174,7 +174,7 @@ pub const REDIRECT: &[OptionDef] = &[
     acts("qualify_domain", Expanded, ""),
     acts("qualify_preserve_domain", Bool, "false"),
     acts("repeat_use", Bool, "true"),
-    acts("reply_transport", Expanded, ""),
+    refuses("reply_transport", Expanded, ""),
     refuses("rewrite", Bool, "true"),
     refuses("sieve_enotify_mailto_owner", Expanded, ""),
     refuses("sieve_inbox", Expanded, "inbox"),
@@ -182,8 +182,8 @@ pub const REDIRECT: &[OptionDef] = &[
     refuses("sieve_useraddress", Expanded, ""),
     refuses("sieve_vacation_directory", Expanded, ""),
     acts("skip_syntax_errors", Bool, "false"),
-    acts("syntax_errors_text", Expanded, ""),
-    acts("syntax_errors_to", Expanded, ""),
+    refuses("syntax_errors_text", Expanded, ""),
+    refuses("syntax_errors_to", Expanded, ""),
 ];
 
 /// Private options of `queryprogram`.

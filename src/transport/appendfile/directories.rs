@@ -50,8 +50,10 @@ pub(super) fn check_place(order: &Append, path: &Path) -> Result<(), Trouble> {
     let directly = inside.is_some_and(|rest| !rest.contains(&b'/'));
     if home.is_empty() || inside.is_none() || (order.create_directly && !directly) {
         return Err(trouble(
-            errno::BAD_PATH,
-            format!("mailbox {text} does not exist, and creation outside home directory is not allowed"),
+            errno::BAD_CREATE,
+            format!(
+                "mailbox {text} does not exist, but creation outside the home directory is not permitted"
+            ),
         ));
     }
     if text.contains_str("..") {

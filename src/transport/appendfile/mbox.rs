@@ -3,23 +3,29 @@
 //! Invariant: if anything goes wrong while writing, the file is cut back to its old length before the lock
 //! is given up.
 
-use super::directories::{check_place, ensure_parent, error_words};
+use super::directories::{check_place, ensure_parent};
 use super::errno;
 use super::perform::{io_trouble, path_of, trouble, write_all};
 use crate::as_user::order::{Append, Done, Trouble};
 use bstr::ByteSlice;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often a lock is tried while `lock_fcntl_timeout` runs: waiting in the kernel would need an alarm signal.
+const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// Delivers one message.
 pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
     let path = path_of(order.path.as_bstr());
     ensure_parent(order)?;
     check_before(order, &path)?;
+    if order.allow_fifo && std::fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+        return write_to_fifo(order, &path, data);
+    }
     let mut left = order.lock_retries.max(1);
     loop {
         let lockfile = if order.use_lockfile { Some(LockFile::take(order, &path)?) } else { None };
@@ -34,7 +40,7 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
         drop(lockfile);
         left -= 1;
         if left == 0 {
-            let text = format!("failed to lock mailbox {} (fcntl)", path.display());
+            let text = format!("failed to lock mailbox {} (fcntl/flock)", path.display());
             return Err(trouble(errno::LOCK, text));
         }
         std::thread::sleep(Duration::from_secs(order.lock_interval));
@@ -66,10 +72,7 @@ fn check_before(order: &Append, path: &Path) -> Result<(), Trouble> {
             return check_place(order, path);
         }
         Err(error) => {
-            return Err(io_trouble(
-                format!("stat error for {}: {}", path.display(), error_words(&error)),
-                &error,
-            ));
+            return Err(io_trouble(format!("attempting to stat mailbox {}", path.display()), &error));
         }
     };
     let name = shown(path, &meta);
@@ -78,7 +81,7 @@ fn check_before(order: &Append, path: &Path) -> Result<(), Trouble> {
         if order.allow_symlink {
             return Ok(());
         }
-        return Err(trouble(errno::BAD_PATH, format!("{name} is a symbolic link, which is not allowed")));
+        return Err(trouble(errno::LINKS, format!("mailbox {} is not a regular file", path.display())));
     }
     check_kind(order, &name, &meta)
 }
@@ -105,7 +108,7 @@ fn check_kind(order: &Append, name: &str, meta: &Metadata) -> Result<(), Trouble
     }
     let fifo_allowed = order.allow_fifo && meta.file_type().is_fifo();
     if !meta.is_file() && !fifo_allowed {
-        return Err(trouble(errno::MODE, format!("{name} is not a regular file")));
+        return Err(trouble(errno::LINKS, format!("{name} is not a regular file")));
     }
     let mode = meta.mode() & 0o7777;
     if mode != order.mode {
@@ -122,11 +125,33 @@ fn open(order: &Append, path: &Path) -> Result<File, Trouble> {
     let no_follow = if order.allow_symlink { 0 } else { libc::O_NOFOLLOW };
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(order.mode).custom_flags(no_follow | libc::O_NOCTTY);
-    let opened = match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => options.create_new(true).open(path),
-        other => other,
-    };
-    opened.map_err(|error| io_trouble(format!("while opening mailbox {}", path.display()), &error))
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => options
+            .create_new(true)
+            .open(path)
+            .map_err(|error| io_trouble(format!("while creating mailbox {}", path.display()), &error)),
+        other => other
+            .map_err(|error| io_trouble(format!("while opening mailbox {}", path.display()), &error)),
+    }
+}
+
+/// A pipe with a name is written to as it is, without locks; somebody must be reading it.
+fn write_to_fifo(order: &Append, path: &Path, data: &File) -> Result<Done, Trouble> {
+    let options = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = options.map_err(|error| {
+        let why = if error.raw_os_error() == Some(libc::ENXIO) {
+            " (could mean no process is reading it)"
+        } else {
+            ""
+        };
+        io_trouble(format!("while opening named pipe {}{why}", path.display()), &error)
+    })?;
+    check_open(order, path, &file)?;
+    // The reader may be slower than we are: from here on writing waits.
+    let failed = |error: io::Error| io_trouble(format!("error while writing to {}", path.display()), &error);
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty())).map_err(|error| failed(error.into()))?;
+    let size = write_all(order, &file, data).map_err(failed)?;
+    Ok(Done { file: order.path.clone(), size, mailbox_size: 0 })
 }
 
 /// The file that was opened is the one that was checked.
@@ -177,10 +202,18 @@ fn lock(order: &Append, file: File) -> Result<Option<Locked>, Trouble> {
             l_len: 0,
             l_pid: 0,
         };
-        match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => return Ok(None),
-            Err(error) => return Err(io_trouble("fcntl lock failed", &error.into())),
+        let give_up = Instant::now() + Duration::from_secs(order.lock_fcntl_timeout);
+        loop {
+            match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+                Ok(_) => break,
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) if Instant::now() >= give_up => {
+                    return Ok(None);
+                }
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                Err(error) => return Err(io_trouble("fcntl lock failed", &error.into())),
+            }
         }
     }
     if !order.use_flock_lock {

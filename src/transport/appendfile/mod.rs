@@ -25,8 +25,10 @@ use bstr::{BStr, BString, ByteSlice};
 pub mod errno {
     /// Something is not a directory.
     pub const NOT_DIRECTORY: i32 = -5;
-    /// A file has too many links.
+    /// A file has too many links, or is no regular file.
     pub const LINKS: i32 = -4;
+    /// A new file may not be made there (`create_file`).
+    pub const BAD_CREATE: i32 = -34;
     /// Wrong owner or group.
     pub const OWNER: i32 = -6;
     /// Wrong mode.
@@ -103,8 +105,6 @@ pub struct Appendfile {
     lock_fcntl_timeout: u64,
     lockfile_mode: u32,
     lockfile_timeout: u64,
-    /// `batch_max`
-    pub batch_max: usize,
 }
 
 /// Prefix of a message in a mailbox file, unless the option says otherwise.
@@ -170,7 +170,6 @@ impl Appendfile {
             lock_fcntl_timeout: options.time("lock_fcntl_timeout").as_secs(),
             lockfile_mode: number("lockfile_mode"),
             lockfile_timeout: options.time("lockfile_timeout").as_secs(),
-            batch_max: usize::try_from(options.int("batch_max")).unwrap_or(1).max(1),
         })
     }
 
@@ -192,7 +191,7 @@ impl Appendfile {
         if !generic.body_only {
             before.extend(header_block(&job.message.headers, changes));
         }
-        if !generic.body_only && !generic.headers_only {
+        if !generic.body_only {
             before.push(b'\n');
         }
         let body_size = if generic.headers_only { 0 } else { job.message.body_size };

@@ -17,6 +17,12 @@ const WRITE_BUFFER: usize = 64 * 1024;
 /// Appends one message to a mailbox; when this returns [`Done`] the message is flushed to disk and can be
 /// seen by readers.
 pub fn perform(order: &Append, data: &File) -> Result<Done, Trouble> {
+    if !order.current_directory.is_empty() {
+        let directory = path_of(order.current_directory.as_bstr());
+        std::fs::metadata(directory.join(".")).map_err(|error| {
+            io_trouble(format!("failed to chdir to {}", order.current_directory), &error)
+        })?;
+    }
     match order.format {
         Format::Mbox => mbox::append(order, data),
         Format::Maildir => maildir::append(order, data),
