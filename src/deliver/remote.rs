@@ -172,7 +172,9 @@ fn give_up(attempt: &mut Attempt, items: Vec<Item>, usable: &Usable, transport: 
 }
 
 fn base(item: Item, problem: Problem, transport: &Transport) -> Setback {
+    let of_router = item.route.as_ref().is_some_and(|route| route.disable_logging);
     Setback {
+        quiet: of_router || transport.generic.disable_logging,
         router: item.route.as_ref().map_or_else(BString::default, |route| route.router.clone()),
         transport: transport.name.clone(),
         ..setback(item, problem)

@@ -1,7 +1,6 @@
 //! Variables of the configuration, this host and this process.
 
 use super::variable::{Row, number, own};
-use crate::config::build_settings;
 use crate::expand::Context;
 use crate::text::Value;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +15,7 @@ pub const TABLE: &[Row] = &[
     ("exim_gid", |c| number(c.globals.oxim_gid)),
     ("exim_path", |c| main_text(c, "exim_path")),
     ("exim_uid", |c| number(c.globals.oxim_uid)),
-    ("exim_version", |_| Some(Value::clean(build_settings::EXIM_VERSION))),
+    ("exim_version", |c| main_text(c, "exim_version")),
     ("initial_cwd", |_| std::env::current_dir().ok().and_then(|directory| path(&directory))),
     ("inode", |_| number(0)),
     ("item", |c| c.dynamic.borrow().item.clone()),
@@ -35,7 +34,7 @@ pub const TABLE: &[Row] = &[
     ("spool_inodes", |c| space(c).and_then(|(_, inodes)| number(inodes))),
     ("spool_space", |c| space(c).and_then(|(kilobytes, _)| number(kilobytes))),
     ("value", |c| c.dynamic.borrow().value.clone()),
-    ("version_number", |_| Some(Value::clean(build_settings::EXIM_VERSION))),
+    ("version_number", |c| main_text(c, "exim_version")),
 ];
 
 fn path(path: &Path) -> Option<Value> {

@@ -205,6 +205,10 @@ impl Sessions for Smtp {
         matching::host(&self.context(peer), &host, list).is_ok_and(|answer| answer.is_yes())
     }
 
+    fn host_name(&self, _: IpAddr) -> BString {
+        self.server.station.globals.primary_hostname.clone()
+    }
+
     fn serve(&self, accepted: Accepted) {
         if self.server.station.globals.main.bool("smtp_accept_keepalive") {
             // A peer that is gone already shows at the first read.

@@ -48,6 +48,8 @@ pub trait Sessions: Send + Sync {
     fn max_per_host(&self, peer: IpAddr) -> u32;
     /// Whether the peer is one of `smtp_reserve_hosts`.
     fn is_reserved(&self, peer: IpAddr) -> bool;
+    /// What this host calls itself to the peer.
+    fn host_name(&self, peer: IpAddr) -> BString;
     /// The whole session, in a thread of its own. It must not return before the connection is over.
     fn serve(&self, accepted: Accepted);
     /// A connection was refused: this line is for the log.
@@ -91,12 +93,19 @@ fn lock(counts: &Mutex<Counts>) -> std::sync::MutexGuard<'_, Counts> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
     TooMany,
+    /// There are free places, but they are kept for `smtp_reserve_hosts`.
+    NotReserved {
+        connected: u32,
+    },
     TooManyOfHost,
 }
 
 impl Refused {
     fn words(self) -> (&'static str, &'static str) {
         match self {
+            Self::NotReserved { .. } => {
+                ("Too many concurrent SMTP connections; please try again later", "not in reserve list")
+            }
             Self::TooMany => {
                 ("Too many concurrent SMTP connections; please try again later.", "too many connections")
             }
@@ -212,8 +221,11 @@ impl SmtpWorker {
         let mut counts = lock(&self.counts);
         let limit =
             if reserved { self.limits.max } else { self.limits.max.saturating_sub(self.limits.reserve) };
-        if self.limits.max > 0 && counts.all >= limit {
+        if self.limits.max > 0 && counts.all >= self.limits.max {
             return Err(Refused::TooMany);
+        }
+        if self.limits.max > 0 && counts.all >= limit {
+            return Err(Refused::NotReserved { connected: counts.all });
         }
         let of_host = counts.per_host.get(&peer).copied().unwrap_or(0);
         if per_host_max > 0 && of_host >= per_host_max {
@@ -226,8 +238,20 @@ impl SmtpWorker {
 
     fn refuse(&self, stream: TcpStream, peer: SocketAddr, refused: Refused) {
         let (for_peer, for_log) = refused.words();
-        say_421(&stream, for_peer);
-        let line = format!("Connection from [{}] refused: {for_log}", peer.ip());
+        let line = match refused {
+            Refused::NotReserved { connected } => {
+                say_421(&stream, &format!("{}: {for_peer}", self.sessions.host_name(peer.ip())));
+                let AcceptLimits { max, reserve, .. } = self.limits;
+                format!(
+                    "temporarily refused connection from [{}]: {for_log}: connected={connected} max={max} reserve={reserve}",
+                    peer.ip()
+                )
+            }
+            Refused::TooMany | Refused::TooManyOfHost => {
+                say_421(&stream, for_peer);
+                format!("Connection from [{}] refused: {for_log}", peer.ip())
+            }
+        };
         self.sessions.log_refused(line.into());
     }
 }
@@ -255,6 +279,9 @@ mod tests {
         }
         fn is_reserved(&self, _: IpAddr) -> bool {
             false
+        }
+        fn host_name(&self, _: IpAddr) -> BString {
+            "mail.test".into()
         }
         fn serve(&self, accepted: Accepted) {
             let mut line = String::new();

@@ -41,7 +41,7 @@ pub(super) fn message_id_tail(context: &Context) -> Result<BString, (&'static st
 }
 
 fn is_id_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
 }
 
 fn optional(context: &Context, option: &'static str) -> Result<Option<BString>, (&'static str, ExpandError)> {

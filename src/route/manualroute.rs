@@ -291,8 +291,11 @@ fn no_address(action: FindFailed, item: &HostItem, asked: &Asked) -> Verdict {
 }
 
 fn all_ignored(action: FindFailed, asked: &Asked) -> Verdict {
-    let text =
-        format!("lookup failed for all hosts in {} router: host_find_failed=ignore", asked.router.name);
+    let text = format!(
+        "lookup failed for all hosts in {} router: host_find_failed=ignore host_all_ignored={}",
+        asked.router.name,
+        action.word()
+    );
     by_action(action, text, asked)
 }
 
@@ -311,6 +314,20 @@ fn by_action(action: FindFailed, text: String, asked: &Asked) -> Verdict {
             let mut trouble = Trouble::defer(router.name.as_bstr(), text);
             trouble.freeze = true;
             Verdict::Defer(trouble)
+        }
+    }
+}
+
+impl FindFailed {
+    /// As it is written.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Freeze => "freeze",
+            Self::Defer => "defer",
+            Self::Fail => "fail",
+            Self::Pass => "pass",
+            Self::Decline => "decline",
+            Self::Ignore => "ignore",
         }
     }
 }

@@ -214,6 +214,12 @@ impl Redirect {
             Err((libc::ENOENT, _)) => self.absent(path, asked),
             Err((libc::ENOTDIR, _)) if self.ignore_enotdir => Ok(None),
             Err((libc::EACCES, _)) if self.ignore_eacces => Ok(None),
+            Err((libc::EACCES, text)) => {
+                let as_whom = asked.user.map_or_else(String::new, |user| {
+                    format!(" (euid={} egid={})", user.uid, user.gid)
+                });
+                Err(defer(format!("failed to open {path}: {text}{as_whom}")))
+            }
             Err((_, text)) => Err(defer(format!("failed to open {path}: {text}"))),
         }
     }
@@ -401,13 +407,21 @@ fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, (i32, String)> {
         let order = Order::ReadFile(ReadFile { path: path.into(), limit: FILE_MAX });
         return match orders.carry_out(&who, &order, &[]) {
             Ok(Answer::File(file)) => Ok(file),
-            Ok(Answer::Trouble(trouble)) => Err((trouble.errno, trouble.text.to_string())),
+            Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => Err((trouble.errno, words(trouble.errno))),
+            Ok(Answer::Trouble(trouble)) => Err((libc::EIO, trouble.text.to_string())),
             Ok(_) => Err((libc::EIO, "unexpected answer".into())),
             Err(error) => Err((libc::EAGAIN, error.to_string())),
         };
     }
-    read_here(Path::new(std::ffi::OsStr::from_bytes(path)))
-        .map_err(|error| (error.raw_os_error().unwrap_or(libc::EIO), error.to_string()))
+    read_here(Path::new(std::ffi::OsStr::from_bytes(path))).map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        (errno, words(errno))
+    })
+}
+
+/// The system's words for an error.
+fn words(errno: i32) -> String {
+    nix::errno::Errno::from_raw(errno).desc().to_owned()
 }
 
 fn read_here(path: &Path) -> std::io::Result<FileRead> {
@@ -442,7 +456,8 @@ impl Ownership {
         if file.mode & self.modemask & 0o7777 != 0 {
             let mode = file.mode & 0o7777;
             return Err(format!(
-                "bad mode ({mode:#o}) for {path}: {:#o} bit(s) unexpected",
+                "bad mode (0{:o}) for {path}: 0{:o} bit(s) unexpected",
+                file.mode,
                 mode & self.modemask
             ));
         }
@@ -454,7 +469,7 @@ impl Ownership {
                     super::identity::find_user(name.as_bstr(), context).is_ok_and(|(uid, _)| uid == file.uid)
                 });
             if !is_owner {
-                return Err(format!("bad owner for {path}: uid={} not in owners", file.uid));
+                return Err(format!("bad owner for {path}"));
             }
         }
         let group_writable = self.modemask & 0o020 == 0;
@@ -466,7 +481,7 @@ impl Ownership {
                     super::identity::find_group(name.as_bstr(), context).is_ok_and(|gid| gid == file.gid)
                 });
             if !is_group {
-                return Err(format!("bad group for {path}: gid={} not in owngroups", file.gid));
+                return Err(format!("bad group for {path}"));
             }
         }
         Ok(())

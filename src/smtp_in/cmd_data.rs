@@ -124,6 +124,9 @@ impl Session<'_, '_> {
     fn answer_data(&mut self, outcome: Outcome, asked: &Asked, ended: bool) -> Next {
         match outcome {
             Outcome::Accepted { id, reply, .. } => {
+                if let Some(why) = self.why_queued() {
+                    self.log(Which::Main, &format!("{id} no immediate delivery: {why}"));
+                }
                 let reply = match (reply, &asked.accepted) {
                     (Some(reply), _) => reply,
                     (None, Some(message)) => self.word(250, message).reply,
@@ -142,6 +145,20 @@ impl Session<'_, '_> {
                 self.reply(&reply)
             }
         }
+    }
+
+    /// Why the message that was just taken waits for a queue run, if it is for the number of its like.
+    fn why_queued(&self) -> Option<String> {
+        let main = &self.context.globals.main;
+        let beyond = |limit: &str, count: u64| {
+            u64::try_from(main.int(limit)).ok().filter(|max| self.is_tcp() && *max > 0 && count > *max)
+        };
+        let connections = u64::from(self.context.session.count_at_start);
+        if let Some(max) = beyond("smtp_accept_queue", connections) {
+            return Some(format!("too many connections ({connections}, max {max})"));
+        }
+        let max = beyond("smtp_accept_queue_per_connection", self.counts.messages + 1)?;
+        Some(format!("more than {max} messages received in one connection"))
     }
 
     fn new_mail(&self, transaction: &Transaction) -> NewMail {
