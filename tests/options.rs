@@ -13,8 +13,13 @@ use std::path::{Path, PathBuf};
 
 /// What no test from outside can show, each with its reason.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("daemon_startup_retries", "a case would have to wait for a port for half a minute"),
+    ("daemon_startup_sleep", "see daemon_startup_retries"),
     ("debug_print", "only seen with -d, whose texts are no interface"),
+    ("hosts_randomize", "what it does is left to chance"),
     ("keepalive", "a flag of the socket"),
+    ("lockfile_mode", "the lock file is gone when the delivery is over"),
+    ("maildir_retries", "needs two deliveries that make the same name"),
     ("smtp_accept_keepalive", "a flag of the socket"),
     ("smtp_connect_backlog", "only the kernel knows the length of its queue"),
     ("tcp_nodelay", "a flag of the socket"),

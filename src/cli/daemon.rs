@@ -53,6 +53,7 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
             }
             Forked::Child => {
                 nix::unistd::setsid()?;
+                leave_terminal()?;
                 daemon.waiting = Some(OwnedFd::from(theirs));
             }
         }
@@ -61,6 +62,15 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     secure::set_process_name("oxim");
     Master::new(&mut daemon, plan, listeners)?.run()?;
     Ok(0)
+}
+
+/// Whoever reads what the caller's program prints must not wait for the daemon's end.
+fn leave_terminal() -> std::io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
 }
 
 /// A set-uid start keeps the caller's real uid; a daemon is root's alone.
