@@ -60,8 +60,8 @@ export OXIM_MAILER_NAME := $(MAILER_NAME)
 export DESTDIR PREFIX SYSCONFDIR SPOOL_DIRECTORY
 
 CARGO ?= cargo
-# rustup and Debian put cargo in different places; a fresh rustup is not in PATH yet
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# rustup and Debian put cargo in different places; a fresh rustup is not in PATH yet, and newer than Debian's
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 target = $(or $(CARGO_TARGET_DIR),target)
 features = $(if $(filter yes,$(DISABLE_OCSP)),--no-default-features)
 
