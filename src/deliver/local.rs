@@ -232,8 +232,9 @@ fn home_directory(attempt: &Attempt, item: &Item, transport: &Transport) -> Resu
 fn current_directory(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<BString, Problem> {
     let of_router = item.route.as_deref().and_then(|route| route.current_directory.as_ref());
     match transport.generic.current_directory.as_ref().or(of_router) {
-        Some(template) => expand_for(transport, "current directory", template, &attempt.context)
-            .map(Value::into_bytes),
+        Some(template) => {
+            expand_for(transport, "current directory", template, &attempt.context).map(Value::into_bytes)
+        }
         None => Ok(attempt.context.address.home.clone().map(Value::into_bytes).unwrap_or_default()),
     }
 }

@@ -215,9 +215,9 @@ impl Redirect {
             Err((libc::ENOTDIR, _)) if self.ignore_enotdir => Ok(None),
             Err((libc::EACCES, _)) if self.ignore_eacces => Ok(None),
             Err((libc::EACCES, text)) => {
-                let as_whom = asked.user.map_or_else(String::new, |user| {
-                    format!(" (euid={} egid={})", user.uid, user.gid)
-                });
+                let as_whom = asked
+                    .user
+                    .map_or_else(String::new, |user| format!(" (euid={} egid={})", user.uid, user.gid));
                 Err(defer(format!("failed to open {path}: {text}{as_whom}")))
             }
             Err((_, text)) => Err(defer(format!("failed to open {path}: {text}"))),

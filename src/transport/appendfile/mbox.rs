@@ -130,8 +130,9 @@ fn open(order: &Append, path: &Path) -> Result<File, Trouble> {
             .create_new(true)
             .open(path)
             .map_err(|error| io_trouble(format!("while creating mailbox {}", path.display()), &error)),
-        other => other
-            .map_err(|error| io_trouble(format!("while opening mailbox {}", path.display()), &error)),
+        other => {
+            other.map_err(|error| io_trouble(format!("while opening mailbox {}", path.display()), &error))
+        }
     }
 }
 

@@ -19,9 +19,8 @@ const WRITE_BUFFER: usize = 64 * 1024;
 pub fn perform(order: &Append, data: &File) -> Result<Done, Trouble> {
     if !order.current_directory.is_empty() {
         let directory = path_of(order.current_directory.as_bstr());
-        std::fs::metadata(directory.join(".")).map_err(|error| {
-            io_trouble(format!("failed to chdir to {}", order.current_directory), &error)
-        })?;
+        std::fs::metadata(directory.join("."))
+            .map_err(|error| io_trouble(format!("failed to chdir to {}", order.current_directory), &error))?;
     }
     match order.format {
         Format::Mbox => mbox::append(order, data),
