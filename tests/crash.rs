@@ -186,7 +186,7 @@ fn is_traced(id: i32) -> bool {
 type Hits = BTreeMap<(String, Doing), usize>;
 
 fn kills_at_random(workshop: &Workshop, long: bool) -> Result<String, String> {
-    let (least, least_each, longest) = if long { (100, 30, 420) } else { (10, 1, 60) };
+    let (least, least_each, longest) = if long { (100, 30, 420) } else { (6, 1, 180) };
     let mut world = new_world(workshop, "random")?;
     world.start_daemon(&["-q5s".into()])?;
     let answered = Arc::new(Mutex::new(BTreeSet::new()));
