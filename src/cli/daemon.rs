@@ -128,6 +128,7 @@ impl Daemon {
         };
         let mut snapshot = reading.snapshot.clone();
         snapshot.settings = self.settings();
+        let own = (self.program.globals.oxim_uid, self.program.globals.oxim_gid);
         let mut roles = vec![Role::DeliveryWorker];
         if settings.listen {
             roles.push(Role::SmtpWorker);
@@ -142,7 +143,7 @@ impl Daemon {
             backlog: i32::try_from(main.int("smtp_connect_backlog")).unwrap_or(i32::MAX),
             rights: self.rights.clone(),
             roles,
-            check: Box::new(ConfigurationCheck::new(reading.written.clone(), self.program.globals.oxim_uid)),
+            check: Box::new(ConfigurationCheck::new(reading.written.clone(), own)),
         })
     }
 
@@ -188,9 +189,8 @@ impl Daemon {
     fn bind(&mut self, plan: &Plan) -> anyhow::Result<Vec<TcpListener>> {
         let main = &self.program.reading.written.main;
         let (mut left, pause) = (main.int("daemon_startup_retries"), main.time("daemon_startup_sleep"));
-        let mut bound = Vec::new();
         loop {
-            let (address, error) = match master::bind(plan, &mut bound) {
+            let (address, error) = match master::bind(plan, &[]) {
                 Ok(listeners) => return Ok(listeners),
                 Err(failure) => failure,
             };

@@ -63,7 +63,8 @@ impl Worker {
     pub fn start(program: Program) -> anyhow::Result<Self> {
         spool_directory::prepare(&program.globals)?;
         let rights = super::daemon::rights_of_roles(&program)?;
-        let check = ConfigurationCheck::new(program.reading.written.clone(), program.globals.oxim_uid);
+        let own = (program.globals.oxim_uid, program.globals.oxim_gid);
+        let check = ConfigurationCheck::new(program.reading.written.clone(), own);
         let orders: Arc<dyn AsUser> = Arc::new(root_keeper::start(&check, rights.as_ref())?);
         spool_directory::prepare(&program.globals)?;
         let configuration =

@@ -92,22 +92,22 @@ pub struct Master<'o> {
     told_started: bool,
 }
 
-/// Binds every address of the plan that is not bound yet; `old` sockets are used again.
-pub fn bind(plan: &Plan, old: &mut Vec<TcpListener>) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+/// Binds every address of the plan; where one of the `old` sockets listens there already, another handle of it is taken.
+/// On failure nothing has happened to the old ones.
+pub fn bind(plan: &Plan, old: &[TcpListener]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
     let mut bound = Vec::new();
     for address in &plan.listen {
-        let known =
-            old.iter().position(|listener| listener.local_addr().is_ok_and(|local| local == *address));
-        let listener = match known {
-            Some(at) => old.swap_remove(at),
-            None => match listen::tcp(*address, plan.backlog) {
-                Ok(listener) => listener,
-                // No IPv6 here, but IPv4 was asked for as well.
-                Err(_) if is_spare_wildcard(*address, &plan.listen) => continue,
-                Err(error) => return Err((*address, error)),
-            },
+        let known = old.iter().find(|listener| listener.local_addr().is_ok_and(|local| local == *address));
+        let made = match known {
+            Some(listener) => listener.try_clone(),
+            None => listen::tcp(*address, plan.backlog),
         };
-        bound.push(listener);
+        match made {
+            Ok(listener) => bound.push(listener),
+            // No IPv6 here, but IPv4 was asked for as well.
+            Err(_) if is_spare_wildcard(*address, &plan.listen) => {}
+            Err(error) => return Err((*address, error)),
+        }
     }
     Ok(bound)
 }
@@ -300,14 +300,14 @@ impl<'o> Master<'o> {
                 return self.office.log(&line, true);
             }
         };
-        let mut old = std::mem::take(&mut self.listeners);
-        match bind(&plan, &mut old) {
+        match bind(&plan, &self.listeners) {
             Ok(listeners) => self.listeners = listeners,
             Err((address, error)) => {
-                self.office.log(&format!("socket bind() to {address} failed: {error}"), true);
-                // What was taken out of `old` before the failure is bound again from the old plan.
-                self.listeners = bind(&self.plan, &mut old).unwrap_or_default();
-                return;
+                let line = format!(
+                    "the new configuration is not used, the daemon goes on with the old one: \
+                     socket bind() to {address} failed: {error}"
+                );
+                return self.office.log(&line, true);
             }
         }
         self.plan = plan;
@@ -488,4 +488,42 @@ pub fn run_user_child(control: &OwnedFd, check: &dyn OrderCheck) -> ! {
     };
     // Destructors of what the parent owns must not run here.
     spawn::exit_now(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+    impl OrderCheck for Nothing {
+        fn check(&self, _: &crate::as_user::Identity, _: &crate::as_user::Order) -> Result<(), String> {
+            Err("never".into())
+        }
+    }
+
+    fn plan(listen: Vec<SocketAddr>) -> Plan {
+        Plan {
+            snapshot: Snapshot::default(),
+            listen,
+            backlog: 20,
+            rights: None,
+            roles: Vec::new(),
+            check: Box::new(Nothing),
+            description: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_port_that_cannot_be_bound_leaves_the_old_sockets_in_use() {
+        let old = bind(&plan(vec!["127.0.0.1:0".parse().unwrap()]), &[]).unwrap();
+        let kept = old[0].local_addr().unwrap();
+        let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = foreign.local_addr().unwrap();
+        let (address, _) = bind(&plan(vec![kept, taken]), &old).unwrap_err();
+        assert_eq!(address, taken);
+        let client = std::net::TcpStream::connect(kept).unwrap();
+        assert_eq!(old[0].accept().unwrap().1, client.local_addr().unwrap());
+        let again = bind(&plan(vec![kept]), &old).unwrap();
+        assert_eq!(again[0].local_addr().unwrap(), kept);
+    }
 }

@@ -1,32 +1,65 @@
 //! An order held against the configuration: what no router or transport could have meant is refused, so that a
 //! delivery worker that was broken into can act as no other user than one the configuration names.
 //!
-//! Fixed texts are compared literally; a text that is expanded cannot be foretold, so there only the uid's
-//! own limits hold (never root, never `never_users`). `manual/privileges` says what remains.
+//! Fixed texts are compared literally. A text that is expanded cannot be foretold: there the user may be anyone but
+//! root, `never_users` and oxim itself, and the group is that user's primary one or at least no system group.
+//! Supplementary groups are the user's own, where `initgroups` asks for them. All of it runs in the user
+//! child, so a look-up that hangs stops nobody else. `manual/privileges` says what remains.
 
 use super::user_child::OrderCheck;
 use crate::as_user::{Identity, Order, SystemUsers};
 use crate::config::{Instance, Options, Written, build_settings};
-use crate::expand::context::Users;
+use crate::expand::context::{UserEntry, Users};
+use crate::sys::identity;
+use crate::text::list;
 use bstr::{BStr, BString, ByteSlice};
 use std::sync::Arc;
+
+/// An expanded `group` may be the user's own, or one from here on (`GID_MIN` of login.defs): shadow, disk, adm, docker and
+/// their like lie below, and are had only by a configuration that names them.
+const FIRST_ORDINARY_GID: u32 = 1000;
 
 /// The master's own copy of the configuration.
 pub struct ConfigurationCheck {
     written: Arc<Written>,
     users: Box<dyn Users>,
-    /// The uid that oxim runs as: deliveries without a user are its.
-    oxim_uid: u32,
+    /// What oxim runs as: deliveries without a user are its.
+    own: Own,
+}
+
+/// oxim's own identity.
+#[derive(Clone, Copy)]
+struct Own {
+    uid: u32,
+    gid: u32,
+    /// Orders change the uid; else everything is this one user's anyhow.
+    is_root: bool,
+}
+
+/// Whom one place of the configuration lets an order act as.
+struct Allowed<'w> {
+    user: User<'w>,
+    /// `group`; none: the primary one.
+    group: Option<&'w [u8]>,
+    initgroups: bool,
+}
+
+/// Where the user comes from.
+#[derive(Clone, Copy)]
+enum User<'w> {
+    /// `user`, a name or number or a text that is expanded.
+    Named(&'w [u8]),
+    /// `check_local_user`: anybody in the user data base.
+    Local,
+    /// Nobody is named: oxim itself.
+    Own,
 }
 
 impl ConfigurationCheck {
-    /// Checks against this configuration.
-    pub fn new(written: Arc<Written>, oxim_uid: u32) -> Self {
-        Self { written, users: Box::new(SystemUsers), oxim_uid }
-    }
-    #[cfg(test)]
-    fn with_users(written: Arc<Written>, users: Box<dyn Users>, oxim_uid: u32) -> Self {
-        Self { written, users, oxim_uid }
+    /// Checks against this configuration; `own` is the uid and gid that oxim runs as.
+    pub fn new(written: Arc<Written>, (uid, gid): (u32, u32)) -> Self {
+        let own = Own { uid, gid, is_root: identity::is_root() };
+        Self { written, users: Box::new(SystemUsers), own }
     }
 
     fn check_never(&self, who: &Identity) -> Result<(), String> {
@@ -46,35 +79,72 @@ impl ConfigurationCheck {
 
     /// A user name or number.
     fn user_number(&self, text: &[u8]) -> Result<Option<u32>, String> {
-        if let Some(number) = text.to_str().ok().and_then(|text| text.parse().ok()) {
+        if let Some(number) = number(text) {
             return Ok(Some(number));
         }
         let found = self.users.by_name(text).map_err(|error| error.to_string())?;
         Ok(found.map(|user| user.uid))
     }
 
-    fn check_uid(
-        &self,
-        who: &Identity,
-        transport: Option<&Instance>,
-        router: Option<&Instance>,
-    ) -> Result<(), String> {
-        let user = |instance: &Instance| instance.options.text("user").map(|text| text.text().to_owned());
-        let set = transport.and_then(user).or_else(|| router.and_then(user)).filter(|text| !text.is_empty());
-        let refusal = || Err(format!("the configuration lets no delivery run as uid {} here", who.uid));
-        match set {
-            Some(text) if is_fixed(&text) => match self.user_number(&text)? {
-                Some(uid) if uid == who.uid => Ok(()),
-                _ => refusal(),
-            },
-            Some(_) => Ok(()),
-            None if router.is_some_and(|router| router.options.bool("check_local_user")) => {
-                let known = self.users.by_uid(who.uid).map_err(|error| error.to_string())?;
-                if known.is_some() { Ok(()) } else { refusal() }
-            }
-            None if who.uid == self.oxim_uid => Ok(()),
-            None => refusal(),
+    fn check_identity(&self, who: &Identity, allowed: &Allowed) -> Result<(), String> {
+        if !self.is_user(who.uid, allowed.user)? {
+            return Err(format!("the configuration lets no delivery run as uid {} here", who.uid));
         }
+        if !self.is_group(who, allowed)? {
+            return Err(format!(
+                "the configuration lets no delivery of uid {} run as gid {} here",
+                who.uid, who.gid
+            ));
+        }
+        let Some(login) = &who.initgroups else { return Ok(()) };
+        let is_own_login = self.user_by_name(login)?.is_some_and(|user| user.uid == who.uid);
+        if allowed.initgroups && is_own_login {
+            return Ok(());
+        }
+        Err(format!("the configuration gives no delivery of uid {} the groups of {login} here", who.uid))
+    }
+
+    fn is_user(&self, uid: u32, allowed: User) -> Result<bool, String> {
+        Ok(match allowed {
+            User::Named(text) if is_fixed(text) => self.user_number(text.trim())? == Some(uid),
+            User::Named(_) => uid != self.own.uid || !self.own.is_root,
+            User::Local => self.user_by_uid(uid)?.is_some(),
+            User::Own => uid == self.own.uid,
+        })
+    }
+
+    fn is_group(&self, who: &Identity, allowed: &Allowed) -> Result<bool, String> {
+        match allowed.group {
+            Some(text) if is_fixed(text) => {
+                let text = text.trim();
+                let named = match number(text) {
+                    Some(gid) => Some(gid),
+                    None => self.users.group(text).map_err(|error| error.to_string())?,
+                };
+                Ok(named == Some(who.gid))
+            }
+            Some(_) if who.gid >= FIRST_ORDINARY_GID => Ok(true),
+            _ => Ok(self.primary_group(who.uid, allowed.user)? == who.gid),
+        }
+    }
+
+    /// As routers and transports find it: a uid without an entry goes with oxim's group.
+    fn primary_group(&self, uid: u32, user: User) -> Result<u32, String> {
+        let entry = match user {
+            User::Own => None,
+            User::Named(text) if is_fixed(text) && number(text.trim()).is_none() => {
+                self.user_by_name(text.trim())?
+            }
+            User::Named(_) | User::Local => self.user_by_uid(uid)?,
+        };
+        Ok(entry.map_or(self.own.gid, |entry| entry.gid))
+    }
+
+    fn user_by_uid(&self, uid: u32) -> Result<Option<UserEntry>, String> {
+        self.users.by_uid(uid).map_err(|error| error.to_string())
+    }
+    fn user_by_name(&self, name: &[u8]) -> Result<Option<UserEntry>, String> {
+        self.users.by_name(name).map_err(|error| error.to_string())
     }
 }
 
@@ -83,24 +153,100 @@ impl OrderCheck for ConfigurationCheck {
         self.check_never(who)?;
         let router = named(&self.written.routers, &who.router)?;
         let transport = named(&self.written.transports, &who.transport)?;
-        self.check_uid(who, transport, router)?;
         match (order, transport, router) {
-            (Order::Append(append), Some(transport), _) if transport.driver.name == "appendfile" => {
-                check_path(&transport.options, &["file", "directory"], append.path.as_bstr())
+            (Order::Append(append), Some(transport), router) if transport.driver.name == "appendfile" => {
+                self.check_identity(who, &of_delivery(transport, router))?;
+                check_mailbox(transport, router, append.path.as_bstr())
             }
-            (Order::Run(run), Some(transport), _) if transport.driver.name == "pipe" => {
+            (Order::Run(run), Some(transport), router) if transport.driver.name == "pipe" => {
+                self.check_identity(who, &of_delivery(transport, router))?;
                 let program = run.command.first().map(|word| word.as_bstr()).unwrap_or_default();
                 check_command(&transport.options, program)
             }
             (Order::ReadFile(read), None, Some(router)) if router.driver.name == "redirect" => {
+                let local = router.options.bool("check_local_user");
+                let allowed = if local { of_local_user() } else { of_router(router) };
+                self.check_identity(who, &allowed)?;
                 check_path(&router.options, &["file"], read.path.as_bstr())
             }
-            (Order::CheckFiles(_), None, Some(router)) if router.options.text("require_files").is_some() => {
-                Ok(())
-            }
+            (Order::CheckFiles(_), None, Some(router)) => self.check_required_files(who, router),
             _ => Err("the configuration has no such order".into()),
         }
     }
+}
+
+impl ConfigurationCheck {
+    /// `require_files` names its users itself: an item without slash is `user` or `user,group`.
+    fn check_required_files(&self, who: &Identity, router: &Instance) -> Result<(), String> {
+        let mut refusal = "the configuration has no such order".to_owned();
+        let list = router.options.plain("require_files").unwrap_or_default();
+        for item in list::items(&list).filter(|item| !has_outer_slash(item)) {
+            let (user, group) = match item.split_once_str(",") {
+                Some((user, group)) => (user, Some(group)),
+                None => (item.as_slice(), None),
+            };
+            let allowed = Allowed { user: User::Named(user), group, initgroups: false };
+            match self.check_identity(who, &allowed) {
+                Ok(()) => return Ok(()),
+                Err(text) => refusal = text,
+            }
+        }
+        Err(refusal)
+    }
+}
+
+/// The transport's user, else the router's, else the one the router found, else oxim; as `deliver::local` takes them.
+fn of_delivery<'w>(transport: &'w Instance, router: Option<&'w Instance>) -> Allowed<'w> {
+    let of_transport = written(transport, "group");
+    let initgroups = transport.options.bool("initgroups");
+    if let Some(user) = written(transport, "user") {
+        return Allowed { user: User::Named(user), group: of_transport, initgroups };
+    }
+    let below = match router {
+        Some(router) => of_router(router),
+        None => Allowed { user: User::Own, group: None, initgroups: false },
+    };
+    let of_router = match below.user {
+        User::Own => None, // a router's group means nothing without a user
+        _ => below.group,
+    };
+    Allowed { group: of_transport.or(of_router), initgroups: initgroups || below.initgroups, ..below }
+}
+
+fn of_router(router: &Instance) -> Allowed<'_> {
+    let user = match written(router, "user") {
+        Some(user) => User::Named(user),
+        None if router.options.bool("check_local_user") => User::Local,
+        None => User::Own,
+    };
+    Allowed { user, group: written(router, "group"), initgroups: router.options.bool("initgroups") }
+}
+
+/// A .forward or filter is read as the user that the router found, whatever it delivers as.
+fn of_local_user() -> Allowed<'static> {
+    Allowed { user: User::Local, group: None, initgroups: false }
+}
+
+/// What an option is set to; an empty text is as good as none.
+fn written<'w>(instance: &'w Instance, name: &str) -> Option<&'w [u8]> {
+    instance.options.text(name).map(|text| text.text().as_bytes()).filter(|text| !text.is_empty())
+}
+
+fn number(text: &[u8]) -> Option<u32> {
+    text.to_str().ok()?.parse().ok()
+}
+
+/// A slash that stands outside of `${...}`: the item is a path whatever the rest expands to.
+fn has_outer_slash(item: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    item.iter().any(|byte| {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        *byte == b'/' && depth == 0
+    })
 }
 
 fn named<'w>(instances: &'w [Instance], name: &BString) -> Result<Option<&'w Instance>, String> {
@@ -116,6 +262,22 @@ fn is_fixed(text: &[u8]) -> bool {
     !text.contains(&b'$') && !text.contains(&b'\\')
 }
 
+/// A transport with neither `file` nor `directory` takes the path from a .forward or alias file: then the router
+/// must be one that hands such paths to it. (The file itself is not read again here: where it lies is expanded.)
+fn check_mailbox(transport: &Instance, router: Option<&Instance>, path: &BStr) -> Result<(), String> {
+    if ["file", "directory"].iter().any(|name| written(transport, name).is_some()) {
+        return check_path(&transport.options, &["file", "directory"], path);
+    }
+    let refusal = || Err(format!("no router hands the path {path} to the {} transport", transport.name));
+    let Some(router) = router.filter(|router| router.driver.name == "redirect") else { return refusal() };
+    let options = &router.options;
+    let hands_over = ["file_transport", "directory_transport"]
+        .iter()
+        .filter_map(|name| written(router, name))
+        .any(|text| !is_fixed(text) || text.trim() == transport.name.as_bytes());
+    if hands_over && !options.bool("forbid_file") && path.starts_with(b"/") { Ok(()) } else { refusal() }
+}
+
 /// A path that the configuration fixes must be that path.
 fn check_path(options: &Options, names: &[&str], path: &BStr) -> Result<(), String> {
     let fixed = names.iter().filter_map(|name| options.text(name)).find(|text| is_fixed(text.text()));
@@ -127,22 +289,33 @@ fn check_path(options: &Options, names: &[&str], path: &BStr) -> Result<(), Stri
     }
 }
 
-/// A command whose first word the configuration fixes must be that program.
+/// A command whose first word the configuration fixes must be that program: its whole path, or, of a name without
+/// slash, a file of that name in a directory of `path`.
 fn check_command(options: &Options, program: &BStr) -> Result<(), String> {
     let Some(text) = options.text("command") else { return Ok(()) };
     let first = text.text().fields().next().unwrap_or_default();
-    let name = |path: &[u8]| BString::from(path.rsplit(|b| *b == b'/').next().unwrap_or(path));
-    if is_fixed(first) && name(first) != name(program) {
-        return Err(format!("the configuration fixes the command {}, not {program}", first.as_bstr()));
+    if !is_fixed(first) || first == program.as_bytes() {
+        return Ok(());
     }
-    Ok(())
+    let search = options.plain("path").unwrap_or_default();
+    let is_found = !first.contains(&b'/')
+        && match program.rsplit_once_str("/") {
+            Some((directory, name)) => {
+                let is_listed = search.split(|byte| *byte == b':').any(|item| item.trim() == directory);
+                name == first && (is_listed || !is_fixed(&search))
+            }
+            None => false,
+        };
+    if is_found {
+        return Ok(());
+    }
+    Err(format!("the configuration fixes the command {}, not {program}", first.as_bstr()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::as_user::{Append, CheckFiles, ReadFile};
-    use crate::expand::context::UserEntry;
     use std::path::Path;
 
     /// joe is 1000, www is 33.
@@ -168,28 +341,37 @@ mod tests {
             };
             Ok([0, 33, 1000].contains(&uid).then_some(entry))
         }
-        fn group(&self, _: &[u8]) -> std::io::Result<Option<u32>> {
-            Ok(None)
+        fn group(&self, name: &[u8]) -> std::io::Result<Option<u32>> {
+            Ok((name == b"mail").then_some(8))
         }
     }
 
-    const TEXT: &str = "never_users = www-data\n\
+    const TEXT: &str = "never_users = 33\n\
         begin routers\n\
         local:\n driver = accept\n check_local_user\n transport = mailbox\n\
-        forward:\n driver = redirect\n check_local_user\n file = $home/.forward\n\
+        grouped:\n driver = accept\n check_local_user\n group = mail\n initgroups\n transport = mailbox\n\
+        forward:\n driver = redirect\n check_local_user\n file = $home/.forward\n file_transport = address_file\n\
+        asked:\n driver = accept\n require_files = joe,mail:$home/.procmailrc\n transport = mailbox\n\
         begin transports\n\
         mailbox:\n driver = appendfile\n file = /var/mail/$local_part_data\n\
         archive:\n driver = appendfile\n file = /srv/archive\n user = 77\n\
+        virtual:\n driver = appendfile\n file = /srv/$domain_data\n user = $local_part_data\n\
+        \x20group = $domain_data\n\
+        address_file:\n driver = appendfile\n\
         remote:\n driver = smtp\n";
 
-    fn check(uid: u32, router: &str, transport: &str, order: Order) -> Result<(), String> {
+    fn checked(who: Identity, order: Order) -> Result<(), String> {
         let mut opener = |_: &Path| Ok(None);
         let overrides = crate::config::MacroOverrides(Vec::new());
         let (written, errors) = crate::load::read(Path::new("c"), TEXT.as_bytes(), &overrides, &mut opener);
         assert!(errors.is_empty(), "{errors:?}");
-        let check = ConfigurationCheck::with_users(Arc::new(written.unwrap()), Box::new(Fake), 100);
-        let who = Identity { uid, router: router.into(), transport: transport.into(), ..Identity::default() };
+        let own = Own { uid: 100, gid: 101, is_root: true };
+        let check = ConfigurationCheck { written: Arc::new(written.unwrap()), users: Box::new(Fake), own };
         check.check(&who, &order)
+    }
+
+    fn who(uid: u32, gid: u32, router: &str, transport: &str) -> Identity {
+        Identity { uid, gid, router: router.into(), transport: transport.into(), ..Identity::default() }
     }
 
     fn append(path: &str) -> Order {
@@ -198,27 +380,88 @@ mod tests {
 
     #[test]
     fn what_the_configuration_could_mean_is_allowed() {
-        assert_eq!(check(1000, "local", "mailbox", append("/var/mail/joe")), Ok(()));
-        assert_eq!(check(77, "local", "archive", append("/srv/archive")), Ok(()));
+        for (uid, gid, router, transport, path) in [
+            (1000, 1000, "local", "mailbox", "/var/mail/joe"),
+            (1000, 8, "grouped", "mailbox", "/var/mail/joe"),
+            // A number without an entry goes with oxim's group.
+            (77, 101, "local", "archive", "/srv/archive"),
+            (1000, 1000, "local", "virtual", "/srv/x"),
+            (1000, 5000, "local", "virtual", "/srv/x"),
+            (1000, 1000, "forward", "address_file", "/home/joe/mbox"),
+            (100, 101, "asked", "mailbox", "/var/mail/joe"),
+        ] {
+            assert_eq!(
+                checked(who(uid, gid, router, transport), append(path)),
+                Ok(()),
+                "{uid} {gid} {router}"
+            );
+        }
         let read = Order::ReadFile(ReadFile { path: "/home/joe/.forward".into(), limit: 1 });
-        assert_eq!(check(1000, "forward", "", read), Ok(()));
+        assert_eq!(checked(who(1000, 1000, "forward", ""), read), Ok(()));
+        let files = Order::CheckFiles(CheckFiles { paths: vec!["/home/joe/.procmailrc".into()] });
+        assert_eq!(checked(who(1000, 8, "asked", ""), files), Ok(()));
     }
 
     #[test]
     fn nobody_but_whom_the_configuration_names_is_ever_acted_as() {
         for (uid, router, transport, path) in [
             (0, "local", "mailbox", "/var/mail/root"),
-            (33, "local", "mailbox", "/var/mail/www-data"),
+            (33, "local", "mailbox", "/var/mail/www"),
             (4711, "local", "mailbox", "/var/mail/nobody"),
             (1000, "local", "archive", "/srv/archive"),
             (77, "local", "archive", "/etc/cron.d/x"),
             (100, "local", "remote", "/x"),
+            (100, "local", "virtual", "/srv/x"),
             (1000, "local", "absent", "/x"),
             (1000, "", "mailbox", "/var/mail/joe"),
+            (1000, "local", "address_file", "/home/joe/mbox"),
         ] {
-            assert!(check(uid, router, transport, append(path)).is_err(), "{uid} {transport} {path}");
+            let gid = if uid == 77 { 101 } else { uid };
+            let answer = checked(who(uid, gid, router, transport), append(path));
+            assert!(answer.is_err(), "{uid} {transport} {path}");
         }
-        let files = Order::CheckFiles(CheckFiles { paths: vec!["/etc/shadow".into()] });
-        assert!(check(1000, "local", "", files).is_err());
+        for (uid, gid, router) in [(1000, 1000, "local"), (1000, 1000, "asked"), (33, 8, "asked")] {
+            let files = Order::CheckFiles(CheckFiles { paths: vec!["/etc/shadow".into()] });
+            assert!(checked(who(uid, gid, router, ""), files).is_err(), "{uid} {gid} {router}");
+        }
+    }
+
+    #[test]
+    fn no_group_is_had_that_the_configuration_does_not_give() {
+        const SHADOW: u32 = 42;
+        for gid in [0, SHADOW, 101] {
+            for (router, transport) in [
+                ("local", "mailbox"),
+                ("grouped", "mailbox"),
+                ("local", "virtual"),
+                ("forward", "address_file"),
+            ] {
+                let answer = checked(who(1000, gid, router, transport), append("/var/mail/joe"));
+                assert!(answer.is_err(), "{gid} {router} {transport}");
+            }
+            let read = Order::ReadFile(ReadFile { path: "/etc/shadow".into(), limit: 1 });
+            assert!(checked(who(1000, gid, "forward", ""), read).is_err(), "{gid}");
+        }
+        let with_groups = |login: &str, gid, router: &str| Identity {
+            initgroups: Some(login.into()),
+            ..who(1000, gid, router, "mailbox")
+        };
+        let order = append("/var/mail/joe");
+        assert_eq!(checked(with_groups("joe", 8, "grouped"), order.clone()), Ok(()));
+        assert!(checked(with_groups("root", 8, "grouped"), order.clone()).is_err());
+        assert!(checked(with_groups("joe", 1000, "local"), order).is_err());
+    }
+
+    #[test]
+    fn a_fixed_command_is_meant_with_its_whole_path() {
+        let table: &'static [crate::config::OptionDef] = crate::transport::options::PIPE;
+        let mut options = Options::new(vec![table]);
+        options.put_default("command", "/usr/bin/procmail -d $local_part_data");
+        options.put_default("path", "/bin:/usr/bin");
+        assert!(check_command(&options, "/usr/bin/procmail".into()).is_ok());
+        assert!(check_command(&options, "/tmp/x/procmail".into()).is_err());
+        options.put_default("command", "procmail");
+        assert!(check_command(&options, "/usr/bin/procmail".into()).is_ok());
+        assert!(check_command(&options, "/tmp/x/procmail".into()).is_err());
     }
 }
