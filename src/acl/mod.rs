@@ -7,7 +7,6 @@
 //! What is not built (callouts, DNS lists, rate limits, content scanning ...) is refused when the
 //! configuration is read, with its place in the file.
 pub mod effects;
-pub mod host_name;
 pub mod peer;
 pub mod place;
 

@@ -322,7 +322,11 @@ impl<'s> Runner<'s> {
     /// `warn` with all conditions met logs once; a deferred one says that it was skipped.
     fn finish_warn(&self, context: &mut Context, place: Place, tested: Tested, texts: &mut Texts) {
         let log = Arc::clone(&context.globals.log);
-        let host = peer::host_and_ident(&context.session.origin, log.selectors(), true);
+        let peer = peer::host_and_ident(&context.session.origin, log.selectors(), true);
+        let host = match &context.message.id {
+            Some(id) => format!("{id} {peer}"),
+            None => peer.to_string(),
+        };
         match tested {
             Tested::Met => {
                 if let Some(text) = texts.log.take() {

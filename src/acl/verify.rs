@@ -4,7 +4,6 @@
 //! through [`crate::upward::Verifier`]; callouts are not built and refused.
 
 use super::effects::SenderVerifyFailure;
-use super::host_name::{self, HostName};
 use super::place::places_of_verify;
 use super::run::{Runner, Tested, Texts};
 use super::{Place, header_check, unsupported};
@@ -12,6 +11,7 @@ use crate::config::ConfigError;
 use crate::expand::context::Context;
 use crate::expand::{ExpandError, expand};
 use crate::mail::Address;
+use crate::matching::host_name::{self, HostName};
 use crate::syntax::Template;
 use crate::syntax::acl::Item;
 use crate::text::Value;
@@ -276,8 +276,8 @@ fn verify_reverse(context: &mut Context, defer_ok: bool, texts: &mut Texts) -> T
         return Tested::Met;
     }
     match host_name::look_up(&*context.globals.dns, host.ip()) {
-        HostName::Found(name) => {
-            origin.host_name = Some(name);
+        HostName::Found(names) => {
+            origin.host_name = names.into_iter().next();
             Tested::Met
         }
         HostName::NotFound(why) | HostName::Mismatch(why) => {

@@ -35,6 +35,8 @@ pub fn caller(asked: &Asked) -> anyhow::Result<Caller> {
     };
     let full_name = match &asked.invocation.message.full_name {
         Some(name) => name.clone(),
+        // The name in the password file does not belong to the address that is given.
+        None if asked.standing.trusted && asked.invocation.message.sender.is_some() => BString::default(),
         None => name_from_gecos(asked, &gecos, &login)?,
     };
     Ok(Caller { login, uid, gid, full_name, trusted: asked.standing.trusted })
@@ -78,7 +80,7 @@ pub fn sender(asked: &Asked, login: &BString) -> anyhow::Result<Sender> {
         return Ok(Sender { address: own, set_untrusted: false });
     };
     if asked.standing.trusted || given.is_null() {
-        return Ok(Sender { address: given, set_untrusted: false });
+        return Ok(Sender { set_untrusted: !asked.standing.trusted, address: given });
     }
     let allowed = match asked.globals.main.text("untrusted_set_sender") {
         Some(list) if !list.text().is_empty() => {

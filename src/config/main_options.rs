@@ -251,7 +251,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("queue_smtp_domains", DomainList, ""),
     refuses("receive_timeout", Time, "0s"),
     acts("received_header_text", Expanded, RECEIVED),
-    refuses("received_headers_max", Int, "30"),
+    acts("received_headers_max", Int, "30"),
     acts("recipient_unqualified_hosts", HostList, ""),
     acts("recipients_max", ExpandedInt, "50000"),
     acts("recipients_max_reject", Bool, "false"),

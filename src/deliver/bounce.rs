@@ -37,7 +37,7 @@ pub fn send(attempt: &Attempt, to: &BStr, group: &[Setback]) -> io::Result<()> {
         recipients,
         text,
         about: Some(attempt.message.id.clone()),
-        local_error: false,
+        local_error: true,
         attach: None,
     };
     attempt.env.submit.submit(new).map(|_| ())

@@ -79,7 +79,11 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
             attempt.note(line.as_bytes());
             attempt.finish(setback.item);
         } else {
-            attempt.freeze = Some("Frozen (delivery error message)".into());
+            let why = match attempt.message.envelope.sender_set_untrusted {
+                true => "message created with -f <>",
+                false => "delivery error message",
+            };
+            attempt.freeze = Some(format!("Frozen ({why})").into());
             kept.push(setback);
         }
     }
@@ -102,11 +106,8 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
 
 /// Errors nobody wants: `errors_to` empty, and bounces that have failed for long enough.
 fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
-    if setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty()) || attempt.message.envelope.local_error
-    {
-        return true;
-    }
-    attempt.age() >= attempt.env.globals.main.time("ignore_bounce_errors_after")
+    setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty())
+        || attempt.age() >= attempt.env.globals.main.time("ignore_bounce_errors_after")
 }
 
 /// Nothing is left: the message goes.

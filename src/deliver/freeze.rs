@@ -35,6 +35,7 @@ pub fn check(attempt: &mut Attempt) -> Check {
     if is_bounce && attempt.age() >= ignore_after {
         thaw(attempt, "Unfrozen by errmsg timer");
     } else if attempt.how.thaw {
+        attempt.message.envelope.manually_thawed = true;
         thaw(attempt, "Unfrozen by forced delivery");
     } else if auto_thaw > Duration::ZERO && frozen_for > auto_thaw {
         thaw(attempt, "Unfrozen by auto-thaw");
@@ -57,7 +58,6 @@ fn thaw(attempt: &mut Attempt, text: &str) {
 /// Freezes the message and tells whom `freeze_tell` names; `kept` are failed addresses that stay.
 pub fn freeze(attempt: &mut Attempt, text: &BString, kept: &[Setback]) {
     attempt.message.envelope.frozen = Some(attempt.now);
-    attempt.message.envelope.manually_thawed = false;
     attempt.changed = true;
     tell(attempt, text, kept);
     about(attempt, text);

@@ -6,6 +6,7 @@
 use super::message::{Attempt, RetryKey, Setback};
 use super::report;
 use super::retry::{errno, is_waiting};
+use crate::mail::HeaderKind;
 use crate::matching::{self, Match};
 use crate::route::item::{Special, ancestors};
 use crate::route::{How, Item, Routed, Trouble};
@@ -19,6 +20,9 @@ const GENERATIONS_MAX: usize = 100;
 /// Addresses that one message may be routed to: a list that includes lists must end.
 const ADDRESSES_MAX: usize = 500_000;
 
+/// What the sender of a message that goes in circles is told.
+const LOOP: &str = "Too many \"Received\" headers - suspected mail loop";
+
 /// Routes all that is not done; fills `local`, `remote`, `deferred` and `failed`.
 pub fn route_all(attempt: &mut Attempt) {
     let mut new: VecDeque<Item> = recipients(attempt).into();
@@ -26,6 +30,13 @@ pub fn route_all(attempt: &mut Attempt) {
         for item in new {
             let setback = Setback { quiet: true, ..setback(item, Problem::default()) };
             attempt.failed.push(setback);
+        }
+        return;
+    }
+    if goes_in_circles(attempt) {
+        for item in new {
+            let problem = Problem { text: LOOP.into(), ..Problem::default() };
+            fail(attempt, setback(item, problem));
         }
         return;
     }
@@ -51,6 +62,14 @@ pub fn route_all(attempt: &mut Attempt) {
     }
     attempt.context.address = Default::default();
     forget_domains(attempt, &routed_domains);
+}
+
+/// More `Received:` headers than `received_headers_max`.
+fn goes_in_circles(attempt: &Attempt) -> bool {
+    let received =
+        attempt.message.headers.iter().filter(|header| header.kind == HeaderKind::Received).count();
+    let limit = attempt.env.globals.main.int("received_headers_max");
+    i64::try_from(received).is_ok_and(|received| received > limit)
 }
 
 fn recipients(attempt: &Attempt) -> Vec<Item> {

@@ -1,37 +1,94 @@
-//! The names of a host from its address: reverse DNS, of which only names that lead back count.
+//! The names of a host from its address, and whether the name that it gives itself is one of them.
+//!
+//! A name from a PTR record counts only if it leads back to the address (spec: option `host_lookup`).
 
-use crate::dns::Answer;
+use crate::dns::{Answer, Resolver};
 use crate::expand::Context;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::net::IpAddr;
 
 /// Names of one address that are checked: its owner decides how many there are, each costs a question.
-const MAX_NAMES: usize = 10;
+const NAMES_MAX: usize = 10;
 
-/// All verified names, the first found first; the error is the reason to try later.
-pub fn all(context: &Context, address: IpAddr) -> Result<Vec<BString>, String> {
-    let dns = &context.globals.dns;
+/// Answer of [`look_up`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostName {
+    /// The names that lead back, at least one.
+    Found(Vec<BString>),
+    /// There is none; for the log.
+    NotFound(String),
+    /// There are names, but none that leads back; for `verify = reverse_host_lookup`.
+    Mismatch(String),
+    /// Not known now; why, for the log.
+    TryLater(String),
+}
+
+/// The verified names of an address, in lower case.
+pub fn look_up(dns: &dyn Resolver, address: IpAddr) -> HostName {
     let names = match dns.names(address) {
         Answer::Found { records, .. } => records,
-        Answer::NoData | Answer::NoName => return Ok(Vec::new()),
-        Answer::TryLater(why) => return Err(format!("host name lookup of {address} deferred: {why}")),
+        Answer::NoData | Answer::NoName => Vec::new(),
+        Answer::TryLater(why) => return HostName::TryLater(why),
+    };
+    let Some(first) = names.first() else {
+        return HostName::NotFound(format!("no host name found for IP address {address}"));
     };
     let mut verified = Vec::new();
-    let mut deferred = None;
-    for name in names.into_iter().take(MAX_NAMES) {
-        match dns.addresses_in_dns(&name) {
-            Answer::Found { records, .. } => {
-                if records.iter().any(|record| record.to_canonical() == address.to_canonical()) {
-                    verified.push(name);
-                }
-            }
-            Answer::NoData | Answer::NoName => {}
-            Answer::TryLater(why) => deferred = Some(why),
+    let mut later = None;
+    for name in names.iter().take(NAMES_MAX) {
+        match leads_to(dns, name, address) {
+            Ok(true) => verified.push(name.to_ascii_lowercase().into()),
+            Ok(false) => {}
+            Err(why) => later = Some(why),
         }
     }
-    match deferred {
-        Some(why) if verified.is_empty() => Err(format!("host name lookup of {address} deferred: {why}")),
-        _ => Ok(verified),
+    match later {
+        _ if !verified.is_empty() => HostName::Found(verified),
+        Some(why) => HostName::TryLater(why),
+        None => HostName::Mismatch(format!("{address} does not match any IP address for {first}")),
+    }
+}
+
+/// Does the name have this address? An error is temporary.
+fn leads_to(dns: &dyn Resolver, name: &[u8], address: IpAddr) -> Result<bool, String> {
+    match dns.addresses_in_dns(name) {
+        Answer::Found { records, .. } => {
+            Ok(records.iter().any(|record| record.to_canonical() == address.to_canonical()))
+        }
+        Answer::NoData | Answer::NoName => Ok(false),
+        Answer::TryLater(why) => Err(why),
+    }
+}
+
+/// Does a HELO argument belong to the address: a literal of it, its verified name, or a name that has it?
+/// (spec: option `helo_try_verify_hosts`)
+pub fn helo_matches(
+    dns: &dyn Resolver,
+    helo: &[u8],
+    address: IpAddr,
+    name: Option<&BString>,
+) -> Result<bool, String> {
+    if let Some(literal) = helo.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
+        let literal = literal.strip_prefix(b"IPv6:").unwrap_or(literal);
+        return Ok(literal.to_str().ok().and_then(|text| text.parse().ok()) == Some(address));
+    }
+    let is_helo = |name: &BString| name.eq_ignore_ascii_case(helo);
+    if name.is_some_and(is_helo) {
+        return Ok(true);
+    }
+    if name.is_none() && matches!(look_up(dns, address), HostName::Found(names) if names.iter().any(is_helo))
+    {
+        return Ok(true);
+    }
+    leads_to(dns, helo, address)
+}
+
+/// All verified names, for a list; the error is the reason to try later.
+pub fn all(context: &Context, address: IpAddr) -> Result<Vec<BString>, String> {
+    match look_up(&*context.globals.dns, address) {
+        HostName::Found(names) => Ok(names),
+        HostName::NotFound(_) | HostName::Mismatch(_) => Ok(Vec::new()),
+        HostName::TryLater(why) => Err(format!("host name lookup of {address} deferred: {why}")),
     }
 }
 

@@ -70,9 +70,13 @@ fn write_entry(
 ) -> io::Result<()> {
     let age = now.duration_since(envelope.received).unwrap_or_default();
     let frozen = if envelope.frozen.is_some() { " *** frozen ***" } else { "" };
+    let caller = match envelope.sender_set_untrusted {
+        true => format!(" ({})", envelope.login),
+        false => String::new(),
+    };
     writeln!(
         out,
-        "{} {} {} <{}>{frozen}",
+        "{} {} {} <{}>{caller}{frozen}",
         show_age(age),
         show_size(size),
         entry.id,

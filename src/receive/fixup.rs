@@ -108,8 +108,9 @@ impl FixUp<'_> {
             if header.body().trim() == self.caller.login.as_slice() {
                 let mut text = BString::from(header.name());
                 text.extend_from_slice(b": ");
-                text.extend_from_slice(&self.mailbox(&self.caller.full_name, &self.own_address()));
-                text.push(b'\n');
+                // The angle brackets stand even where there is no name.
+                text.extend_from_slice(&quote::phrase(&self.caller.full_name));
+                text.extend_from_slice(format!(" <{}>\n", self.own_address()).as_bytes());
                 header.kind = HeaderKind::Deleted;
                 new.push(Header { kind: HeaderKind::From, text });
             }

@@ -2,9 +2,10 @@
 //! where Exim folds it.
 
 use crate::mail::{Header, HeaderKind, Syntax, parse_list};
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
-/// A line that has grown past this many bytes is folded after the next separator.
+/// A header that has grown past this many bytes, since its start or since it was folded here, is folded after
+/// the next separator.
 const FOLD_AFTER: usize = 40;
 
 /// Which domains unqualified addresses get; none: they stay.
@@ -49,6 +50,7 @@ fn qualified(header: &Header, domain: &[u8], syntax: Syntax) -> Option<BString> 
     }
     let mut text = BString::from(&header.text[..name_length]);
     let mut done = 0;
+    let mut line_start = 0;
     for (item, parsed) in unqualified {
         text.extend_from_slice(&body[done..parsed.span.start]);
         text.extend_from_slice(&parsed.address.qualified(domain).to_bytes());
@@ -58,9 +60,9 @@ fn qualified(header: &Header, domain: &[u8], syntax: Syntax) -> Option<BString> 
         let separators = separators_after(&body[item.end..]);
         text.extend_from_slice(&body[done..done + rest_of_item + separators]);
         done += rest_of_item + separators;
-        let line = text.len() - text.rfind_byte(b'\n').map_or(0, |at| at + 1);
         let more = body[done..].first().is_some_and(|byte| *byte != b'\n');
-        if line > FOLD_AFTER && separators > 0 && more {
+        if text.len() - line_start > FOLD_AFTER && separators > 0 && more {
+            line_start = text.len() + 1;
             text.extend_from_slice(b"\n\t");
         }
     }
@@ -77,6 +79,7 @@ fn separators_after(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bstr::ByteSlice;
 
     fn qualify(line: &str) -> String {
         let mut headers = vec![Header::new(format!("{line}\n"))];

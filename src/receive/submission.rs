@@ -12,7 +12,7 @@ const EXTRACTED_MAX: usize = 1_000_000;
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Extracted {
-    /// Recipients, qualified.
+    /// Recipients, qualified; those that get no copy are among them.
     pub recipients: Vec<Recipient>,
     /// Addresses given as arguments, which get no copy.
     pub removed: BTreeSet<BString>,
@@ -62,8 +62,7 @@ fn take_list(header: &Header, qualify_recipient: &[u8], syntax: Syntax, found: &
                 if address.is_unqualified() {
                     address = address.qualified(qualify_recipient);
                 }
-                let is_removed = found.removed.contains(&address.to_bytes());
-                if !is_removed && found.recipients.len() < EXTRACTED_MAX {
+                if found.recipients.len() < EXTRACTED_MAX {
                     found.recipients.push(Recipient { address, ..Recipient::default() });
                 }
             }
@@ -96,11 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_taken_away_or_added() {
+    fn arguments_get_no_copy_or_are_added() {
         let arguments = vec![Address::new("a", "b"), Address::new("q", "q")];
         let away = Extract { arguments, remove_arguments: true };
         let (_, addresses, found) = extract(&["To: a@b, c@d"], &away);
-        assert_eq!(addresses, ["c@d"]);
+        assert_eq!(addresses, ["a@b", "c@d"]);
         assert_eq!(found.removed.len(), 2);
         let (_, addresses, _) = extract(&["To: c@d"], &Extract { remove_arguments: false, ..away });
         assert_eq!(addresses, ["a@b", "q@q", "c@d"]);

@@ -99,18 +99,81 @@ pub fn randomize(list: &mut [(usize, HostItem)]) {
     }
 }
 
-/// Addresses of one item. `strict_dns`: never through /etc/hosts (`bydns`); the resolver of this program looks
-/// there first for plain names, which is what `byname` and the default allow.
-pub fn find(item: &HostItem, strict_dns: bool, group: Option<usize>, context: &Context) -> Found {
-    let _ = strict_dns;
+/// How the addresses of a host name are looked for (spec section "How the options are used").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookUp {
+    /// Where.
+    pub by: By,
+    /// Which.
+    pub family: Family,
+}
+
+/// Where addresses are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// In DNS, then in /etc/hosts for what the DNS does not have.
+    #[default]
+    DnsThenName,
+    /// /etc/hosts, then DNS: what the system's look-up function does (`byname`).
+    Name,
+    /// Only in DNS (`bydns`).
+    Dns,
+}
+
+/// Which addresses are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// All, as they come.
+    #[default]
+    Any,
+    /// Only IPv4 (`ipv4_only`).
+    OnlyIpv4,
+    /// IPv4 first (`ipv4_prefer`).
+    Ipv4First,
+}
+
+impl LookUp {
+    fn addresses(self, name: &BString, context: &Context) -> Answer<IpAddr> {
+        let dns = &context.globals.dns;
+        // localhost is nobody's to publish (RFC 6761 section 6.3), so only `bydns` asks for it.
+        let by = match self.by {
+            By::DnsThenName if name.eq_ignore_ascii_case(b"localhost") => By::Name,
+            by => by,
+        };
+        if by == By::Name {
+            return dns.addresses(name);
+        }
+        let in_dns = match dns.addresses_in_dns(name) {
+            Answer::Found { records, secure } => self.of_family(records, secure),
+            other => other,
+        };
+        match in_dns {
+            Answer::NoData | Answer::NoName if by == By::DnsThenName => dns.addresses(name),
+            answer => answer,
+        }
+    }
+
+    /// `ipv4_only` and `ipv4_prefer` are for direct questions to the DNS.
+    fn of_family(self, mut records: Vec<IpAddr>, secure: bool) -> Answer<IpAddr> {
+        match self.family {
+            Family::Any => {}
+            Family::OnlyIpv4 => records.retain(IpAddr::is_ipv4),
+            Family::Ipv4First => records.sort_by_key(IpAddr::is_ipv6),
+        }
+        if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure } }
+    }
+}
+
+/// Addresses of one item.
+pub fn find(item: &HostItem, look_up: LookUp, group: Option<usize>, context: &Context) -> Found {
     if let Some(address) = item.address {
         let hosts = vec![host(&item.name, Some(address), item.port, -1, false, group)];
         return marked(hosts, context);
     }
     if item.mx {
-        return find_mx(item, group, context);
+        return find_mx(item, look_up, group, context);
     }
-    match context.globals.dns.addresses(&item.name) {
+    match look_up.addresses(&item.name, context) {
         Answer::Found { records, secure } => {
             let hosts = records
                 .into_iter()
@@ -123,7 +186,7 @@ pub fn find(item: &HostItem, strict_dns: bool, group: Option<usize>, context: &C
     }
 }
 
-fn find_mx(item: &HostItem, group: Option<usize>, context: &Context) -> Found {
+fn find_mx(item: &HostItem, look_up: LookUp, group: Option<usize>, context: &Context) -> Found {
     let (mut records, secure) = match context.globals.dns.mx(&item.name) {
         Answer::Found { records, secure } => (records, secure),
         Answer::NoData | Answer::NoName => return Found::Nothing,
@@ -132,7 +195,7 @@ fn find_mx(item: &HostItem, group: Option<usize>, context: &Context) -> Found {
     records.sort_by_key(|mx| mx.preference);
     let mut hosts = Vec::new();
     for Mx { preference, exchange } in records {
-        match context.globals.dns.addresses(&exchange) {
+        match (LookUp { by: By::Dns, ..look_up }).addresses(&exchange, context) {
             Answer::Found { records, secure: addresses_secure } => {
                 let is_ours = records.iter().any(|address| context.globals.local_addresses.contains(address));
                 if is_ours && !hosts.is_empty() {
@@ -221,6 +284,18 @@ mod tests {
             parse(b"</ [::1]:1225 / ::1"),
             vec![(0, item("::1", Some(1225), false)), (0, item("::1", None, false))]
         );
+    }
+
+    #[test]
+    fn only_ipv4_and_ipv4_first_are_kept() {
+        let records = || vec!["::2".parse().unwrap(), "192.0.2.1".parse::<IpAddr>().unwrap()];
+        let taken = |family| match (LookUp { family, ..LookUp::default() }).of_family(records(), false) {
+            Answer::Found { records, .. } => records.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        assert_eq!(taken(Family::Any), ["::2", "192.0.2.1"]);
+        assert_eq!(taken(Family::OnlyIpv4), ["192.0.2.1"]);
+        assert_eq!(taken(Family::Ipv4First), ["192.0.2.1", "::2"]);
     }
 
     #[test]

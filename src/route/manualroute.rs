@@ -2,7 +2,7 @@
 
 use super::chain::{Asked, Verdict, known_transport};
 use super::generic::{Flag, SelfAction, flag, wrong};
-use super::host_list::{self, Found, HostItem};
+use super::host_list::{self, By, Family, Found, HostItem, LookUp};
 use super::item::Trouble;
 use super::precondition::{expand_trouble, items};
 use crate::config::{ConfigError, Instance};
@@ -54,8 +54,7 @@ struct Rule {
 #[derive(Debug)]
 struct RuleOptions {
     randomize: bool,
-    by_name: bool,
-    by_dns: bool,
+    look_up: LookUp,
     transport: Option<BString>,
 }
 
@@ -160,14 +159,15 @@ impl Manualroute {
             Flag::Expanded(template, _) => expand::condition(template, context)
                 .map_err(|error| expand_trouble(asked.router, template, "hosts_randomize", &error))?,
         };
-        let mut options = RuleOptions { randomize, by_name: false, by_dns: false, transport: None };
+        let mut options = RuleOptions { randomize, look_up: LookUp::default(), transport: None };
         for word in text.fields() {
             match word {
                 b"randomize" => options.randomize = true,
                 b"no_randomize" => options.randomize = false,
-                b"byname" => options.by_name = true,
-                b"bydns" => options.by_dns = true,
-                b"ipv4_only" | b"ipv4_prefer" => {}
+                b"byname" => options.look_up.by = By::Name,
+                b"bydns" => options.look_up.by = By::Dns,
+                b"ipv4_only" => options.look_up.family = Family::OnlyIpv4,
+                b"ipv4_prefer" => options.look_up.family = Family::Ipv4First,
                 name if asked.transports.contains_key(name.as_bstr()) => {
                     options.transport = Some(name.into());
                 }
@@ -249,7 +249,7 @@ impl Manualroute {
         context: &mut Context,
     ) -> Result<Found, Trouble> {
         let spread = options.randomize.then_some(group);
-        let found = host_list::find(item, options.by_dns && !options.by_name, spread, context);
+        let found = host_list::find(item, options.look_up, spread, context);
         host_list::drop_ignored(found, asked.router, context)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
-use crate::acl::{Place, Verdict, host_name};
+use crate::acl::{Place, Verdict};
 use crate::mail::Reply;
+use crate::matching::host_name;
 use crate::matching::{self, Match};
 use crate::text::Value;
 use bstr::{BString, ByteSlice};

@@ -1,11 +1,11 @@
 //! The start of a session: what is known of the peer, whether it is welcome, the banner.
 
 use super::session::{Next, Session};
-use crate::acl::host_name::{self, HostName};
 use crate::acl::{Place, Verdict};
 use crate::expand::{ExpandError, expand};
 use crate::log::{Selector, Which};
 use crate::mail::Reply;
+use crate::matching::host_name::{self, HostName};
 use crate::text::interval;
 use bstr::BString;
 use std::time::Duration;
@@ -123,7 +123,7 @@ impl Session<'_, '_> {
         let found = host_name::look_up(&*self.context.globals.dns, host.ip());
         let origin = &mut self.context.session.origin;
         match found {
-            HostName::Found(name) => origin.host_name = Some(name),
+            HostName::Found(names) => origin.host_name = names.into_iter().next(),
             HostName::NotFound(why) => {
                 origin.host_lookup_failed = true;
                 if selected {

@@ -177,7 +177,11 @@ impl Session<'_, '_> {
                 self.peer(false),
                 command.line
             ));
-            return self.reply_and_close(&Reply::new(500, "Too many unrecognized commands"), "");
+            // Exim ends well here: the exit code of `-bs` is 0.
+            return match self.reply(&Reply::new(500, "Too many unrecognized commands")) {
+                Next::Command => Next::Quit,
+                other => other,
+            };
         }
         self.syntax_error(command, 500, "unrecognized command")
     }

@@ -323,6 +323,10 @@ impl<'s, 'h> Session<'s, 'h> {
     /// local caller that still listens hears it.
     fn end_lost(&mut self) -> Next {
         let within = self.transaction.is_some();
+        if let Some(fault) = self.wire.tls_fault.take() {
+            let line = format!("TLS error on connection from {} (recv): {fault}", self.peer(false));
+            self.log(Which::Main, &line);
+        }
         self.log_incomplete("connection lost");
         self.run_notquit("connection-lost");
         let peer = self.peer(false);

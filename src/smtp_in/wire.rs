@@ -36,13 +36,15 @@ pub struct Wire<'s> {
     output: Vec<u8>,
     /// Time for one line of input, and for one write (`smtp_receive_timeout`).
     pub time: Duration,
+    /// Why TLS could not be read any more (an alert of the peer, an end without close_notify): for the log.
+    pub tls_fault: Option<String>,
     stop: &'s AtomicBool,
 }
 
 impl<'s> Wire<'s> {
     /// A connection with nothing read and nothing to send.
     pub fn new(connection: Connection, time: Duration, stop: &'s AtomicBool) -> Self {
-        Self { connection, input: Vec::new(), taken: 0, output: Vec::new(), time, stop }
+        Self { connection, input: Vec::new(), taken: 0, output: Vec::new(), time, tls_fault: None, stop }
     }
 
     /// Takes connection and buffers out, for the reader of message data; nothing works here until
@@ -159,6 +161,11 @@ impl<'s> Wire<'s> {
             }
         };
         self.input.truncate(start + *read.as_ref().unwrap_or(&0));
+        if let (Connection::Secured(_), Err(error)) = (&self.connection, &read)
+            && matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::Other)
+        {
+            self.tls_fault = Some(error.to_string());
+        }
         read
     }
 }

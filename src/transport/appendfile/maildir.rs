@@ -1,10 +1,10 @@
-//! Maildir: a message is written below `tmp`, flushed, and renamed into `new`.
+//! Maildir: a message is written below `tmp`, flushed, and renamed into `new`, which is flushed too.
 //!
 //! Invariants: a reader never sees half a message; no message ever takes another's name (the rename refuses to
 //! replace); nothing is left in `tmp` when an attempt fails.
 
 use super::directories::ensure;
-use super::perform::{io_trouble, path_of, write_all};
+use super::perform::{io_trouble, path_of, sync_directory, write_all};
 use crate::as_user::order::{Append, Done, Trouble};
 use bstr::{BString, ByteSlice};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -44,11 +44,11 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
     };
     drop(file);
     name.extend_from_slice(&order.maildir_tag);
-    publish(order, &root, &temporary, &mut name).map(|target| Done {
-        file: target.as_os_str().as_bytes().into(),
-        size,
-        mailbox_size: 0,
-    })
+    let target = publish(order, &root, &temporary, &mut name)?;
+    // Until the directory is on the disk a crash could lose the new name, and the spool entry goes next. The
+    // message can be seen by now: an error would deliver it twice, which is better than not at all.
+    sync_directory(&root.join("new"))?;
+    Ok(Done { file: target.as_os_str().as_bytes().into(), size, mailbox_size: 0 })
 }
 
 fn ensure_all(order: &Append, root: &Path) -> Result<(), Trouble> {

@@ -48,6 +48,12 @@ pub fn perform_order(order: &Order, files: &[&File]) -> Answer {
     }
 }
 
+/// Puts the names in a directory on the disk.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), Trouble> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| io_trouble(format!("while flushing {}", directory.display()), &error))
+}
+
 fn read_file(order: &ReadFile) -> io::Result<FileRead> {
     let file = File::open(path_of(order.path.as_bstr()))?;
     let meta = file.metadata()?;

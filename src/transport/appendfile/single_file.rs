@@ -1,7 +1,7 @@
 //! `directory` without a format: each message is a file of its own (option `directory_file`).
 
 use super::directories::ensure;
-use super::perform::{io_trouble, path_of, write_all};
+use super::perform::{io_trouble, path_of, sync_directory, write_all};
 use crate::as_user::order::{Append, Done, Trouble};
 use bstr::ByteSlice;
 use std::ffi::OsStr;
@@ -32,7 +32,10 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
         std::fs::rename(&temporary, &target).map(|()| (size, target))
     });
     match renamed {
-        Ok((size, target)) => Ok(Done { file: target.as_os_str().as_bytes().into(), size, mailbox_size: 0 }),
+        Ok((size, target)) => {
+            sync_directory(&directory)?;
+            Ok(Done { file: target.as_os_str().as_bytes().into(), size, mailbox_size: 0 })
+        }
         Err(error) => {
             let _ = std::fs::remove_file(&temporary);
             Err(io_trouble(format!("error while writing to {}", directory.display()), &error))

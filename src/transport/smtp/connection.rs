@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// All lines of one reply together: no honest reply is near this.
 const MAX_REPLY: usize = 32 * 1024;
+/// Time to get QUIT onto the wire.
+const QUIT_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that are gathered before they are written.
 const OUT_BUFFER: usize = 64 * 1024;
 
@@ -109,6 +111,14 @@ impl Connection {
             self.out.clear();
         }
         Ok(())
+    }
+
+    /// Says QUIT and does not wait for the answer: nothing depends on it.
+    pub fn say_quit(&mut self) {
+        self.set_limit(QUIT_LIMIT);
+        self.put_line(b"QUIT");
+        // The peer may be gone already; then there is nobody to say it to.
+        let _ = self.flush_out();
     }
 
     /// Reads one reply, all its lines.

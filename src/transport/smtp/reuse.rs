@@ -81,10 +81,7 @@ impl Drop for Connections {
     }
 }
 
-/// Says QUIT and does not wait for the answer: nothing depends on it.
+/// Says QUIT.
 pub fn quit(mut session: Session) {
-    session.connection.set_limit(Duration::from_secs(1));
-    session.connection.put_line(b"QUIT");
-    // The peer may be gone already; then there is nobody to say it to.
-    let _ = session.connection.flush_out();
+    session.connection.say_quit();
 }

@@ -125,13 +125,16 @@ impl Target<'_> {
         connection.set_limit(self.policy.limits.command);
         check_greeting(&mut connection)?;
         let features = say_hello(&mut connection, self.policy)?;
-        let session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
+        let mut session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
         if session.tls.is_some() {
             return Ok(session);
         }
         match (session.features.starttls && !avoid_tls, self.policy.require_tls) {
             (true, _) => self.upgrade(session),
-            (false, true) => Err(no_offer().into()),
+            (false, true) => {
+                session.connection.say_quit();
+                Err(no_offer().into())
+            }
             (false, false) => Ok(session),
         }
     }
@@ -243,12 +246,14 @@ fn command(connection: &mut Connection, line: &[u8]) -> Result<Reply, Failure> {
         .map_err(|trouble| Failure::trouble(Scope::Host, line, &trouble))
 }
 
-fn refused_starttls(session: Session, policy: &Policy, reply: &Reply) -> Result<Session, Failure> {
+fn refused_starttls(mut session: Session, policy: &Policy, reply: &Reply) -> Result<Session, Failure> {
     if policy.require_tls {
         let text = "a TLS session is required, but an attempt to start TLS failed";
+        session.connection.say_quit();
         return Err(Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, text));
     }
     if reply.is_temporary() && !policy.clear_after_tempfail {
+        session.connection.say_quit();
         return Err(Failure::reply(Scope::Host, b"STARTTLS", reply, 0));
     }
     Ok(session)
