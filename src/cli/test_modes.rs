@@ -42,7 +42,7 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     context.session.origin = caller::origin(&program.asked(), &who.login);
     context.message.sender = Some(sender);
     let mut out = std::io::stdout().lock();
-    let mut shown = Shown::default();
+    let mut shown = Shown::new(program.standing.admin);
     let mut code = 0;
     let mut one = |text: &[u8], out: &mut dyn Write| -> std::io::Result<()> {
         let chain = &worker.configuration.routers;

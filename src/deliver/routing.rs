@@ -35,7 +35,9 @@ pub fn route_all(attempt: &mut Attempt) {
     }
     if goes_in_circles(attempt) {
         for item in new {
-            let problem = Problem { text: LOOP.into(), ..Problem::default() };
+            // The bounce names only the addresses, as Exim's does.
+            let user_text = Some(BString::default());
+            let problem = Problem { text: LOOP.into(), user_text, ..Problem::default() };
             fail(attempt, setback(item, problem));
         }
         return;

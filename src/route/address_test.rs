@@ -19,6 +19,15 @@ const ROUNDS_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub struct Shown {
     seen: HashSet<BString>,
+    /// Why an address failed, which may tell of files and look-ups: for admin users.
+    reasons: bool,
+}
+
+impl Shown {
+    /// Nothing was shown yet.
+    pub fn new(reasons: bool) -> Self {
+        Self { seen: HashSet::new(), reasons }
+    }
 }
 
 /// Exit codes: the worst of all addresses counts.
@@ -76,11 +85,11 @@ pub fn test(
                 }
                 Routed::Failed(item, trouble) => {
                     code = code.max(exit::FAILED);
-                    write_trouble(out, &item, "is undeliverable", &trouble)?;
+                    write_trouble(out, &item, "is undeliverable", &trouble, shown)?;
                 }
                 Routed::Deferred(item, trouble) => {
                     code = code.max(exit::DEFERRED);
-                    write_trouble(out, &item, "cannot be resolved at this time", &trouble)?;
+                    write_trouble(out, &item, "cannot be resolved at this time", &trouble, shown)?;
                 }
             }
         }
@@ -138,9 +147,15 @@ fn qualified(context: &Context, text: &[u8]) -> Result<Option<Address>, BString>
     }))
 }
 
-fn write_trouble(out: &mut dyn Write, item: &Item, what: &str, trouble: &Trouble) -> io::Result<()> {
+fn write_trouble(
+    out: &mut dyn Write,
+    item: &Item,
+    what: &str,
+    trouble: &Trouble,
+    shown: &Shown,
+) -> io::Result<()> {
     write!(out, "{} {what}", item.text())?;
-    if !trouble.text.is_empty() {
+    if shown.reasons && !trouble.text.is_empty() {
         write!(out, ": {}", trouble.text)?;
     }
     writeln!(out)?;

@@ -168,7 +168,7 @@ impl Session<'_, '_> {
         NewMail {
             arrival: if tcp { Arrival::Smtp } else { Arrival::LocalSmtp },
             caller: self.caller(),
-            sender: transaction.sender.clone(),
+            sender: self.sender_of_caller(transaction.sender.clone()),
             raw_sender: transaction.sender.clone(),
             sender_set_untrusted: false,
             recipients: transaction.recipients.clone(),

@@ -29,7 +29,6 @@ impl Session<'_, '_> {
             Ok(sender) => sender,
             Err(next) => return next,
         };
-        let sender = self.sender_of_caller(sender);
         if let Some(next) = self.check_size(command, parameters.size) {
             return next;
         }
@@ -129,8 +128,8 @@ impl Session<'_, '_> {
     }
 
     /// `-bs` by a caller who is not trusted: the sender is the caller whatever MAIL says (`<>` too), unless
-    /// `untrusted_set_sender` allows it (spec, option `-bs`).
-    fn sender_of_caller(&self, given: Address) -> Address {
+    /// `untrusted_set_sender` allows it (spec, option `-bs`). The ACLs before the message see what MAIL said.
+    pub(super) fn sender_of_caller(&self, given: Address) -> Address {
         let Some(local) = self.local.as_ref().filter(|local| !local.caller.trusted) else { return given };
         let globals = &self.context.globals;
         let listed = globals.main.text("untrusted_set_sender").filter(|list| !list.text().is_empty());
