@@ -102,7 +102,7 @@ fn addresses_are_tested_in_exims_words() {
                 &lab.env.chain,
                 &mut context,
                 text.as_bytes(),
-                &mut Shown::default(),
+                &mut Shown::new(true),
                 &mut out,
             ),
         };

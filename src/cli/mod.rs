@@ -156,7 +156,7 @@ fn run() -> anyhow::Result<i32> {
     let invocation = args::parse(&name, &arguments)?;
     match invocation.action {
         Action::About => {
-            println!("{} {ABOUT}", about_name());
+            eprintln!("{} {ABOUT}", about_name());
             return Ok(1);
         }
         Action::InfoHelp => {
