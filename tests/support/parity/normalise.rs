@@ -40,6 +40,7 @@ const MASKS: &[(&str, &str)] = &[
     // sizes: they count the above
     (r"\b(S|SIZE)=\d+", "$1=@S@"),
     (r"(?m)^\d{3}(?=[PI] (?:Received:|Message-I))", "@S@"),
+    (r"(?m)^\d{3}(?=  References: <E@M)", "@S@"),
     (r"(?m)^\d{3}(?=  Content-Type: multipart/report;.* boundary=@T@-eximdsn)", "@S@"),
     (
         r"(?m)^-max_received_linelength \d+$(?=(?:\n(?!=== ).*)*\n@S@  Content-Type: multipart/report;)",
