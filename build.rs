@@ -8,6 +8,7 @@
 use bindgen::callbacks::{EnumVariantCustomBehavior, EnumVariantValue, ParseCallbacks};
 use std::env;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Settings that a distribution fixes when it builds, each from an environment variable that the
 /// Makefile exports; `src/config/build_settings.rs` reads them.
@@ -265,6 +266,15 @@ fn export_settings() {
         let value = env::var(name).unwrap_or_else(|_| (*default).to_owned());
         println!("cargo::rustc-env={name}={value}");
     }
+    set_build_time();
+}
+
+/// Seconds since 1970 that `-bV` and `$compile_date` tell: `SOURCE_DATE_EPOCH` where a build is to be repeatable, else now.
+fn set_build_time() {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let given = env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    println!("cargo::rustc-env=OXIM_BUILD_TIME={}", given.unwrap_or_else(now));
 }
 
 fn probe_gnutls() -> pkg_config::Library {

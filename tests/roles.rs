@@ -4,12 +4,15 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// uid of nobody and gid of nogroup: what oxim runs as where these tests run as root.
 const NOBODY: u32 = 65534;
+/// A group that nothing else needs: its members administer the mail.
+const ADMINS: u32 = 3;
 
 struct Daemon {
     child: Child,
@@ -32,7 +35,7 @@ impl Daemon {
         let here = directory.path().display();
         let configuration = format!(
             "primary_hostname = h.example\nspool_directory = {here}/spool\nexim_user = {uid}\nexim_group = {gid}\n\
-             keep_environment =\ntls_advertise_hosts =\nacl_smtp_rcpt = accept\n\
+             keep_environment =\ntls_advertise_hosts =\nacl_smtp_rcpt = accept\nadmin_groups = {ADMINS}\n\
              begin routers\nall:\n driver = accept\n transport = box\n\
              begin transports\nbox:\n driver = appendfile\n directory = {here}/mail\n maildir_format\n user = {uid}\n"
         );
@@ -197,4 +200,53 @@ fn a_role_cannot_be_started_by_hand() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--role is for oxim's master only"));
+}
+
+/// Calls the program as an ordinary user: exit code and standard output.
+fn call_as(
+    daemon: &Daemon,
+    (uid, gid): (u32, u32),
+    arguments: &[&str],
+    input: &str,
+) -> (Option<i32>, String) {
+    let mut child = command(daemon.directory.path())
+        .args(arguments)
+        .uid(uid)
+        .gid(gid)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn ordinary_users_submit_and_remove_what_is_theirs_and_admin_users_see_the_queue() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to call as other users");
+        return;
+    }
+    let daemon = Daemon::start();
+    let (user, other, admin) = ((2, 2), (1, 1), (3, ADMINS));
+    for _ in 0..2 {
+        let (code, _) = call_as(&daemon, user, &["-odq", "c@d.example"], "Subject: s\n\nhello\n");
+        assert_eq!(code, Some(0));
+    }
+    assert_eq!(call_as(&daemon, user, &["-bp"], ""), (Some(1), String::new()));
+    let (code, listing) = call_as(&daemon, admin, &["-bp"], "");
+    assert_eq!((code, listing.matches("c@d.example").count()), (Some(0), 2), "{listing}");
+    assert_eq!(call_as(&daemon, admin, &["-bpc"], ""), (Some(0), "2\n".into()));
+
+    let ids: Vec<&str> =
+        listing.split_whitespace().filter(|word| word.len() > 20 && word.contains('-')).collect();
+    let [first, second] = ids[..] else { panic!("two messages: {listing}") };
+    assert_eq!(call_as(&daemon, other, &["-Mrm", first], ""), (Some(1), "Permission denied\n".into()));
+    let (code, words) = call_as(&daemon, user, &["-Mrm", first], "");
+    assert_eq!((code, words), (Some(0), format!("Message {first} has been removed\n")));
+    let (code, words) = call_as(&daemon, admin, &["-Mf", second], "");
+    assert_eq!((code, words), (Some(0), format!("Message {second} is now frozen\n")));
+    assert_eq!(call_as(&daemon, admin, &["-bpc"], ""), (Some(0), "1\n".into()));
+    assert_eq!(daemon.delivered(), 0);
 }

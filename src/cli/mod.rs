@@ -26,7 +26,7 @@ use crate::sys::identity::{self, Rights};
 use crate::sys::{descriptors, environment as sys_environment, secure};
 use anyhow::anyhow;
 use args::{Action, Invocation};
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
@@ -205,8 +205,9 @@ fn about_name() -> String {
 fn print_version() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let tables = crate::load::tables();
+    let date = crate::config::build_settings::build_date();
     let build = info::Build {
-        date: crate::config::build_settings::OXIM_VERSION,
+        date: &date,
         number: 1,
         gnutls_built: crate::tls::GNUTLS_BUILD_VERSION,
         gnutls_running: crate::tls::gnutls_runtime_version(),
@@ -234,7 +235,9 @@ fn act(program: Program, called: Call) -> anyhow::Result<i32> {
             program.become_oxim()?;
             let asker = info::Asker { admin: program.standing.admin, names: !program.invocation.terse };
             let tables = crate::load::tables();
-            let listing = info::Listing { written: &program.reading.written, tables: &tables, asker };
+            let mut written = (*program.reading.written).clone();
+            written.fill_names(&program.globals.primary_hostname.to_str_lossy());
+            let listing = info::Listing { written: &written, tables: &tables, asker };
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
             let known = listing.print(&program.invocation.arguments, &mut out)?;
             out.flush()?;

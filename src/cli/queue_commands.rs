@@ -1,12 +1,15 @@
 //! What is asked of the queue: `-q`, `-M...`, `-bp`.
 
-use super::Program;
 use super::args::{self, MessageAction, MessageCommand, QueueListing};
 use super::caller;
 use super::delivery::{When, Worker};
+use super::trust::Standing;
+use super::{Asked, Program};
+use crate::deliver::Env;
 use crate::mail::MessageId;
 use crate::process::services;
 use crate::queue::{self, Act, Listing, Run, Selection};
+use crate::spool::Layout;
 use crate::spool::message::read_header;
 use bstr::ByteSlice;
 use std::io::Write;
@@ -38,53 +41,63 @@ pub fn meant_run(run: &args::QueueRun) -> Run {
 /// `-bp` and its family.
 pub fn list(program: &Program, listing: QueueListing) -> anyhow::Result<i32> {
     program.become_oxim()?;
-    let listing = Listing {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    queue::list(&services::layout(&program.globals), meant_listing(listing), SystemTime::now(), &mut out)?;
+    out.flush()?;
+    Ok(0)
+}
+
+/// The queue's own words for a listing.
+pub fn meant_listing(listing: QueueListing) -> Listing {
+    Listing {
         count: listing.count,
         unsorted: listing.unsorted,
         all: listing.all,
         undelivered: listing.undelivered,
         ids: listing.ids,
-    };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    queue::list(&services::layout(&program.globals), listing, SystemTime::now(), &mut out)?;
-    out.flush()?;
-    Ok(0)
+    }
 }
 
 /// `-M...`: each message in turn; the exit code is 1 if any could not be treated.
 pub fn messages(program: Program, command: &MessageCommand) -> anyhow::Result<i32> {
-    let by = caller::caller(&program.asked())?.login;
     let worker = Worker::start(program)?;
     let mut out = std::io::stdout().lock();
-    let mut code = 0;
-    for id in &command.ids {
-        if command.what == MessageAction::Remove && !may_remove(&worker, id) {
-            writeln!(out, "Permission denied")?;
-            code = 1;
-            continue;
-        }
-        let good =
-            queue::act(worker.env(), act(command.what), id, &command.addresses, by.as_bstr(), &mut out)?;
-        if !good {
-            code = 1;
-        }
-    }
+    let code = act_on_messages(worker.env(), &worker.program.asked(), command, &mut out)?;
     out.flush()?;
     drop(out);
     worker.deliver(When::Now)?;
     Ok(code)
 }
 
+/// The same for a call of this process and for one over the submission socket.
+pub fn act_on_messages(
+    env: &Env,
+    asked: &Asked,
+    command: &MessageCommand,
+    out: &mut dyn Write,
+) -> anyhow::Result<i32> {
+    let by = caller::caller(asked)?.login;
+    let mut code = 0;
+    for id in &command.ids {
+        if command.what == MessageAction::Remove && !may_remove(&env.layout, asked.standing, id) {
+            writeln!(out, "Permission denied")?;
+            code = 1;
+            continue;
+        }
+        if !queue::act(env, act(command.what), id, &command.addresses, by.as_bstr(), out)? {
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
 /// Admin users, and whoever handed the message in. One that is not there may be removed by anyone, to no effect.
-fn may_remove(worker: &Worker, id: &MessageId) -> bool {
-    let who = &worker.program.standing;
+fn may_remove(layout: &Layout, who: &Standing, id: &MessageId) -> bool {
     who.admin
-        || services::layout(&worker.program.globals).places_of(id).iter().all(|place| {
-            match read_header(place, id) {
-                Ok((envelope, _)) => envelope.uid == who.uid,
-                Err(crate::spool::message::OpenError::Gone) => true,
-                Err(_) => false,
-            }
+        || layout.places_of(id).iter().all(|place| match read_header(place, id) {
+            Ok((envelope, _)) => envelope.uid == who.uid,
+            Err(crate::spool::message::OpenError::Gone) => true,
+            Err(_) => false,
         })
 }
 

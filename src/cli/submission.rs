@@ -1,28 +1,33 @@
 //! A call without rights: handed to the daemon over the submission socket, and served there.
 //!
 //! The daemon parses the arguments itself and believes nothing but the uid that the kernel tells. Messages
-//! (`-bm`, `-t`) and SMTP (`-bs`) come this way; what else needs the spool is refused.
+//! (`-bm`, `-t`), SMTP (`-bs`), listings (`-bp`) and what is done to messages without delivering them (`-Mrm` ...)
+//! come this way; what would deliver is refused: the process that serves submissions may not.
 
-use super::args::{self, Action, CalledAs, Invocation};
+use super::args::{self, Action, CalledAs, Invocation, MessageAction};
 use super::caller;
 use super::delivery::When;
 use super::standard_input::TimedInput;
 use super::submit::{self, Intake};
 use super::trust;
-use super::{Asked, Program, start};
+use super::{Asked, Program, queue_commands, start};
+use crate::as_user::{Answer, AsUser, Identity, Order};
+use crate::deliver::Env;
 use crate::load::Configuration;
 use crate::process::submit_socket::{self, Call, Caller, Calls, Input};
 use crate::process::{services, spool_directory};
+use crate::queue;
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::stream::Transport;
 use crate::smtp_in::{self, LocalCall, Server};
 use anyhow::anyhow;
 use bstr::{BString, ByteSlice};
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Whether this process cannot do it itself: it is not root, and the spool is another's.
 pub fn is_needed(program: &Program) -> bool {
@@ -54,11 +59,12 @@ pub fn hand_over(program: &Program, call: Call) -> anyhow::Result<i32> {
 
 /// The daemon's side.
 pub fn server(configuration: &Configuration, station: &Station) -> io::Result<Arc<dyn Calls>> {
-    let submitter = services::submitter(station)?;
+    let submitter = Arc::new(services::submitter(station)?);
     let stop = Arc::new(AtomicBool::new(false));
     let smtp = services::server(configuration, station.announce.clone(), stop)?;
     Ok(Arc::new(SubmissionServer {
         configuration: configuration.clone(),
+        env: services::environment(configuration, station, submitter.clone(), Arc::new(NoOrders)),
         station: station.clone(),
         submitter,
         smtp,
@@ -68,8 +74,10 @@ pub fn server(configuration: &Configuration, station: &Station) -> io::Result<Ar
 struct SubmissionServer {
     configuration: Configuration,
     station: Station,
-    submitter: OwnMessages,
+    submitter: Arc<OwnMessages>,
     smtp: Server,
+    /// For what is done to messages of the queue; nothing is delivered with it.
+    env: Env,
 }
 
 impl Calls for SubmissionServer {
@@ -100,6 +108,19 @@ impl SubmissionServer {
         match invocation.action {
             Action::Receive => self.receive(caller, asked),
             Action::Smtp => self.smtp(caller, asked),
+            Action::ListQueue(listing) => {
+                let mut out = BufWriter::new(Output(caller));
+                let listing = queue_commands::meant_listing(listing);
+                queue::list(&self.env.layout, listing, SystemTime::now(), &mut out)?;
+                out.flush()?;
+                Ok(0)
+            }
+            Action::Messages(ref command) if !delivers(command.what) => {
+                let mut out = BufWriter::new(Output(caller));
+                let code = queue_commands::act_on_messages(&self.env, &asked, command, &mut out)?;
+                out.flush()?;
+                Ok(code)
+            }
             _ => Err(anyhow!(
                 "oxim: {} is known but not supported yet over the submission socket",
                 words(&invocation, &caller.call)
@@ -166,6 +187,32 @@ fn words(invocation: &Invocation, call: &Call) -> BString {
     match invocation.called_as {
         CalledAs::Sendmail => call.arguments.first().cloned().unwrap_or_default(),
         _ => call.name.clone(),
+    }
+}
+
+/// Whether it needs the rights of a delivery.
+fn delivers(what: MessageAction) -> bool {
+    matches!(what, MessageAction::Deliver | MessageAction::DeliverIfDue | MessageAction::GiveUp)
+}
+
+/// No order is given from here.
+struct NoOrders;
+
+impl AsUser for NoOrders {
+    fn carry_out(&self, _: &Identity, _: &Order, _: &[&File]) -> io::Result<Answer> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// The caller's standard output.
+struct Output<'c>(&'c Caller);
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.output(bytes).map(|()| bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

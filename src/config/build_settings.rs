@@ -33,6 +33,14 @@ pub const MAILER_NAME: &str = env!("OXIM_MAILER_NAME");
 /// oxim's own version.
 pub const OXIM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// When it was built, in UTC, as `-bV` and `$compile_date` say it: `02-Jan-2026 15:04:05`.
+pub fn build_date() -> String {
+    // build.rs writes a number; were it none, 1970 would show.
+    let seconds: i64 = env!("OXIM_BUILD_TIME").parse().unwrap_or_default();
+    let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    time.strftime("%d-%b-%Y %H:%M:%S").to_string()
+}
+
 /// Version shown beside [`MAILER_NAME`]: Exim's when the name is `Exim`, else oxim's own.
 pub const fn mailer_version() -> &'static str {
     if matches!(MAILER_NAME.as_bytes(), b"Exim") { EXIM_VERSION } else { OXIM_VERSION }

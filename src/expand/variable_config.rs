@@ -9,6 +9,7 @@ use std::path::Path;
 /// Name to value.
 pub const TABLE: &[Row] = &[
     ("bounce_return_size_limit", |c| main_int(c, "bounce_return_size_limit")),
+    ("compile_date", |_| Some(Value::clean(crate::config::build_settings::build_date()))),
     ("compile_number", |_| Some(Value::clean("1"))),
     ("config_dir", |c| c.globals.config_file.parent().and_then(path)),
     ("config_file", |c| path(&c.globals.config_file)),

@@ -322,7 +322,6 @@ pub const VARIABLES_NOT_YET: &[&str] = &[
     "atrn_host",
     "atrn_mode",
     "authenticated_fail_id",
-    "compile_date",
     "dcc_header",
     "dcc_result",
     "dkim_algo",
