@@ -13,7 +13,6 @@ use oxim::tls::{
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -180,6 +179,7 @@ fn a_panic_in_an_expansion_does_not_cross_c_and_goes_on_in_rust() {
 #[cfg(ocsp_stapling)]
 #[test]
 fn gnutls_cli_trusts_the_server_and_its_staple() {
+    use std::process::{Command, Stdio};
     let directory = tempfile::tempdir().unwrap();
     let (proof, saved) = (directory.path().join("proof"), directory.path().join("saved"));
     let der = ca().proof(&ca::good("leaf"));

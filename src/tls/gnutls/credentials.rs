@@ -91,6 +91,7 @@ impl CredentialsBuilder {
         Credentials(self.0)
     }
 
+    #[cfg(ocsp_stapling)]
     pub(super) fn raw(&mut self) -> sys::gnutls_certificate_credentials_t {
         self.0.raw()
     }

@@ -89,6 +89,7 @@ pub(super) unsafe fn free(pointer: *mut c_void) {
 
 /// A copy of `bytes` made by GnuTLS's allocator, for GnuTLS to free; none if there is no memory.
 #[doc(alias = "gnutls_malloc")]
+#[cfg(ocsp_stapling)]
 pub(super) fn give_away(bytes: &[u8]) -> Option<sys::gnutls_datum_t> {
     let size = u32::try_from(bytes.len()).ok()?;
     // SAFETY: the variable is set when the library is loaded and we never change it.

@@ -285,6 +285,7 @@ impl Session {
         Ok(ChainStatus(status))
     }
 
+    #[cfg(ocsp_stapling)]
     pub(super) fn raw(&self) -> sys::gnutls_session_t {
         self.handle.raw()
     }
