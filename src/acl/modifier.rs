@@ -9,7 +9,7 @@ use super::effects::{AddedHeader, HeaderPlace};
 use super::place::places_of;
 use super::run::{Runner, Tested, Texts};
 use crate::expand::context::Context;
-use crate::expand::{ExpandError, expand};
+use crate::expand::{ExpandError, expand, printing};
 use crate::log::Which;
 use crate::mail::Header;
 use crate::syntax::acl::Item;
@@ -67,7 +67,7 @@ impl Runner<'_> {
                 let state = &mut *state;
                 control.apply(&mut state.session, &mut state.message, &mut state.caseful);
                 if let (Place::Rcpt, Some(recipient)) = (place, &state.recipient) {
-                    let local_part = recipient.local_part();
+                    let local_part = recipient.unquoted_local_part();
                     let shown =
                         if state.caseful { local_part.to_vec() } else { local_part.to_ascii_lowercase() };
                     context.address.local_part = Some(Value::tainted(shown));
@@ -223,10 +223,21 @@ fn write_log(context: &Context, value: &Value, texts: &mut Texts) -> Tested {
         }
         line = after.trim_start().as_bstr();
     }
+    let mut shown = printable_line(context, line);
+    if let Some(id) = &context.message.id {
+        shown = format!("{id} {shown}").into();
+    }
     for target in targets {
-        context.globals.log.write(target, line);
+        context.globals.log.write(target, shown.as_bstr());
     }
     Tested::Met
+}
+
+/// What a log line shows of a text from outside (`print_topbitchars`); backslashes stay single.
+fn printable_line(context: &Context, text: &[u8]) -> BString {
+    let main = &context.globals.main;
+    let top = main.def("print_topbitchars").is_some() && main.bool("print_topbitchars");
+    printing(text, top)
 }
 
 /// `1h30m`; a number without a letter is seconds.

@@ -55,7 +55,7 @@ fn trusted_files() -> Option<BString> {
 /// Gives up root's rights for good where the decision says so.
 pub fn apply_decision(facts: &Facts, decision: &Decision) -> anyhow::Result<()> {
     if decision.macros_rejected {
-        eprintln!("macros_trusted rejecting macros for uid {}", facts.real_uid);
+        log::debug!("macros_trusted rejecting macros for uid {}", facts.real_uid);
     }
     if !decision.keep_rights && !identity::is_plain() {
         identity::become_user(&Rights::of_caller()?)?;

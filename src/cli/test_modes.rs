@@ -19,6 +19,8 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
     context.session.origin = crate::mail::Origin::default();
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
+    let own = crate::mail::Address::new(who.login.clone(), program.globals.qualify_domain.clone());
+    context.message.sender = Some(caller::given_sender(&program.asked())?.unwrap_or(own));
     // Macros may hold passwords: those of the file are for admin users.
     let known = match program.standing.admin {
         true => program.reading.written.macros.clone(),

@@ -155,6 +155,8 @@ pub struct MessageVars {
     pub size: u64,
     /// `$body_linecount`.
     pub body_lines: u64,
+    /// While a message is received: the lines that came (`$message_linecount`).
+    pub lines_received: Option<u64>,
     /// `$body_zerocount`.
     pub body_zeros: u64,
     /// `$max_received_linelength`.

@@ -39,6 +39,8 @@ mod variable_session;
 mod variable_time;
 mod variable_tls;
 
+pub use op_quote::printing;
+
 pub use context::Context;
 pub use header::header_text;
 pub use regex::{Regex, compile as compile_regex};

@@ -35,7 +35,9 @@ pub const TABLE: &[Row] = &[
     ("message_headers", |c| headers(c, false)),
     ("message_headers_raw", |c| headers(c, true)),
     ("message_id", id),
-    ("message_linecount", |c| number(c.message.body_lines + header_lines(c))),
+    ("message_linecount", |c| {
+        number(c.message.lines_received.unwrap_or_else(|| c.message.body_lines + header_lines(c)))
+    }),
     ("message_size", |c| number(c.message.size)),
     ("message_smtputf8", |_| Some(Value::clean("no"))),
     ("originator_gid", |c| number(c.message.originator_gid)),

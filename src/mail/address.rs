@@ -36,6 +36,23 @@ impl Address {
     pub fn local_part(&self) -> &BStr {
         self.local_part.as_bstr()
     }
+    /// The local part without quotes and their backslashes: what ACLs and routers see as `$local_part`.
+    pub fn unquoted_local_part(&self) -> BString {
+        let Some(inner) = self.local_part.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+            return self.local_part.clone();
+        };
+        let mut plain = BString::default();
+        let mut escaped = false;
+        for &byte in inner {
+            if byte == b'\\' && !escaped {
+                escaped = true;
+            } else {
+                plain.push(byte);
+                escaped = false;
+            }
+        }
+        plain
+    }
     /// The part after the `@`; empty if unqualified.
     pub fn domain(&self) -> &BStr {
         self.domain.as_bstr()

@@ -107,12 +107,15 @@ fn receive(
         take_sender(context, mail, line, settings.syntax)
             .map_err(|error| refuse_configuration(&station.log, "uucp_from_sender", &error))?;
     }
+    let header_lines: usize = section.headers.iter().map(|header| header.text.find_iter(b"\n").count()).sum();
     let facts = read_whole_body(station, context, mail, source, (section, &settings), body)?;
     let headers = &mut section.headers;
     let fixed = fix_up(station, context, mail, headers, (&settings, body))?;
     let done_already = take_recipients(context, mail, headers, &settings, bad);
     check_recipients(station, mail, body, bad, *goes_on_with_good)?;
     set_message(context, mail, headers, &facts, body);
+    // with the blank line, as recorded
+    context.message.lines_received = Some(header_lines as u64 + 1 + facts.lines);
     add_received(station, context, headers)?;
     // what the ACLs before DATA asked for is seen by the one after it
     apply_header_changes(headers, mail);

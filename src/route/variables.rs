@@ -7,11 +7,11 @@ use crate::expand::context::AddressVars;
 use crate::expand::{self, Context, ExpandError};
 use crate::syntax::Template;
 use crate::text::Value;
-use bstr::{BStr, BString, ByteSlice};
+use bstr::ByteSlice;
 
 /// The variables of one address before a router looks at it.
 pub fn set_variables(router: &Generic, item: &Item, context: &mut Context) {
-    let mut local_part = unquoted(item.address.local_part());
+    let mut local_part = item.address.unquoted_local_part();
     if !router.caseful_local_part {
         local_part.make_ascii_lowercase();
     }
@@ -27,24 +27,6 @@ pub fn set_variables(router: &Generic, item: &Item, context: &mut Context) {
         router_variables: item.variables.clone(),
         ..AddressVars::default()
     };
-}
-
-/// The local part without quotes and their backslashes.
-pub fn unquoted(local_part: &BStr) -> BString {
-    let Some(inner) = local_part.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
-        return local_part.into();
-    };
-    let mut plain = BString::default();
-    let mut escaped = false;
-    for &byte in inner {
-        if byte == b'\\' && !escaped {
-            escaped = true;
-        } else {
-            plain.push(byte);
-            escaped = false;
-        }
-    }
-    plain
 }
 
 /// `set` and `address_data`; false: the router declines.

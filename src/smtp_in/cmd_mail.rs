@@ -117,7 +117,7 @@ impl Session<'_, '_> {
             }
         };
         if address.is_null() || !address.domain().is_empty() {
-            return Ok(lower_domain(&address));
+            return Ok(address);
         }
         if !self.is_tcp() || self.host_in("sender_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_domain.clone()));
@@ -195,11 +195,6 @@ fn mail_shown<'a>(command: &Command<'a>) -> &'a BStr {
         .find_byteset(b" \t")
         .and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
     command.line[..end.unwrap_or(command.line.len())].as_bstr()
-}
-
-/// Domains are compared and shown in lower case.
-pub(super) fn lower_domain(address: &Address) -> Address {
-    Address::new(address.local_part(), address.domain().to_ascii_lowercase())
 }
 
 /// Is there room for a message of this size, with `check_spool_space` (in kilobytes) left? What cannot be

@@ -53,15 +53,16 @@ impl Session<'_, '_> {
             Err(error) => return self.reply(&Reply::new(501, error.message)),
         };
         let address = if !address.domain().is_empty() {
-            super::cmd_mail::lower_domain(&address)
+            address
         } else if !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
             Address::new(address.local_part(), self.context.globals.qualify_recipient.clone())
         } else {
             self.log_rejection(&format!("unqualified verify rejected: <{text}> {}", self.peer(true)));
             return self.reply(&Reply::new(501, format!("{text}: recipient address must contain a domain")));
         };
-        self.context.address.local_part = Some(Value::tainted(address.local_part().to_ascii_lowercase()));
-        self.context.address.domain = Some(Value::tainted(address.domain()));
+        let local_part = address.unquoted_local_part().to_ascii_lowercase();
+        self.context.address.local_part = Some(Value::tainted(local_part));
+        self.context.address.domain = Some(Value::tainted(address.lower_domain()));
         let answer = self.ask_acl(Place::Vrfy, Some(&address));
         self.context.address = Default::default();
         match answer {

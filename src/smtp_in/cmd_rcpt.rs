@@ -67,7 +67,7 @@ impl Session<'_, '_> {
             }
         };
         if !address.domain().is_empty() {
-            return Ok(super::cmd_mail::lower_domain(&address));
+            return Ok(address);
         }
         let is_postmaster = address.local_part().eq_ignore_ascii_case(b"postmaster");
         if is_postmaster || !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
@@ -99,8 +99,9 @@ impl Session<'_, '_> {
     }
 
     fn ask_rcpt_acl(&mut self, recipient: &Address) -> Option<Answer> {
-        self.context.address.local_part = Some(Value::tainted(recipient.local_part().to_ascii_lowercase()));
-        self.context.address.domain = Some(Value::tainted(recipient.domain()));
+        let local_part = recipient.unquoted_local_part().to_ascii_lowercase();
+        self.context.address.local_part = Some(Value::tainted(local_part));
+        self.context.address.domain = Some(Value::tainted(recipient.lower_domain()));
         let answer = self.ask_acl(Place::Rcpt, Some(recipient));
         self.context.address = Default::default();
         answer

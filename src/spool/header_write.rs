@@ -19,6 +19,7 @@ pub fn header_file(id: &MessageId, envelope: &Envelope, headers: &[Header]) -> V
     write_origin(&mut out, &envelope.origin);
     write_acl_variables(&mut out, envelope);
     write_body_facts(&mut out, envelope);
+    write_authenticated(&mut out, &envelope.origin);
     write_flags(&mut out, envelope);
     if let Some(tls) = &envelope.origin.tls {
         write_tls(&mut out, tls);
@@ -111,6 +112,9 @@ fn write_origin(out: &mut Lines, origin: &Origin) {
     if !origin.protocol.is_empty() {
         out.text("received_protocol", &origin.protocol, false);
     }
+}
+
+fn write_authenticated(out: &mut Lines, origin: &Origin) {
     out.optional("auth_id", origin.authenticated_id.as_ref(), !origin.local);
     out.optional("auth_sender", origin.authenticated_sender.as_ref(), !origin.local);
 }
@@ -206,7 +210,7 @@ fn write_done(out: &mut Lines, envelope: &Envelope) {
 }
 
 fn write_tree(out: &mut Lines, sorted: &[&BString]) {
-    let middle = sorted.len() / 2;
+    let middle = (sorted.len() - 1) / 2;
     let (left, right) = (&sorted[..middle], &sorted[middle + 1..]);
     let letter = |part: &[&BString]| if part.is_empty() { b'N' } else { b'Y' };
     out.raw(&[&[letter(left), letter(right), b' '], sorted[middle]]);
