@@ -41,7 +41,7 @@ selectors! {
     Millisec "millisec" false "milliseconds in times";
     MsgId "msg_id" true "`id=`";
     MsgIdCreated "msg_id_created" false "`id*=` where it was made here";
-    OutgoingInterface "outgoing_interface" false "`I=` on delivery lines";
+    OutgoingInterface "outgoing_interface" true "`I=` on delivery lines";
     OutgoingPort "outgoing_port" false "the remote port on delivery lines";
     Pid "pid" false "`[pid]` after the time stamp";
     Pipelining "pipelining" false "`L`";

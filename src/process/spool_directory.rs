@@ -16,6 +16,9 @@ const MODE: u32 = 0o750;
 /// lies below is made by a process that runs as oxim, since root opens and changes nothing in a directory of another.
 pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     let root = &globals.spool_directory;
+    if !is_ours(globals) {
+        return Ok(()); // a user who asks (-bt, -bv) needs none of it
+    }
     let below = if identity::is_root() { &[][..] } else { &["input", "msglog", "db"][..] };
     let below = below.iter().map(|name| (root.join(name), MODE));
     for (directory, mode) in std::iter::once((root.clone(), ROOT_MODE)).chain(below) {

@@ -114,6 +114,7 @@ fn serve_tcp(server: &Server, stream: TcpStream, how: Connected) {
     let mut session = Session::new(server, &runner, stream::Connection::Clear(stream), context);
     session.queue_only = how.queue_only;
     session.tls_on_connect = how.tls_on_connect;
+    session.log_connection(how.count);
     session.run();
 }
 

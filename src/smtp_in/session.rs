@@ -205,6 +205,14 @@ impl<'s, 'h> Session<'s, 'h> {
         self.context.globals.log.write(which, line.as_bytes().as_bstr());
     }
 
+    /// Selector `smtp_connection`: a connection begins, with how many there are.
+    pub(super) fn log_connection(&self, count: u32) {
+        if self.selects(Selector::SmtpConnection) {
+            let peer = self.peer(false);
+            self.log(Which::Main, &format!("SMTP connection from {peer} (TCP/IP connection count = {count})"));
+        }
+    }
+
     /// Main and panic log.
     pub(super) fn log_panic(&self, line: &str) {
         self.context.globals.log.panic(line.as_bytes().as_bstr());
