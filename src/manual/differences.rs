@@ -11,6 +11,9 @@
 //! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | `tls` |
 //! | message ids | 16 characters in 4.96 | 23, as since 4.97; `MESSAGE_IDS=short` for the old form | several messages of one process in one second | `mail::message_id` |
 //! | errors in a configuration | the first | all, each with file, line, text and nearest known name | one run to mend a file | `config` |
+//! | a router's `condition` that cannot be expanded | 4.96 skips the router | the address is deferred, as documented | mail must not go another way because a file is away | `3-expansion/failures` |
+//! | `${ipv6norm:...}` in the middle of a text | the rest of the text is lost | the text goes on | a defect of 4.96 | `3-expansion/operators` |
+//! | a damaged -H | main log | panic log too | an administrator must see it | `5-spool/corrupt_header_file` |
 //! | an option that is known but not built | – | the start is refused, file and line | silence would be a lie | `load` |
 //! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |
 //! | hints | Berkeley DB | SQLite | safe between processes, can be read with a tool | `hints` |
