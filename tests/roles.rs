@@ -249,4 +249,12 @@ fn ordinary_users_submit_and_remove_what_is_theirs_and_admin_users_see_the_queue
     assert_eq!((code, words), (Some(0), format!("Message {second} is now frozen\n")));
     assert_eq!(call_as(&daemon, admin, &["-bpc"], ""), (Some(0), "1\n".into()));
     assert_eq!(daemon.delivered(), 0);
+
+    assert_eq!(call_as(&daemon, other, &["-M", second], "").0, Some(1));
+    assert_eq!(call_as(&daemon, admin, &["-M", second], ""), (Some(0), String::new()));
+    daemon.wait_for("the forced delivery", || daemon.delivered() == 1);
+    assert_eq!(call_as(&daemon, user, &["-odq", "e@d.example"], "Subject: s\n\nhello\n").0, Some(0));
+    assert_eq!(call_as(&daemon, other, &["-q"], "").0, Some(1));
+    assert_eq!(call_as(&daemon, admin, &["-q"], ""), (Some(0), String::new()));
+    daemon.wait_for("the queue run", || daemon.delivered() == 2);
 }

@@ -1,10 +1,11 @@
 //! A call without rights: handed to the daemon over the submission socket, and served there.
 //!
 //! The daemon parses the arguments itself and believes nothing but the uid that the kernel tells. Messages
-//! (`-bm`, `-t`), SMTP (`-bs`), listings (`-bp`) and what is done to messages without delivering them (`-Mrm` ...)
-//! come this way; what would deliver is refused: the process that serves submissions may not.
+//! (`-bm`, `-t`), SMTP (`-bs`), listings (`-bp`) and what is done to messages (`-Mrm` ...) come this way.
+//! The process that serves submissions delivers nothing itself: `-q`, `-qf`, `-qff`, `-M` and `-Mc` are passed on to the
+//! delivery worker, and the caller does not wait for them. What cannot be passed on (`-qq`, `-R`, `-Mg` ...) is refused.
 
-use super::args::{self, Action, CalledAs, Invocation, MessageAction};
+use super::args::{self, Action, CalledAs, Invocation, MessageAction, QueueRun};
 use super::caller;
 use super::delivery::When;
 use super::standard_input::TimedInput;
@@ -115,6 +116,16 @@ impl SubmissionServer {
                 out.flush()?;
                 Ok(0)
             }
+            Action::QueueRun(ref run) if is_plain(run) => {
+                self.told(self.station.announce.run_queue(run.force, run.force_frozen))
+            }
+            Action::Messages(ref command) if command.what == MessageAction::Deliver => {
+                self.told(command.ids.iter().all(|id| self.station.announce.force(id)))
+            }
+            Action::Messages(ref command) if command.what == MessageAction::DeliverIfDue => {
+                command.ids.iter().for_each(|id| self.station.announce.ready(id));
+                Ok(0)
+            }
             Action::Messages(ref command) if !delivers(command.what) => {
                 let mut out = BufWriter::new(Output(caller));
                 let code = queue_commands::act_on_messages(&self.env, &asked, command, &mut out)?;
@@ -126,6 +137,11 @@ impl SubmissionServer {
                 words(&invocation, &caller.call)
             )),
         }
+    }
+
+    /// The delivery worker was asked; the caller does not wait for what comes of it.
+    fn told(&self, told: bool) -> anyhow::Result<i32> {
+        if told { Ok(0) } else { Err(anyhow!("oxim: the delivery worker is busy: try again")) }
     }
 
     fn receive(&self, caller: &Caller, asked: Asked) -> anyhow::Result<i32> {
@@ -190,9 +206,15 @@ fn words(invocation: &Invocation, call: &Call) -> BString {
     }
 }
 
-/// Whether it needs the rights of a delivery.
+/// `-Mg` sends a bounce: that is a delivery.
 fn delivers(what: MessageAction) -> bool {
-    matches!(what, MessageAction::Deliver | MessageAction::DeliverIfDue | MessageAction::GiveUp)
+    what == MessageAction::GiveUp
+}
+
+/// A run over the whole queue: what the trigger of the delivery worker can say.
+fn is_plain(run: &QueueRun) -> bool {
+    let plain = QueueRun { force: run.force, force_frozen: run.force_frozen, ..QueueRun::default() };
+    *run == plain
 }
 
 /// No order is given from here.

@@ -4,7 +4,7 @@
 //! Privileges: runs as oxim; may ask the master for user children, and delivers nothing locally itself.
 
 use super::thread_pool::{self, Pool};
-use super::trigger::{self, Heard};
+use super::trigger::{self, Heard, RunNow};
 use crate::mail::MessageId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{HashSet, VecDeque};
@@ -15,13 +15,17 @@ use std::time::{Duration, Instant};
 
 /// Messages that wait for a thread; beyond it they are left to a look at the spool.
 const MOST_WAITING: usize = 20_000;
+/// Forced deliveries that wait for a thread; an administrator who asks for more asks again.
+const MOST_FORCED: usize = 1000;
 
 /// What the worker hands messages to.
 pub trait Deliveries: Send + Sync {
     /// Delivers one message that is ready, if nobody else has it.
     fn deliver(&self, id: &MessageId);
-    /// Runs the queue once as `-q<time>` says.
-    fn run_queue(&self);
+    /// Delivers it whatever its retry time, frozen or not.
+    fn force(&self, id: &MessageId);
+    /// Runs the queue once as `-q<time>` says, or as was asked for.
+    fn run_queue(&self, asked: Option<RunNow>);
     /// Delivers what was never tried: some messages may not have been told.
     fn look_at_spool(&self);
     /// A thread panicked with this text: for the panic log.
@@ -52,6 +56,7 @@ pub enum Woken {
 #[derive(Debug, Default)]
 struct Waiting {
     queue: VecDeque<MessageId>,
+    forced: VecDeque<MessageId>,
     known: HashSet<MessageId>,
     scan: bool,
     closed: bool,
@@ -153,6 +158,12 @@ impl DeliveryWorker {
                 }
             }
             Heard::Ready(_) | Heard::Scan => state.scan = true,
+            Heard::Force(id) if state.forced.len() < MOST_FORCED => state.forced.push_back(id),
+            Heard::Force(_) => {}
+            Heard::Run(asked) => {
+                drop(state);
+                return self.start_queue_run(Some(asked));
+            }
         }
         drop(state);
         condition.notify_all();
@@ -168,6 +179,8 @@ impl DeliveryWorker {
                 let work = move || match job {
                     Heard::Ready(id) => worker.deliver(&id),
                     Heard::Scan => worker.look_at_spool(),
+                    Heard::Force(id) => worker.force(&id),
+                    Heard::Run(asked) => worker.run_queue(Some(asked)),
                 };
                 let started =
                     thread_pool::start(place, "delivery", work, move |text| witness.log_panic(text));
@@ -188,12 +201,17 @@ impl DeliveryWorker {
             return;
         }
         self.next_run = Some(Instant::now() + interval);
+        self.start_queue_run(None);
+    }
+
+    /// In a thread of its own, unless `queue_run_max` are busy.
+    fn start_queue_run(&self, asked: Option<RunNow>) {
         let Some(place) = self.runs.try_place() else { return };
         let (runner, witness) = (self.deliveries.clone(), self.deliveries.clone());
         let started = thread_pool::start(
             place,
             "queue-run",
-            move || runner.run_queue(),
+            move || runner.run_queue(asked),
             move |text| witness.log_panic(text),
         );
         if let Err(error) = started {
@@ -207,6 +225,9 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Heard> {
     let (waiting, condition) = shared;
     let mut state = lock(waiting);
     loop {
+        if let Some(id) = state.forced.pop_front() {
+            return Some(Heard::Force(id));
+        }
         if let Some(id) = state.queue.pop_front() {
             state.known.remove(&id);
             return Some(Heard::Ready(id));
@@ -242,8 +263,11 @@ mod tests {
             assert!(!id.as_str().ends_with("00"), "bad id");
             self.say(id.to_string());
         }
-        fn run_queue(&self) {
-            self.say("run".into());
+        fn force(&self, id: &MessageId) {
+            self.say(format!("force {id}"));
+        }
+        fn run_queue(&self, asked: Option<RunNow>) {
+            self.say(format!("run {}", asked.is_some_and(|asked| asked.force)));
         }
         fn look_at_spool(&self) {
             self.say("scan".into());
@@ -270,13 +294,17 @@ mod tests {
         for id in ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-00", "1xVUuV-0003NN-2T"] {
             trigger.ready(&MessageId::parse(id.as_bytes()).unwrap());
         }
+        assert!(trigger.force(&MessageId::parse(b"1xVUuV-0003NN-2U").unwrap()));
         let thread = std::thread::spawn(move || {
             worker.work_until(&control, &receive).unwrap();
             worker.finish(Duration::from_secs(5))
         });
-        let mut words: Vec<String> = (0..4).map(|_| heard.recv().unwrap()).collect();
+        let mut words: Vec<String> = (0..5).map(|_| heard.recv().unwrap()).collect();
         words.sort();
-        assert_eq!(words, ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-2T", "panic: bad id", "run"]);
+        assert_eq!(
+            words,
+            ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-2T", "force 1xVUuV-0003NN-2U", "panic: bad id", "run false"]
+        );
         fd_passing::send(&stop, b"x", &[]).unwrap();
         assert!(thread.join().unwrap());
     }

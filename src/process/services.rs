@@ -7,7 +7,7 @@ use super::smtp_worker::{AcceptLimits, Accepted, Sessions};
 use super::snapshot::Snapshot;
 use super::spool_directory;
 
-use super::trigger::Trigger;
+use super::trigger::{RunNow, Trigger};
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
 use crate::deliver::{self, Env, How};
@@ -328,8 +328,16 @@ impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
         deliver::deliver(&self.env, id, How::default());
     }
-    fn run_queue(&self) {
-        queue::run(&self.env, &self.run);
+    fn force(&self, id: &MessageId) {
+        deliver::deliver(&self.env, id, How { force: true, thaw: true, ..How::default() });
+    }
+    fn run_queue(&self, asked: Option<RunNow>) {
+        match asked {
+            None => queue::run(&self.env, &self.run),
+            Some(RunNow { force, force_frozen }) => {
+                queue::run(&self.env, &Run { force, force_frozen, ..Run::default() });
+            }
+        }
     }
     fn look_at_spool(&self) {
         queue::deliver_new(&self.env);

@@ -12,6 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const PATIENCE_MS: u16 = 100;
 /// Asks for a look at the whole spool.
 const SCAN: &[u8] = b"*";
+/// Before the id of a message that is to be delivered whatever its retry time.
+const FORCE: &[u8] = b"!";
+/// Ask for a queue run.
+const RUN: &[u8] = b"q";
+const RUN_FORCED: &[u8] = b"qf";
+const RUN_FROZEN: &[u8] = b"qff";
 
 /// The sending end.
 #[derive(Debug)]
@@ -43,6 +49,16 @@ impl Announce for Trigger {
             self.lost.store(true, Ordering::Relaxed);
         }
     }
+    fn force(&self, id: &MessageId) -> bool {
+        self.send(&[FORCE, id.as_bstr()].concat())
+    }
+    fn run_queue(&self, force: bool, force_frozen: bool) -> bool {
+        self.send(match (force, force_frozen) {
+            (_, true) => RUN_FROZEN,
+            (true, false) => RUN_FORCED,
+            (false, false) => RUN,
+        })
+    }
 }
 
 /// What the receiving end hears.
@@ -52,6 +68,19 @@ pub enum Heard {
     Ready(MessageId),
     /// Some were not told: look at the spool.
     Scan,
+    /// This message is to be delivered now, frozen or not.
+    Force(MessageId),
+    /// A queue run was asked for.
+    Run(RunNow),
+}
+
+/// How a queue run that was asked for is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunNow {
+    /// Whatever the retry times.
+    pub force: bool,
+    /// Frozen messages too.
+    pub force_frozen: bool,
 }
 
 /// Receives one; none for what is neither.
@@ -60,6 +89,10 @@ pub fn hear(socket: &OwnedFd) -> std::io::Result<Option<Heard>> {
     let (length, _) = fd_passing::receive(socket, &mut buffer)?;
     Ok(match &buffer[..length] {
         SCAN => Some(Heard::Scan),
+        RUN => Some(Heard::Run(RunNow { force: false, force_frozen: false })),
+        RUN_FORCED => Some(Heard::Run(RunNow { force: true, force_frozen: false })),
+        RUN_FROZEN => Some(Heard::Run(RunNow { force: true, force_frozen: true })),
+        [b'!', id @ ..] => MessageId::parse(id).map(Heard::Force),
         id => MessageId::parse(id).map(Heard::Ready),
     })
 }
