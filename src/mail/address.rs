@@ -38,7 +38,8 @@ impl Address {
     }
     /// The local part without quotes and their backslashes: what ACLs and routers see as `$local_part`.
     pub fn unquoted_local_part(&self) -> BString {
-        let Some(inner) = self.local_part.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        let Some(inner) = self.local_part.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""))
+        else {
             return self.local_part.clone();
         };
         let mut plain = BString::default();

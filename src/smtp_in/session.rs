@@ -209,7 +209,10 @@ impl<'s, 'h> Session<'s, 'h> {
     pub(super) fn log_connection(&self, count: u32) {
         if self.selects(Selector::SmtpConnection) {
             let peer = self.peer(false);
-            self.log(Which::Main, &format!("SMTP connection from {peer} (TCP/IP connection count = {count})"));
+            self.log(
+                Which::Main,
+                &format!("SMTP connection from {peer} (TCP/IP connection count = {count})"),
+            );
         }
     }
 

@@ -125,7 +125,8 @@ impl World {
         };
         // oxim's is passed through to the submission socket; nobody else sees what lies in it
         let spool_mode = if world.program == Program::Oxim { 0o751 } else { 0o750 };
-        for (name, permissions) in [("spool", spool_mode), ("log", 0o755), ("mail", 0o1777), ("run", 0o1777)] {
+        for (name, permissions) in [("spool", spool_mode), ("log", 0o755), ("mail", 0o1777), ("run", 0o1777)]
+        {
             let path = world.directory.join(name);
             fs::create_dir_all(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(permissions))?;
