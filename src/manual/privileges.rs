@@ -17,7 +17,18 @@
 //!
 //! Without any rights a program of the installed kind hands its arguments and standard input to the daemon
 //! over a socket; the kernel says who is at the other end. A daemon without root runs everything under its own
-//! uid and carries out orders for that uid only.
+//! uid and carries out orders for that uid only. Admin users list the queue and change messages over the same socket;
+//! who they are is decided by the daemon from what the kernel says, and deliveries they ask for are passed on to the
+//! delivery worker. Where no daemon runs, a program without rights refuses to take mail in.
+//!
+//! # Orders
+//!
+//! The user child holds an order against the master's configuration before it becomes anybody: a fixed `user`, `group`,
+//! `file`, `directory` or `command` (its whole path) literally; `check_local_user`: anyone in the user data base, with
+//! the primary group; an expanded `user`: anyone but root, `never_users` and oxim; an expanded `group`: the user's
+//! primary one or one from 1000 on, never a system group; supplementary groups: the user's own, and only where
+//! `initgroups` is set. A path that is expanded, or comes from a .forward, is not foretold: there the user's own
+//! rights are the limit.
 //!
 //! # What remains
 //!
