@@ -73,7 +73,7 @@ impl Verifier for ByLocalPart {
                 log_message: "deferit message".into(),
             },
             "vdefer" => Verified::Deferred { message: "later on".into(), log_message: "later on".into() },
-            _ if address.domain() != "test.ex" && address.domain() != "sender.ex" => {
+            _ if !["test.ex", "sender.ex"].contains(&address.lower_domain().to_string().as_str()) => {
                 failed("Unrouteable address")
             }
             _ => Verified::Ok { address_data: None },
@@ -275,7 +275,9 @@ fn check_logs(server: &Server, recorded: &str, name: &str) {
     let (main, reject) = recorded.split_once("\n==== reject\n").unwrap();
     let logged = |wanted: Which| -> String {
         let lines = server.station.log.lines();
-        let of_log = lines.iter().filter(|(which, _)| *which == wanted);
+        // The recordings were made without a daemon, which alone counts connections.
+        let counted = |line: &str| line.contains("(TCP/IP connection count = ");
+        let of_log = lines.iter().filter(|(which, line)| *which == wanted && !counted(&line.to_string()));
         of_log.map(|(_, line)| mask_dates(&mask_ports(&mask(&format!("{line}\n"))))).collect()
     };
     assert_same(&logged(Which::Main), main, &format!("{name}: the main log"));
