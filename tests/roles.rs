@@ -126,8 +126,15 @@ impl Drop for Daemon {
     }
 }
 
+/// The program in a place that ordinary users reach (a clone may lie below `/root`). Copied by `cp`: a descriptor
+/// of this process that writes it could be open in another test's child, and then it cannot be run.
 fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oxim"));
+    let program = directory.join("oxim");
+    if !program.exists() {
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_oxim")).arg(&program).status().unwrap();
+        assert!(copied.success());
+    }
+    let mut command = Command::new(program);
     command.arg("-C").arg(directory.join("conf")).env_clear().stdin(Stdio::null());
     command
 }
