@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod dialogue;
+pub mod hidden;
 pub mod normalise;
 pub mod play;
 pub mod world;

@@ -8,25 +8,21 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use super::case::{Action, Case, Step};
+use super::case::{Action, Caller, Case, Step};
 use super::dialogue::{self, Sink};
+use super::hidden::{self, Hidden};
 use super::normalise::Normaliser;
-use super::world::{self, Call, Mode, Program, Workshop, World};
+use super::world::{self, Call, Mode, Workshop, World};
 
 /// Plays the case; the text is normalised. The error says which step could not be played.
 pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<String, String> {
     let mut world = World::new(workshop, name, mode).map_err(|e| format!("set-up: {e}"))?;
-    let mut player = Player { text: String::new(), sink: None, hidden_daemon: false };
-    let own_daemon = case.steps.iter().any(|s| matches!(s.action, Action::Daemon { .. }));
-    let needs_hidden = workshop.program == Program::Oxim && mode != Mode::SetUid && !own_daemon;
+    let mut player = Player { text: String::new(), sink: None, hidden: Hidden::default() };
     for step in &case.steps {
-        let is_preparation = matches!(step.action, Action::File { .. } | Action::Shell | Action::Sink);
-        if needs_hidden && !is_preparation && !player.hidden_daemon && !starts_without(step) {
-            world.start_daemon(&[])?;
-            player.hidden_daemon = true;
-        }
-        player.step(&mut world, step).map_err(|e| format!("=== {}: {e}", step.title))?;
+        let played = player.prepare(&mut world, step).and_then(|()| player.step(&mut world, step));
+        played.map_err(|e| format!("=== {}: {e}", step.title))?;
     }
+    player.hidden.settle(&world);
     world.stop_daemon()?;
     if let Some(sink) = &player.sink {
         player.text.push_str(&format!("=== heard by the sink\n{}", sink.heard()));
@@ -39,26 +35,26 @@ pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<
     Ok(text)
 }
 
-/// A call that a daemon has no part in, such as `-be` or `-bV` of a configuration that is wrong.
-fn starts_without(step: &Step) -> bool {
-    match &step.action {
-        Action::Call { arguments, .. } => arguments.iter().any(|a| {
-            ["-bV", "-bP", "-be", "-bem", "-bt", "-bv", "-bvs", "-bh", "-bhc", "-brt", "-bI"]
-                .iter()
-                .any(|b| a == b || (b.len() == 3 && a.starts_with(b) && a.starts_with("-bI")))
-        }),
-        _ => false,
-    }
-}
-
 struct Player {
     text: String,
     sink: Option<Sink>,
-    /// The daemon runs only because of the mode; its own log lines are not part of the case.
-    hidden_daemon: bool,
+    hidden: Hidden,
 }
 
 impl Player {
+    /// Sees to the daemon that only the mode needs, before a step.
+    fn prepare(&mut self, world: &mut World, step: &Step) -> Result<(), String> {
+        self.hidden.settle(world);
+        match &step.action {
+            Action::File { name, .. } if name == "exim.conf" => self.hidden.stop(world),
+            Action::Daemon { .. } => self.hidden.stop(world),
+            Action::Call { caller: Caller::User, arguments, .. } if hidden::takes_part_in(arguments) => {
+                self.hidden.start(world)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn step(&mut self, world: &mut World, step: &Step) -> Result<(), String> {
         match &step.action {
             Action::File { name, mode } => {
@@ -73,6 +69,7 @@ impl Player {
                     input: &step.body,
                 };
                 let output = world.call(&call).map_err(|e| e.to_string())?;
+                self.hidden.heard_call(world, *caller);
                 self.write_output(step, &output);
                 Ok(())
             }
@@ -152,6 +149,9 @@ impl Player {
     fn write_lines(&mut self, prefix: &str, bytes: &[u8]) {
         for line in String::from_utf8_lossy(bytes).lines() {
             let line = line.strip_suffix('\r').unwrap_or(line);
+            if self.hidden.said(line) {
+                continue;
+            }
             self.text.push_str(&format!("{prefix}{line}\n"));
         }
     }
@@ -161,21 +161,17 @@ impl Player {
         for name in ["mainlog", "rejectlog", "paniclog"] {
             let text = fs::read(world.directory.join("log").join(name)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
-            let mut lines: Vec<&str> = text.lines().filter(|l| !self.is_of_hidden_daemon(l)).collect();
+            let mut lines: Vec<&str> = text.lines().filter(|l| !self.hidden.said(l)).collect();
             if lines.is_empty() {
                 continue;
             }
             if name == "mainlog" && case.sort_mainlog {
-                lines.sort_by_key(|line| line.get(20..).unwrap_or_default().to_owned());
+                sort_by_message(&mut lines);
             }
             self.text.push_str(&format!("=== {name}\n{}\n", lines.join("\n")));
         }
         self.mail_files(world);
         self.spool_files(world);
-    }
-
-    fn is_of_hidden_daemon(&self, line: &str) -> bool {
-        self.hidden_daemon && line.contains(" daemon started: pid=")
     }
 
     /// Every file below `mail/`, those of one directory in the order of their content.
@@ -212,6 +208,26 @@ impl Player {
             }
         }
     }
+}
+
+/// Sorts log lines by their text, but messages in the order they first come: their ids hold process ids,
+/// and say nothing about the order of two within one second.
+fn sort_by_message(lines: &mut [&str]) {
+    let id = |line: &str| {
+        line.get(20..)?.split(' ').next().filter(|w| w.matches('-').count() == 2).map(str::to_owned)
+    };
+    let mut ids: Vec<String> = Vec::new();
+    for line in lines.iter() {
+        ids.extend(id(line).filter(|id| !ids.contains(id)));
+    }
+    lines.sort_by_key(|line| {
+        let text = line.get(20..).unwrap_or_default().to_owned();
+        match id(line).and_then(|id| Some((ids.iter().position(|i| *i == id)?, id.len()))) {
+            // every id begins with a digit: among the other lines it keeps its place
+            Some((rank, length)) => format!("1{rank:05}{}", &text[length..]),
+            None => text,
+        }
+    });
 }
 
 /// A message without what differs between two runs, to sort by.

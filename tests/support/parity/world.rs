@@ -229,11 +229,16 @@ impl World {
 
     /// Starts a daemon in the foreground and waits until the main log says that it listens.
     pub fn start_daemon(&mut self, arguments: &[String]) -> Result<(), String> {
+        self.start_daemon_on(self.port, arguments)
+    }
+
+    /// The same on a port that is not `@PORT@`.
+    pub fn start_daemon_on(&mut self, port: u16, arguments: &[String]) -> Result<(), String> {
         let mut all = Vec::new();
         if self.mode == Mode::OneUser {
             all.extend(["-C".to_owned(), self.directory.join("exim.conf").display().to_string()]);
         }
-        let own = ["-bdf".to_owned(), "-oX".to_owned(), format!("127.0.0.1.{}", self.port), "-oP".to_owned()];
+        let own = ["-bdf".to_owned(), "-oX".to_owned(), format!("127.0.0.1.{port}"), "-oP".to_owned()];
         all.extend(own);
         all.push(self.directory.join("run/daemon.pid").display().to_string());
         all.extend(arguments.iter().map(|a| self.substitute(a)));
@@ -270,8 +275,12 @@ impl World {
         Err("the daemon did not end within 10 s of SIGTERM".into())
     }
 
+    /// True while a daemon was started and not stopped.
+    pub fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
+    }
+
     /// The daemon's process id, if one was started.
-    #[allow(dead_code, reason = "only the crash tests look at processes")]
     pub fn daemon_id(&self) -> Option<i32> {
         self.daemon.as_ref().and_then(|daemon| i32::try_from(daemon.id()).ok())
     }
@@ -298,8 +307,13 @@ impl World {
     }
 
     fn count_in_mainlog(&self, text: &str) -> usize {
+        self.mainlog().matches(text).count()
+    }
+
+    /// What the main log holds by now.
+    pub fn mainlog(&self) -> String {
         let log = fs::read(self.directory.join("log/mainlog")).unwrap_or_default();
-        String::from_utf8_lossy(&log).matches(text).count()
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     fn mailer_ids(&self) -> (u32, u32) {
@@ -411,7 +425,7 @@ pub struct Call<'a> {
 }
 
 /// How often something that is waited for is looked at.
-const POLL: Duration = Duration::from_millis(15);
+pub const POLL: Duration = Duration::from_millis(15);
 
 /// What nearly every configuration of a case begins with.
 const PRELUDE: &str = "primary_hostname = mail.test.example\n\
