@@ -11,15 +11,6 @@ use bstr::BString;
 pub trait Announce: Send + Sync {
     /// This message is ready.
     fn ready(&self, id: &MessageId);
-    /// An administrator wants it delivered now, frozen or not (`-M`); false: nobody here can be told.
-    fn force(&self, _id: &MessageId) -> bool {
-        false
-    }
-    /// An administrator wants a queue run (`-q`; `-qf`: whatever the retry times; `-qff`: frozen messages too); false as
-    /// above.
-    fn run_queue(&self, _force: bool, _force_frozen: bool) -> bool {
-        false
-    }
 }
 
 /// Address verification by the routers (`verify = recipient` and kin).

@@ -259,9 +259,84 @@ fn ordinary_users_submit_and_remove_what_is_theirs_and_admin_users_see_the_queue
 
     assert_eq!(call_as(&daemon, other, &["-M", second], "").0, Some(1));
     assert_eq!(call_as(&daemon, admin, &["-M", second], ""), (Some(0), String::new()));
-    daemon.wait_for("the forced delivery", || daemon.delivered() == 1);
+    assert_eq!(daemon.delivered(), 1, "-M ends when the delivery has");
     assert_eq!(call_as(&daemon, user, &["-odq", "e@d.example"], "Subject: s\n\nhello\n").0, Some(0));
     assert_eq!(call_as(&daemon, other, &["-q"], "").0, Some(1));
     assert_eq!(call_as(&daemon, admin, &["-q"], ""), (Some(0), String::new()));
-    daemon.wait_for("the queue run", || daemon.delivered() == 2);
+    assert_eq!(daemon.delivered(), 2, "-q ends when the queue run has");
+}
+
+#[test]
+fn a_caller_without_rights_waits_for_the_deliveries_that_it_asks_for() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to call as other users");
+        return;
+    }
+    let daemon = Daemon::start();
+    let (user, admin) = ((2, 2), (3, ADMINS));
+    let text = "Subject: s\n\nhello\n";
+    for (count, mode) in ["-odi", "-odf"].iter().enumerate() {
+        assert_eq!(call_as(&daemon, user, &[mode, "c@d.example"], text).0, Some(0));
+        assert_eq!(daemon.delivered(), count + 1, "{mode}");
+    }
+    // two messages wait; each selection takes the one it fits
+    for to in ["first@d.example", "second@e.example"] {
+        assert_eq!(call_as(&daemon, user, &["-odq", to], text).0, Some(0));
+    }
+    let run =
+        |arguments: &[&str]| assert_eq!(call_as(&daemon, admin, arguments, "").0, Some(0), "{arguments:?}");
+    run(&["-R", "nobody"]);
+    run(&["-S", "nobody"]);
+    run(&["-qf", "1aaaaa-000000-00", "1aaaab-000000-00"]);
+    assert_eq!(daemon.delivered(), 2);
+    run(&["-Rr", "^SECOND@"]);
+    assert_eq!(daemon.delivered(), 3);
+    assert!(daemon.log().contains(" => second <second@e.example>"), "{}", daemon.log());
+    run(&["-qql"]);
+    assert_eq!(daemon.delivered(), 4);
+    let said = daemon.log();
+    for words in [" -R nobody", " -S nobody", " -qf", " -Rr ^SECOND@", " -qql"] {
+        assert!(
+            said.lines().any(|line| line.contains("Start queue run") && line.ends_with(words)),
+            "{words}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_message_is_given_up_over_the_submission_socket_in_its_callers_name() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to call as other users");
+        return;
+    }
+    let daemon = Daemon::start();
+    let (user, admin) = ((2, 2), (3, ADMINS));
+    assert_eq!(call_as(&daemon, user, &["-odq", "c@d.example"], "Subject: s\n\nhello\n").0, Some(0));
+    let id = call_as(&daemon, admin, &["-bpi"], "").1.trim().to_owned();
+    assert_eq!(call_as(&daemon, user, &["-Mg", &id], "").0, Some(1));
+    assert_eq!(call_as(&daemon, admin, &["-Mg", &id], ""), (Some(0), String::new()));
+    assert!(daemon.log().contains(&format!("{id} cancelled by sys\n")), "{}", daemon.log());
+    daemon.wait_for("the bounce", || daemon.delivered() == 1);
+}
+
+#[test]
+fn another_configuration_than_the_daemons_is_refused_over_the_submission_socket() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to call as other users");
+        return;
+    }
+    let daemon = Daemon::start();
+    let other = daemon.path("other");
+    std::fs::copy(daemon.path("conf"), &other).unwrap();
+    let output = Command::new(daemon.path("oxim"))
+        .args(["-C", other.to_str().unwrap(), "-odi", "c@d.example"])
+        .uid(2)
+        .gid(2)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains(" runs with ") && words.contains(other.to_str().unwrap()), "{words}");
+    assert_eq!(daemon.delivered(), 0);
 }

@@ -3,6 +3,7 @@
 //!
 //! Invariant: decoding allocates no more than the input is long, whatever the input says.
 
+use crate::mail::MessageId;
 use bstr::BString;
 
 /// The input is not what the other end of the same build writes.
@@ -17,6 +18,9 @@ pub enum WireError {
     /// Bytes are left over.
     #[error("message between processes has {0} bytes too many")]
     Long(usize),
+    /// A message id that is none.
+    #[error("message between processes has a malformed message id")]
+    NoMessageId,
 }
 
 /// A value that can be sent.
@@ -70,6 +74,16 @@ impl Wire for bool {
             1 => Ok(true),
             other => Err(WireError::Unknown(other.into())),
         }
+    }
+}
+
+impl Wire for MessageId {
+    fn put(&self, out: &mut Vec<u8>) {
+        BString::from(self.as_bstr()).put(out);
+    }
+    fn take(input: &mut &[u8]) -> Result<Self, WireError> {
+        let text = BString::take(input)?;
+        Self::parse(&text).ok_or(WireError::NoMessageId)
     }
 }
 

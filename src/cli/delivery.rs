@@ -33,8 +33,15 @@ pub enum When {
 
 /// Messages that were taken in, in order.
 #[derive(Debug, Default)]
-struct Ready {
+pub struct Ready {
     ids: Mutex<Vec<MessageId>>,
+}
+
+impl Ready {
+    /// The ids so far; they are kept no longer.
+    pub fn take(&self) -> Vec<MessageId> {
+        std::mem::take(&mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Announce for Ready {
@@ -120,7 +127,7 @@ impl Worker {
     /// Bounces that arise while delivering are announced too, and delivered in their turn.
     fn deliver_all(&self, local_only: bool) {
         loop {
-            let ids = std::mem::take(&mut *self.ready.ids.lock().unwrap_or_else(PoisonError::into_inner));
+            let ids = self.ready.take();
             if ids.is_empty() {
                 return;
             }

@@ -171,7 +171,9 @@ fn run() -> anyhow::Result<i32> {
         env_logger::Builder::new().filter_level(log::LevelFilter::Debug).init();
     }
     let program = start::start(invocation, found)?;
-    act(program, Call { name, arguments })
+    let named = program.invocation.config.is_some();
+    let configuration = named.then(|| program.reading.snapshot.config_file.clone());
+    act(program, Call { name, arguments, configuration })
 }
 
 /// Options that change what another option does, and that are not built.

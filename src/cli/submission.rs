@@ -2,22 +2,25 @@
 //!
 //! The daemon parses the arguments itself and believes nothing but the uid that the kernel tells. Messages
 //! (`-bm`, `-t`), SMTP (`-bs`), listings (`-bp`) and what is done to messages (`-Mrm` ...) come this way.
-//! The process that serves submissions delivers nothing itself: `-q`, `-qf`, `-qff`, `-M` and `-Mc` are passed on to the
-//! delivery worker, and the caller does not wait for them. What cannot be passed on (`-qq`, `-R`, `-Mg` ...) is refused.
+//! The process that serves submissions delivers nothing itself: what is to be delivered while the caller waits (`-odi`,
+//! `-q...`, `-M`, `-Mc`, `-Mg`) is asked of the delivery worker. A caller that goes away stops none of it.
 
-use super::args::{self, Action, CalledAs, Invocation, MessageAction, QueueRun};
+use super::args::{self, Action, CalledAs, Invocation, MessageCommand};
 use super::caller;
-use super::delivery::When;
+use super::delivery::{Ready, When};
 use super::standard_input::TimedInput;
 use super::submit::{self, Intake};
 use super::trust;
 use super::{Asked, Program, queue_commands, start};
 use crate::as_user::{Answer, AsUser, Identity, Order};
 use crate::deliver::Env;
+use crate::expand::context::Globals;
 use crate::load::Configuration;
+use crate::mail::MessageId;
 use crate::process::submit_socket::{self, Call, Caller, Calls, Input};
+use crate::process::trigger::{Request, Trigger};
 use crate::process::{services, spool_directory};
-use crate::queue;
+use crate::queue::{self, Act};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::stream::Transport;
 use crate::smtp_in::{self, LocalCall, Server};
@@ -59,7 +62,11 @@ pub fn hand_over(program: &Program, call: Call) -> anyhow::Result<i32> {
 }
 
 /// The daemon's side.
-pub fn server(configuration: &Configuration, station: &Station) -> io::Result<Arc<dyn Calls>> {
+pub fn server(
+    configuration: &Configuration,
+    station: &Station,
+    trigger: &Arc<Trigger>,
+) -> io::Result<Arc<dyn Calls>> {
     let submitter = Arc::new(services::submitter(station)?);
     let stop = Arc::new(AtomicBool::new(false));
     let smtp = services::server(configuration, station.announce.clone(), stop)?;
@@ -69,6 +76,7 @@ pub fn server(configuration: &Configuration, station: &Station) -> io::Result<Ar
         station: station.clone(),
         submitter,
         smtp,
+        trigger: trigger.clone(),
     }))
 }
 
@@ -77,6 +85,7 @@ struct SubmissionServer {
     station: Station,
     submitter: Arc<OwnMessages>,
     smtp: Server,
+    trigger: Arc<Trigger>,
     /// For what is done to messages of the queue; nothing is delivered with it.
     env: Env,
 }
@@ -102,6 +111,7 @@ impl SubmissionServer {
     fn act(&self, caller: &Arc<Caller>) -> anyhow::Result<i32> {
         let invocation = args::parse(&caller.call.name, &caller.call.arguments)?;
         let globals = &self.configuration.globals;
+        check_configuration(caller.call.configuration.as_ref(), globals)?;
         let standing = start::standing_of(caller.uid, caller.gid, globals)?;
         trust::check_action(&invocation, &standing, start::relaxed(&globals.main))
             .map_err(|text| anyhow!(text))?;
@@ -111,27 +121,12 @@ impl SubmissionServer {
             Action::Smtp => self.smtp(caller, asked),
             Action::ListQueue(listing) => {
                 let mut out = BufWriter::new(Output(caller));
-                let listing = queue_commands::meant_listing(listing);
                 queue::list(&self.env.layout, listing, SystemTime::now(), &mut out)?;
                 out.flush()?;
                 Ok(0)
             }
-            Action::QueueRun(ref run) if is_plain(run) => {
-                self.told(self.station.announce.run_queue(run.force, run.force_frozen))
-            }
-            Action::Messages(ref command) if command.what == MessageAction::Deliver => {
-                self.told(command.ids.iter().all(|id| self.station.announce.force(id)))
-            }
-            Action::Messages(ref command) if command.what == MessageAction::DeliverIfDue => {
-                command.ids.iter().for_each(|id| self.station.announce.ready(id));
-                Ok(0)
-            }
-            Action::Messages(ref command) if !delivers(command.what) => {
-                let mut out = BufWriter::new(Output(caller));
-                let code = queue_commands::act_on_messages(&self.env, &asked, command, &mut out)?;
-                out.flush()?;
-                Ok(code)
-            }
+            Action::QueueRun(ref run) => self.request(caller, &Request::Run(run.clone())),
+            Action::Messages(ref command) => self.act_on_messages(caller, &asked, command),
             _ => Err(anyhow!(
                 "oxim: {} is known but not supported yet over the submission socket",
                 words(&invocation, &caller.call)
@@ -139,16 +134,72 @@ impl SubmissionServer {
         }
     }
 
-    /// The delivery worker was asked; the caller does not wait for what comes of it.
-    fn told(&self, told: bool) -> anyhow::Result<i32> {
-        if told { Ok(0) } else { Err(anyhow!("oxim: the delivery worker is busy: try again")) }
+    /// Has the delivery worker do it, waits for its end, and gives the exit code.
+    fn request(&self, caller: &Caller, request: &Request) -> anyhow::Result<i32> {
+        let done = self.trigger.request(request, &mut |words| caller.output(words));
+        done.map(|done| i32::from(!done)).map_err(|error| anyhow!("oxim: {error}"))
+    }
+
+    fn act_on_messages(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+        command: &MessageCommand,
+    ) -> anyhow::Result<i32> {
+        let request: Box<dyn Fn(&MessageId) -> Request> = match command.what {
+            Act::Deliver => Box::new(|id| Request::Force(id.clone())),
+            Act::DeliverIfDue => Box::new(|id| Request::Deliver(id.clone())),
+            Act::GiveUp => {
+                let by = caller::caller(asked)?.login;
+                Box::new(move |id| Request::GiveUp((id.clone(), by.clone())))
+            }
+            _ => {
+                let mut out = BufWriter::new(Output(caller));
+                let code = queue_commands::act_on_messages(&self.env, asked, command, &mut out)?;
+                out.flush()?;
+                return Ok(code);
+            }
+        };
+        let codes = command.ids.iter().map(|id| self.request(caller, &request(id)));
+        codes.reduce(|one, other| Ok(one?.max(other?))).unwrap_or(Ok(0))
+    }
+
+    /// Where messages of this call are taken in, and what keeps their ids if the call says when they are delivered.
+    fn station_for(&self, when: When) -> (Station, Option<Arc<Ready>>) {
+        match when {
+            When::Soon | When::Never => (self.station.clone(), None),
+            When::Now | When::LocalNow | When::LocalSoon => {
+                let ready = Arc::new(Ready::default());
+                (Station { announce: ready.clone(), ..self.station.clone() }, Some(ready))
+            }
+        }
+    }
+
+    /// Has what this call took in delivered, and waits if the call does.
+    fn deliver(&self, ready: &Ready, when: When) {
+        for id in ready.take() {
+            let request = match when {
+                When::Now | When::Soon | When::Never => Request::Deliver(id.clone()),
+                When::LocalNow | When::LocalSoon => Request::DeliverLocally(id.clone()),
+            };
+            let given = match when {
+                When::LocalSoon => self.trigger.hand_over(&request).map(drop),
+                _ => self.trigger.request(&request, &mut |_| Ok(())).map(drop),
+            };
+            if given.is_err() {
+                // It lies in the spool: whoever delivers now and then takes it.
+                self.station.announce.ready(&id);
+            }
+        }
     }
 
     fn receive(&self, caller: &Caller, asked: Asked) -> anyhow::Result<i32> {
+        let when = submit::when(&asked);
+        let (station, ready) = self.station_for(when);
         let intake = Intake {
             asked,
             configuration: &self.configuration,
-            station: &self.station,
+            station: &station,
             submitter: &self.submitter,
         };
         let reader = RefCell::new(caller.input()?);
@@ -158,21 +209,48 @@ impl SubmissionServer {
         };
         let mut input = TimedInput::new(Shared(&reader), wait);
         let taken = submit::take_in(&intake, &mut input, &mut Errors(caller))?;
+        if let Some(ready) = ready {
+            self.deliver(&ready, when);
+        }
         Ok(taken.exit_code)
     }
 
     fn smtp(&self, caller: &Arc<Caller>, asked: Asked) -> anyhow::Result<i32> {
         let who = caller::caller(&asked)?;
+        let when = submit::when(&asked);
         let origin = caller::origin(&asked, &who.login);
         let call = LocalCall {
             ident: origin.ident.clone().unwrap_or_else(|| who.login.clone()),
             caller: who,
             origin: (asked.standing.trusted && origin.host.is_some()).then_some(origin),
-            queue_only: submit::when(&asked) == When::Never,
+            queue_only: when == When::Never,
         };
         let conversation = Conversation { caller: caller.clone(), input: caller.input()? };
-        let good = smtp_in::serve_stdio(&self.smtp, Box::new(conversation), call);
+        let (station, ready) = self.station_for(when);
+        let server = Server { station, ..self.smtp.clone() };
+        let good = smtp_in::serve_stdio(&server, Box::new(conversation), call);
+        if let Some(ready) = ready {
+            self.deliver(&ready, when);
+        }
         Ok(if good { 0 } else { 1 })
+    }
+}
+
+/// What `-C` names must be what this daemon runs with: anything else would do what nobody asked for.
+fn check_configuration(named: Option<&BString>, globals: &Globals) -> anyhow::Result<()> {
+    let ours = &globals.config_file;
+    let same = |named: &BString| {
+        let named = named.to_path_lossy();
+        *named == **ours
+            || std::fs::canonicalize(&named).is_ok_and(|real| Some(real) == ours.canonicalize().ok())
+    };
+    match named.filter(|named| !same(named)) {
+        None => Ok(()),
+        Some(other) => Err(anyhow!(
+            "oxim: the daemon of this spool runs with {}: without rights of its own, this program cannot use \
+             {other} for it (root can)",
+            ours.display()
+        )),
     }
 }
 
@@ -204,17 +282,6 @@ fn words(invocation: &Invocation, call: &Call) -> BString {
         CalledAs::Sendmail => call.arguments.first().cloned().unwrap_or_default(),
         _ => call.name.clone(),
     }
-}
-
-/// `-Mg` sends a bounce: that is a delivery.
-fn delivers(what: MessageAction) -> bool {
-    what == MessageAction::GiveUp
-}
-
-/// A run over the whole queue: what the trigger of the delivery worker can say.
-fn is_plain(run: &QueueRun) -> bool {
-    let plain = QueueRun { force: run.force, force_frozen: run.force_frozen, ..QueueRun::default() };
-    *run == plain
 }
 
 /// No order is given from here.

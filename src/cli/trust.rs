@@ -4,7 +4,8 @@
 //! Pure but for [`open_configuration`]: facts come in, decisions go out. Specification: sections "Trusted and
 //! admin users", "Using a different configuration file", chapter "Security considerations".
 
-use super::args::{Action, Invocation, MessageAction};
+use super::args::{Action, Invocation};
+use crate::queue::Act;
 use bstr::{BString, ByteSlice};
 use std::fs::File;
 use std::io::{self, Read};
@@ -253,13 +254,11 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
 }
 
 /// `-M` and `-Mc` as queue runs; `-Mrm` is also for the one who sent the message, which the queue decides.
-fn check_messages(what: MessageAction, who: &Standing, relaxed: Relaxed) -> Result<(), String> {
+fn check_messages(what: Act, who: &Standing, relaxed: Relaxed) -> Result<(), String> {
     match what {
-        MessageAction::Deliver | MessageAction::DeliverIfDue if who.admin || !relaxed.prod_requires_admin => {
-            Ok(())
-        }
-        MessageAction::Deliver | MessageAction::DeliverIfDue => Err("exim: Permission denied".into()),
-        MessageAction::Remove => Ok(()),
+        Act::Deliver | Act::DeliverIfDue if who.admin || !relaxed.prod_requires_admin => Ok(()),
+        Act::Deliver | Act::DeliverIfDue => Err("exim: Permission denied".into()),
+        Act::Remove => Ok(()),
         _ if who.admin => Ok(()),
         _ => Err("Permission denied".into()),
     }

@@ -4,7 +4,7 @@
 //! Privileges: runs as oxim; may ask the master for user children, and delivers nothing locally itself.
 
 use super::thread_pool::{self, Pool};
-use super::trigger::{self, Heard, RunNow};
+use super::trigger::{self, Asker, Heard, Request};
 use crate::mail::MessageId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{HashSet, VecDeque};
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 
 /// Messages that wait for a thread; beyond it they are left to a look at the spool.
 const MOST_WAITING: usize = 20_000;
-/// Forced deliveries that wait for a thread; an administrator who asks for more asks again.
-const MOST_FORCED: usize = 1000;
+/// Queue runs at once that somebody waits for: `queue_run_max` is for those of the daemon itself.
+const MOST_ASKED_RUNS: usize = 50;
 
 /// What the worker hands messages to.
 pub trait Deliveries: Send + Sync {
     /// Delivers one message that is ready, if nobody else has it.
     fn deliver(&self, id: &MessageId);
-    /// Delivers it whatever its retry time, frozen or not.
-    fn force(&self, id: &MessageId);
-    /// Runs the queue once as `-q<time>` says, or as was asked for.
-    fn run_queue(&self, asked: Option<RunNow>);
+    /// Carries out what somebody waits for; what there is to say goes to `words`. False: not as it was asked.
+    fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool;
+    /// Runs the queue once as `-q<time>` says.
+    fn run_queue(&self);
     /// Delivers what was never tried: some messages may not have been told.
     fn look_at_spool(&self);
     /// A thread panicked with this text: for the panic log.
@@ -52,11 +52,18 @@ pub enum Woken {
     Control,
 }
 
+/// What is done next by a thread of the pool.
+enum Job {
+    Ready(MessageId),
+    Scan,
+    Request(Request, Asker),
+}
+
 /// Messages that were told of and are not yet taken.
 #[derive(Debug, Default)]
 struct Waiting {
     queue: VecDeque<MessageId>,
-    forced: VecDeque<MessageId>,
+    requests: VecDeque<(Request, Asker)>,
     known: HashSet<MessageId>,
     scan: bool,
     closed: bool,
@@ -68,6 +75,7 @@ pub struct DeliveryWorker {
     settings: Settings,
     pool: Pool,
     runs: Pool,
+    asked_runs: Pool,
     waiting: Arc<(Mutex<Waiting>, Condvar)>,
     next_run: Option<Instant>,
 }
@@ -87,6 +95,7 @@ impl DeliveryWorker {
             deliveries,
             pool: Pool::new(settings.threads.max(1)),
             runs: Pool::new(runs),
+            asked_runs: Pool::new(MOST_ASKED_RUNS),
             settings,
             // Whatever a worker that died knew of and did not begin lies in the spool.
             waiting: Arc::new((
@@ -143,9 +152,10 @@ impl DeliveryWorker {
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.queue.clear();
+        state.requests.clear();
         drop(state);
         condition.notify_all();
-        self.pool.wait_idle(left()) && self.runs.wait_idle(left())
+        self.pool.wait_idle(left()) && self.runs.wait_idle(left()) && self.asked_runs.wait_idle(left())
     }
 
     fn told(&self, heard: Heard) {
@@ -158,12 +168,12 @@ impl DeliveryWorker {
                 }
             }
             Heard::Ready(_) | Heard::Scan => state.scan = true,
-            Heard::Force(id) if state.forced.len() < MOST_FORCED => state.forced.push_back(id),
-            Heard::Force(_) => {}
-            Heard::Run(asked) => {
+            Heard::Request(request @ Request::Run(_), asker) => {
                 drop(state);
-                return self.start_queue_run(Some(asked));
+                return self.start_asked_run(request, asker);
             }
+            // As many as there are callers of the submission socket, each with one at a time.
+            Heard::Request(request, asker) => state.requests.push_back((request, asker)),
         }
         drop(state);
         condition.notify_all();
@@ -177,10 +187,12 @@ impl DeliveryWorker {
                 let place = pool.place();
                 let (worker, witness) = (deliveries.clone(), deliveries.clone());
                 let work = move || match job {
-                    Heard::Ready(id) => worker.deliver(&id),
-                    Heard::Scan => worker.look_at_spool(),
-                    Heard::Force(id) => worker.force(&id),
-                    Heard::Run(asked) => worker.run_queue(Some(asked)),
+                    Job::Ready(id) => worker.deliver(&id),
+                    Job::Scan => worker.look_at_spool(),
+                    Job::Request(request, asker) => {
+                        let done = worker.carry_out(&request, &mut &asker);
+                        asker.done(done);
+                    }
                 };
                 let started =
                     thread_pool::start(place, "delivery", work, move |text| witness.log_panic(text));
@@ -201,19 +213,36 @@ impl DeliveryWorker {
             return;
         }
         self.next_run = Some(Instant::now() + interval);
-        self.start_queue_run(None);
+        self.start_queue_run();
     }
 
     /// In a thread of its own, unless `queue_run_max` are busy.
-    fn start_queue_run(&self, asked: Option<RunNow>) {
+    fn start_queue_run(&self) {
         let Some(place) = self.runs.try_place() else { return };
         let (runner, witness) = (self.deliveries.clone(), self.deliveries.clone());
         let started = thread_pool::start(
             place,
             "queue-run",
-            move || runner.run_queue(asked),
+            move || runner.run_queue(),
             move |text| witness.log_panic(text),
         );
+        if let Err(error) = started {
+            self.deliveries.log_panic(&format!("cannot start a thread for a queue run: {error}"));
+        }
+    }
+
+    /// In a thread of its own; too many at once are refused, and the asker hears it.
+    fn start_asked_run(&self, request: Request, asker: Asker) {
+        let Some(place) = self.asked_runs.try_place() else {
+            let _ = io::Write::write_all(&mut &asker, b"too many queue runs at once: try again\n");
+            return asker.done(false);
+        };
+        let (runner, witness) = (self.deliveries.clone(), self.deliveries.clone());
+        let work = move || {
+            let done = runner.carry_out(&request, &mut &asker);
+            asker.done(done);
+        };
+        let started = thread_pool::start(place, "queue-run", work, move |text| witness.log_panic(text));
         if let Err(error) = started {
             self.deliveries.log_panic(&format!("cannot start a thread for a queue run: {error}"));
         }
@@ -221,22 +250,22 @@ impl DeliveryWorker {
 }
 
 /// Waits for what is to be done next; none at the end.
-fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Heard> {
+fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
     let (waiting, condition) = shared;
     let mut state = lock(waiting);
     loop {
-        if let Some(id) = state.forced.pop_front() {
-            return Some(Heard::Force(id));
+        if let Some((request, asker)) = state.requests.pop_front() {
+            return Some(Job::Request(request, asker));
         }
         if let Some(id) = state.queue.pop_front() {
             state.known.remove(&id);
-            return Some(Heard::Ready(id));
+            return Some(Job::Ready(id));
         }
         if state.closed {
             return None;
         }
         if std::mem::take(&mut state.scan) {
-            return Some(Heard::Scan);
+            return Some(Job::Scan);
         }
         state = condition.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
@@ -245,7 +274,8 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Heard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::trigger::Trigger;
+    use crate::process::ipc;
+    use crate::process::trigger::{Told, Trigger};
     use crate::sys::fd_passing;
     use crate::upward::Announce;
     use std::sync::mpsc::{Sender, channel};
@@ -263,11 +293,12 @@ mod tests {
             assert!(!id.as_str().ends_with("00"), "bad id");
             self.say(id.to_string());
         }
-        fn force(&self, id: &MessageId) {
-            self.say(format!("force {id}"));
+        fn carry_out(&self, request: &Request, _: &mut dyn io::Write) -> bool {
+            self.say(format!("{request:?}"));
+            true
         }
-        fn run_queue(&self, asked: Option<RunNow>) {
-            self.say(format!("run {}", asked.is_some_and(|asked| asked.force)));
+        fn run_queue(&self) {
+            self.say("run".into());
         }
         fn look_at_spool(&self) {
             self.say("scan".into());
@@ -294,7 +325,8 @@ mod tests {
         for id in ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-00", "1xVUuV-0003NN-2T"] {
             trigger.ready(&MessageId::parse(id.as_bytes()).unwrap());
         }
-        assert!(trigger.force(&MessageId::parse(b"1xVUuV-0003NN-2U").unwrap()));
+        let id = MessageId::parse(b"1xVUuV-0003NN-2U").unwrap();
+        let answer = trigger.hand_over(&Request::Force(id)).unwrap();
         let thread = std::thread::spawn(move || {
             worker.work_until(&control, &receive).unwrap();
             worker.finish(Duration::from_secs(5))
@@ -303,8 +335,10 @@ mod tests {
         words.sort();
         assert_eq!(
             words,
-            ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-2T", "force 1xVUuV-0003NN-2U", "panic: bad id", "run false"]
+            ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-2T", "Force(1xVUuV-0003NN-2U)", "panic: bad id", "run"]
         );
+        let (answer, _) = ipc::hear::<Told>(&answer).unwrap().unwrap();
+        assert_eq!(answer, Told::Done(true));
         fd_passing::send(&stop, b"x", &[]).unwrap();
         assert!(thread.join().unwrap());
     }

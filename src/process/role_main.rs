@@ -9,6 +9,7 @@ use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
 use super::submit_socket::{self, Calls};
+use super::trigger::Trigger;
 use crate::load::Configuration;
 use crate::receive::Station;
 use crate::sys::spawn::CONTROL_FD;
@@ -29,7 +30,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const RETIRE_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// Makes the server of submissions, which knows the command line and so stands above this folder.
-pub type MakeCalls = fn(&Configuration, &Station) -> io::Result<Arc<dyn Calls>>;
+pub type MakeCalls = fn(&Configuration, &Station, &Arc<Trigger>) -> io::Result<Arc<dyn Calls>>;
 
 /// Everything the master hands over.
 struct Handed {
@@ -129,7 +130,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     let service = services::Smtp::new(reading, handed.announce)?;
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
-        submit_socket::serve(&place, calls(service.configuration(), service.station())?)?;
+        submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
     }
     let limits = service.accept_limits();
     let stop = service.stop_flag();

@@ -6,8 +6,7 @@ use super::reading::{self, Reading};
 use super::smtp_worker::{AcceptLimits, Accepted, Sessions};
 use super::snapshot::Snapshot;
 use super::spool_directory;
-
-use super::trigger::{RunNow, Trigger};
+use super::trigger::{Request, Trigger};
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
 use crate::deliver::{self, Env, How};
@@ -19,7 +18,7 @@ use crate::load::{self, Configuration};
 use crate::log::Which;
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
-use crate::queue::{self, Run, Selection};
+use crate::queue::{self, Act, Run, Selection};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
@@ -106,6 +105,7 @@ pub fn server(
 pub struct Smtp {
     configuration: Configuration,
     server: Server,
+    trigger: Arc<Trigger>,
     tls_ports: Vec<u16>,
     always_tls: bool,
     queue_only: bool,
@@ -117,8 +117,8 @@ impl Smtp {
         let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
-        let announce = Arc::new(Trigger::new(trigger));
-        let server = server(&configuration, announce, Arc::default())?;
+        let trigger = Arc::new(Trigger::new(trigger));
+        let server = server(&configuration, trigger.clone(), Arc::default())?;
         Ok(Self {
             tls_ports: tls_ports(&server.station.globals),
             always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
@@ -126,6 +126,7 @@ impl Smtp {
                 || configuration.globals.main.bool("queue_only"),
             configuration,
             server,
+            trigger,
         })
     }
 
@@ -140,6 +141,11 @@ impl Smtp {
     /// Takes messages in.
     pub fn station(&self) -> &Station {
         &self.server.station
+    }
+
+    /// The way to the delivery worker.
+    pub fn trigger(&self) -> &Arc<Trigger> {
+        &self.trigger
     }
 
     /// Set it to end the sessions.
@@ -328,16 +334,27 @@ impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
         deliver::deliver(&self.env, id, How::default());
     }
-    fn force(&self, id: &MessageId) {
-        deliver::deliver(&self.env, id, How { force: true, thaw: true, ..How::default() });
-    }
-    fn run_queue(&self, asked: Option<RunNow>) {
-        match asked {
-            None => queue::run(&self.env, &self.run),
-            Some(RunNow { force, force_frozen }) => {
-                queue::run(&self.env, &Run { force, force_frozen, ..Run::default() });
+    fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
+        match request {
+            Request::Deliver(id) => deliver::deliver(&self.env, id, How::default()),
+            Request::DeliverLocally(id) => {
+                deliver::deliver(&self.env, id, How { local_only: true, ..How::default() })
             }
-        }
+            Request::Force(id) => {
+                deliver::deliver(&self.env, id, How { force: true, thaw: true, ..How::default() })
+            }
+            Request::GiveUp((id, by)) => {
+                return queue::act(&self.env, Act::GiveUp, id, &[], by.as_bstr(), words).unwrap_or(false);
+            }
+            Request::Run(run) => {
+                queue::run(&self.env, run);
+                return true;
+            }
+        };
+        true
+    }
+    fn run_queue(&self) {
+        queue::run(&self.env, &self.run);
     }
     fn look_at_spool(&self) {
         queue::deliver_new(&self.env);

@@ -36,6 +36,8 @@ wire_struct! {
         pub name: BString,
         /// The arguments.
         pub arguments: Vec<BString>,
+        /// The configuration file, if the call names one (`-C`): the daemon has read another one or this.
+        pub configuration: Option<BString>,
     }
 }
 
@@ -265,7 +267,7 @@ mod tests {
             let socket = listen::connect_packets(&path(directory.path())).unwrap();
             ipc::check_build_id(&socket).unwrap();
             ipc::say_build_id(&socket).unwrap();
-            let call = Call { name: "oxim".into(), arguments: vec!["a@b".into()] };
+            let call = Call { name: "oxim".into(), arguments: vec!["a@b".into()], configuration: None };
             parcel::send(&socket, &call, &[]).unwrap();
             for chunk in vec![b'x'; length].chunks(CHUNK) {
                 ipc::say(&socket, &FromCaller::Input(chunk.into()), &[]).unwrap();

@@ -1,23 +1,59 @@
 //! "Message is ready": one datagram from whoever committed it to the delivery worker. A lost one costs time, never
 //! mail: the message lies in the spool.
+//!
+//! Requests (deliver this now, run the queue) come the same way, with a socket for the answer; they are not lost: who
+//! gives one waits, and hears if it was not done.
 
+use super::ipc;
+use crate::as_user::Wire;
 use crate::mail::MessageId;
+use crate::queue::Run;
 use crate::sys::fd_passing;
 use crate::upward::Announce;
+use crate::wire_enum;
+use bstr::BString;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// How long a session waits for room in a full queue before it goes on without telling.
 const PATIENCE_MS: u16 = 100;
 /// Asks for a look at the whole spool.
 const SCAN: &[u8] = b"*";
-/// Before the id of a message that is to be delivered whatever its retry time.
-const FORCE: &[u8] = b"!";
-/// Ask for a queue run.
-const RUN: &[u8] = b"q";
-const RUN_FORCED: &[u8] = b"qf";
-const RUN_FROZEN: &[u8] = b"qff";
+/// Before an [`Request`] in its wire form; a socket for the answer comes with it.
+const REQUEST: u8 = b'o';
+/// Longest request: a queue run with two patterns from a command line.
+const MAX_REQUEST: usize = 64 * 1024;
+/// How long somebody who waits for an answer anyway waits for room in a full queue.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+
+wire_enum! {
+    /// What the delivery worker is asked to do while somebody waits for it.
+    pub enum Request {
+        /// `-odi`, `-odf`, `-Mc`: deliver this message if its retry times allow.
+        Deliver(MessageId) = 1,
+        /// `-odqs`: the same for local addresses only.
+        DeliverLocally(MessageId) = 2,
+        /// `-M`: deliver it whatever its retry times, frozen or not.
+        Force(MessageId) = 3,
+        /// `-Mg`: give it up, in this user's name.
+        GiveUp((MessageId, BString)) = 4,
+        /// `-q...`, `-R`, `-S`: run the queue.
+        Run(Run) = 5,
+    }
+}
+
+wire_enum! {
+    /// What whoever waits hears.
+    pub enum Told {
+        /// Words for its standard output.
+        Words(BString) = 1,
+        /// It is done; true: as was asked.
+        Done(bool) = 2,
+    }
+}
 
 /// The sending end.
 #[derive(Debug)]
@@ -49,50 +85,91 @@ impl Announce for Trigger {
             self.lost.store(true, Ordering::Relaxed);
         }
     }
-    fn force(&self, id: &MessageId) -> bool {
-        self.send(&[FORCE, id.as_bstr()].concat())
+}
+
+impl Trigger {
+    /// Hands a request to the delivery worker, and waits until it is carried out; false: not as it was asked. What it has
+    /// to say goes to `words`; a failure there ends the waiting, never the work.
+    pub fn request(
+        &self,
+        request: &Request,
+        words: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let socket = self.hand_over(request)?;
+        loop {
+            match ipc::hear::<Told>(&socket)? {
+                Some((Told::Words(text), _)) => words(&text)?,
+                Some((Told::Done(done), _)) => return Ok(done),
+                None => return Err(io::Error::other("the delivery worker has ended before it was done")),
+            }
+        }
     }
-    fn run_queue(&self, force: bool, force_frozen: bool) -> bool {
-        self.send(match (force, force_frozen) {
-            (_, true) => RUN_FROZEN,
-            (true, false) => RUN_FORCED,
-            (false, false) => RUN,
-        })
+
+    /// Hands a request over without waiting for its end.
+    pub fn hand_over(&self, request: &Request) -> io::Result<OwnedFd> {
+        let bytes = [&[REQUEST][..], &request.to_wire()].concat();
+        if bytes.len() > MAX_REQUEST {
+            return Err(io::Error::other("the pattern for the queue run is too long"));
+        }
+        let (ours, theirs) = fd_passing::packet_pair()?;
+        let end = Instant::now() + REQUEST_PATIENCE;
+        loop {
+            match fd_passing::try_send(&self.socket, &bytes, &[theirs.as_fd()]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+                    let _ = poll(&mut fds, PollTimeout::from(PATIENCE_MS)); // then it is tried, whatever came
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::other("the delivery worker is busy: try again"));
+                }
+                sent => return sent.map(|()| ours),
+            }
+        }
+    }
+}
+
+/// The end that answers a request; dropped without an answer, the asker hears that it was not done.
+#[derive(Debug)]
+pub struct Asker(OwnedFd);
+
+impl Asker {
+    /// It is done. An asker that is gone hears nothing.
+    pub fn done(self, as_asked: bool) {
+        let _ = ipc::say(&self.0, &Told::Done(as_asked), &[]);
+    }
+}
+
+impl io::Write for &Asker {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = &bytes[..bytes.len().min(ipc::MAX_PACKET / 2)];
+        ipc::say(&self.0, &Told::Words(taken.into()), &[]).map(|()| taken.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// What the receiving end hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Heard {
     /// This message is ready.
     Ready(MessageId),
     /// Some were not told: look at the spool.
     Scan,
-    /// This message is to be delivered now, frozen or not.
-    Force(MessageId),
-    /// A queue run was asked for.
-    Run(RunNow),
-}
-
-/// How a queue run that was asked for is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunNow {
-    /// Whatever the retry times.
-    pub force: bool,
-    /// Frozen messages too.
-    pub force_frozen: bool,
+    /// Somebody waits for this.
+    Request(Request, Asker),
 }
 
 /// Receives one; none for what is neither.
-pub fn hear(socket: &OwnedFd) -> std::io::Result<Option<Heard>> {
-    let mut buffer = [0; 64];
-    let (length, _) = fd_passing::receive(socket, &mut buffer)?;
+pub fn hear(socket: &OwnedFd) -> io::Result<Option<Heard>> {
+    let mut buffer = vec![0; MAX_REQUEST];
+    let (length, descriptors) = fd_passing::receive(socket, &mut buffer)?;
     Ok(match &buffer[..length] {
         SCAN => Some(Heard::Scan),
-        RUN => Some(Heard::Run(RunNow { force: false, force_frozen: false })),
-        RUN_FORCED => Some(Heard::Run(RunNow { force: true, force_frozen: false })),
-        RUN_FROZEN => Some(Heard::Run(RunNow { force: true, force_frozen: true })),
-        [b'!', id @ ..] => MessageId::parse(id).map(Heard::Force),
+        [REQUEST, request @ ..] => {
+            let asker = descriptors.into_iter().next().map(Asker);
+            Request::from_wire(request).ok().zip(asker).map(|(request, asker)| Heard::Request(request, asker))
+        }
         id => MessageId::parse(id).map(Heard::Ready),
     })
 }
@@ -118,6 +195,37 @@ mod tests {
         while !matches!(heard.last(), Some(Some(Heard::Scan))) {
             heard.push(hear(&theirs).unwrap());
         }
-        assert_eq!(hear(&theirs).unwrap(), Some(Heard::Ready(id)));
+        assert!(matches!(hear(&theirs).unwrap(), Some(Heard::Ready(ready)) if ready == id));
+    }
+
+    #[test]
+    fn who_makes_a_request_hears_its_words_and_its_end_or_that_it_was_not_done() {
+        let (ours, theirs) = fd_passing::datagram_pair().unwrap();
+        let trigger = Trigger::new(ours);
+        let long = Run { from: Some(BString::from(vec![b'x'; MAX_REQUEST])), ..Run::default() };
+        assert!(trigger.hand_over(&Request::Run(long)).is_err());
+        let run = Request::Run(Run { force: true, ..Run::default() });
+        let given = run.clone();
+        let worker = std::thread::spawn(move || {
+            for answers in [true, false] {
+                let Some(Heard::Request(request, asker)) = hear(&theirs).unwrap() else {
+                    panic!("no request")
+                };
+                assert_eq!(request, given);
+                if answers {
+                    io::Write::write_all(&mut &asker, b"words").unwrap();
+                    asker.done(true);
+                }
+            }
+        });
+        let mut said = Vec::new();
+        let mut words = |text: &[u8]| {
+            said.extend_from_slice(text);
+            Ok(())
+        };
+        assert!(trigger.request(&run, &mut words).unwrap());
+        assert!(trigger.request(&run, &mut words).is_err());
+        assert_eq!(said, b"words");
+        worker.join().unwrap();
     }
 }

@@ -5,41 +5,44 @@ use crate::deliver::{self, Env, How};
 use crate::log::{Selector, Which};
 use crate::mail::MessageId;
 use crate::spool::{message, scan};
+use crate::wire_struct;
 use bstr::{BStr, BString, ByteSlice};
 use pcre2::bytes::Regex;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// Which messages, and how.
-#[derive(Clone, Debug, Default)]
-pub struct Run {
-    /// `-qq`: route all, then deliver.
-    pub two_stage: bool,
-    /// `i`: messages not yet tried only.
-    pub first_only: bool,
-    /// `f`: whatever the retry time.
-    pub force: bool,
-    /// `ff`: frozen messages too.
-    pub force_frozen: bool,
-    /// `l`: local deliveries only.
-    pub local_only: bool,
-    /// `-R`
-    pub recipient: Option<Selection>,
-    /// `-S`
-    pub sender: Option<Selection>,
-    /// First and last message id.
-    pub from: Option<BString>,
-    /// See above.
-    pub to: Option<BString>,
+wire_struct! {
+    /// Which messages, and how.
+    pub struct Run {
+        /// `-qq`: route all, then deliver.
+        pub two_stage: bool,
+        /// `i`: messages not yet tried only.
+        pub first_only: bool,
+        /// `f`: whatever the retry time.
+        pub force: bool,
+        /// `ff`: frozen messages too.
+        pub force_frozen: bool,
+        /// `l`: local deliveries only.
+        pub local_only: bool,
+        /// `-R`
+        pub recipient: Option<Selection>,
+        /// `-S`
+        pub sender: Option<Selection>,
+        /// First and last message id.
+        pub from: Option<BString>,
+        /// See above.
+        pub to: Option<BString>,
+    }
 }
 
-/// What an address must contain.
-#[derive(Clone, Debug)]
-pub struct Selection {
-    /// The text, whatever its case.
-    pub text: BString,
-    /// It is a regular expression.
-    pub regex: bool,
+wire_struct! {
+    /// What an address must contain.
+    pub struct Selection {
+        /// The text, whatever its case.
+        pub text: BString,
+        /// It is a regular expression.
+        pub regex: bool,
+    }
 }
 
 /// Runs the queue once. The order is random unless `queue_run_in_order`, so that one bad message

@@ -11,6 +11,7 @@ mod option_q;
 mod parser;
 mod time;
 
+use crate::queue::{Act, Listing, Run};
 use bstr::BString;
 use std::time::Duration;
 
@@ -82,9 +83,9 @@ pub enum Action {
     /// `-bd`, `-bdf`, and `-q<time>` without either.
     Daemon,
     /// `-q`, `-R`, `-S`, once.
-    QueueRun(QueueRun),
+    QueueRun(Run),
     /// `-bp` and its family.
-    ListQueue(QueueListing),
+    ListQueue(Listing),
     /// `-M...`
     Messages(MessageCommand),
     /// `-bV`, `--version`
@@ -112,97 +113,17 @@ pub enum Action {
     InfoHelp,
 }
 
-/// What of the queue is listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueListing {
-    /// `-bpc`: just the number.
-    pub count: bool,
-    /// `-bpr...`: not sorted.
-    pub unsorted: bool,
-    /// `-bp...a`: generated addresses that were delivered too.
-    pub all: bool,
-    /// `-bp...u`: undelivered addresses only.
-    pub undelivered: bool,
-    /// `-bp...i`: ids only.
-    pub ids: bool,
-}
-
-/// One queue run, or how each of the daemon's is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QueueRun {
-    /// `-qq`
-    pub two_stage: bool,
-    /// `i`: messages not yet tried only.
-    pub first_only: bool,
-    /// `f`: whatever the retry time.
-    pub force: bool,
-    /// `ff`: frozen messages too.
-    pub force_frozen: bool,
-    /// `l`: local deliveries only.
-    pub local_only: bool,
-    /// `-R`
-    pub recipient: Option<Selection>,
-    /// `-S`
-    pub sender: Option<Selection>,
-    /// The first and last message id.
-    pub from: Option<BString>,
-    /// See above.
-    pub to: Option<BString>,
-}
-
-/// `-R` or `-S`: which messages a queue run takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection {
-    /// What the address must contain, whatever its case.
-    pub text: BString,
-    /// It is a regular expression.
-    pub regex: bool,
-}
-
 /// What is done to messages of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageCommand {
     /// What.
-    pub what: MessageAction,
+    pub what: Act,
     /// The option as given, for texts.
     pub option: String,
     /// Message ids; at least one, each well-formed.
     pub ids: Vec<crate::mail::MessageId>,
     /// Addresses of `-Mar`, `-Mmd`, `-Mes`.
     pub addresses: Vec<BString>,
-}
-
-/// See [`MessageCommand`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageAction {
-    /// `-M`: deliver now, retry times overridden, frozen or not.
-    Deliver,
-    /// `-Mc`: deliver, retry times respected.
-    DeliverIfDue,
-    /// `-Mrm`
-    Remove,
-    /// `-Mf`
-    Freeze,
-    /// `-Mt`
-    Thaw,
-    /// `-Mg`
-    GiveUp,
-    /// `-Mar`
-    AddRecipients,
-    /// `-Mes`
-    EditSender,
-    /// `-Mmd`
-    MarkDelivered,
-    /// `-Mmad`
-    MarkAllDelivered,
-    /// `-Mvh`
-    ViewHeader,
-    /// `-Mvb`
-    ViewBody,
-    /// `-Mvl`
-    ViewLog,
-    /// `-Mvc`
-    ViewCopy,
 }
 
 /// When a message that is handed in gets delivered.
@@ -292,7 +213,7 @@ pub struct DaemonSettings {
     /// `-q<time>`: how often and how the queue is run.
     pub queue_interval: Option<Duration>,
     /// How.
-    pub queue_run: QueueRun,
+    pub queue_run: Run,
     /// `-oX`: ports and interfaces.
     pub interfaces: Option<BString>,
     /// `-oP`

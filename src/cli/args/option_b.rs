@@ -1,7 +1,8 @@
 //! `-b...`: what the program is to be.
 
 use super::parser::Parser;
-use super::{Action, QueueListing, UsageError};
+use super::{Action, UsageError};
+use crate::queue::Listing;
 
 pub(super) fn read(parser: &mut Parser, rest: &[u8]) -> Result<(), UsageError> {
     let action = match rest {
@@ -62,7 +63,7 @@ fn fake_session(parser: &mut Parser) -> Result<(), UsageError> {
 
 /// `-bp`, `-bpa`, `-bpc`, `-bpi`, `-bpr`, `-bpra`, `-bpri`, `-bpru`, `-bpu`.
 fn queue_listing(parser: &Parser, letters: &[u8]) -> Result<Action, UsageError> {
-    let mut listing = QueueListing::default();
+    let mut listing = Listing::default();
     match letters {
         b"" => {}
         b"a" => listing.all = true,

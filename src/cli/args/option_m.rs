@@ -1,26 +1,27 @@
 //! `-M...`: messages of the queue, by id. All arguments that follow belong to it.
 
 use super::parser::Parser;
-use super::{Action, MessageAction, MessageCommand, UsageError};
+use super::{Action, MessageCommand, UsageError};
 use crate::mail::MessageId;
+use crate::queue::Act;
 use bstr::{BString, ByteSlice};
 
 pub(super) fn read(parser: &mut Parser, rest: &[u8]) -> Result<(), UsageError> {
     let what = match rest {
-        b"" => MessageAction::Deliver,
-        b"c" => MessageAction::DeliverIfDue,
-        b"rm" => MessageAction::Remove,
-        b"f" => MessageAction::Freeze,
-        b"t" => MessageAction::Thaw,
-        b"g" => MessageAction::GiveUp,
-        b"ar" => MessageAction::AddRecipients,
-        b"es" => MessageAction::EditSender,
-        b"md" => MessageAction::MarkDelivered,
-        b"mad" => MessageAction::MarkAllDelivered,
-        b"vh" => MessageAction::ViewHeader,
-        b"vb" => MessageAction::ViewBody,
-        b"vl" => MessageAction::ViewLog,
-        b"vc" => MessageAction::ViewCopy,
+        b"" => Act::Deliver,
+        b"c" => Act::DeliverIfDue,
+        b"rm" => Act::Remove,
+        b"f" => Act::Freeze,
+        b"t" => Act::Thaw,
+        b"g" => Act::GiveUp,
+        b"ar" => Act::AddRecipients,
+        b"es" => Act::EditSender,
+        b"md" => Act::MarkDelivered,
+        b"mad" => Act::MarkAllDelivered,
+        b"vh" => Act::ViewHeader,
+        b"vb" => Act::ViewBody,
+        b"vl" => Act::ViewLog,
+        b"vc" => Act::ViewCopy,
         b"set" => return loaded_message(parser),
         b"G" => return Err(UsageError::not_built(parser.option)),
         other if is_internal(other) => return internal(parser, other),
@@ -31,10 +32,7 @@ pub(super) fn read(parser: &mut Parser, rest: &[u8]) -> Result<(), UsageError> {
     if items.is_empty() {
         return Err(UsageError::new(format!("exim: no message ids given after {option} option")));
     }
-    let takes_addresses = matches!(
-        what,
-        MessageAction::AddRecipients | MessageAction::EditSender | MessageAction::MarkDelivered
-    );
+    let takes_addresses = matches!(what, Act::AddRecipients | Act::EditSender | Act::MarkDelivered);
     let addresses = if takes_addresses { items.split_off(1) } else { Vec::new() };
     let ids = items.iter().map(|item| message_id(item, &option)).collect::<Result<Vec<_>, _>>()?;
     parser.act(Action::Messages(MessageCommand { what, option, ids, addresses }));

@@ -1,9 +1,10 @@
 //! `-q...`, `-R...` and `-S...`: queue runs.
 
+use super::UsageError;
 use super::parser::Parser;
 use super::time::interval;
-use super::{Selection, UsageError};
 use crate::mail::MessageId;
+use crate::queue::Selection;
 use bstr::BString;
 
 /// `-q[q][i][f[f]][l][G<name>][<time>]`; `-qR` and `-qS` are `-R` and `-S`.
