@@ -21,29 +21,39 @@ struct Daemon {
     uid: u32,
 }
 
-impl Daemon {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let root = nix::unistd::geteuid().is_root();
-        let (uid, gid) = if root {
-            (NOBODY, NOBODY)
-        } else {
-            (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
-        };
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let here = directory.path().display();
-        let configuration = format!(
-            "primary_hostname = h.example\nspool_directory = {here}/spool\nexim_user = {uid}\nexim_group = {gid}\n\
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A directory with a configuration for a daemon; the uid that its roles have.
+fn prepare() -> (tempfile::TempDir, u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = nix::unistd::geteuid().is_root();
+    let (uid, gid) = if root {
+        (NOBODY, NOBODY)
+    } else {
+        (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
+    };
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let here = directory.path().display();
+    let configuration = format!(
+        "primary_hostname = h.example\nspool_directory = {here}/spool\nexim_user = {uid}\nexim_group = {gid}\n\
              keep_environment =\ntls_advertise_hosts =\nacl_smtp_rcpt = accept\nadmin_groups = {ADMINS}\n\
              begin routers\nall:\n driver = accept\n transport = box\n\
              begin transports\nbox:\n driver = appendfile\n directory = {here}/mail\n maildir_format\n user = {uid}\n"
-        );
-        std::fs::write(directory.path().join("conf"), configuration).unwrap();
-        std::fs::create_dir(directory.path().join("mail")).unwrap();
-        if root {
-            chown(directory.path().join("mail"), Some(uid), Some(gid)).unwrap();
-        }
+    );
+    std::fs::write(directory.path().join("conf"), configuration).unwrap();
+    std::fs::create_dir(directory.path().join("mail")).unwrap();
+    if root {
+        chown(directory.path().join("mail"), Some(uid), Some(gid)).unwrap();
+    }
+    (directory, uid)
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let port = free_port();
+        let (directory, uid) = prepare();
         let child = command(directory.path())
             .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
             .arg(directory.path().join("pid"))
@@ -339,4 +349,39 @@ fn another_configuration_than_the_daemons_is_refused_over_the_submission_socket(
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(words.contains(" runs with ") && words.contains(other.to_str().unwrap()), "{words}");
     assert_eq!(daemon.delivered(), 0);
+}
+
+#[test]
+fn a_daemon_that_could_not_work_says_why_and_does_not_start() {
+    let port = free_port();
+    let (directory, _) = prepare();
+    let path = |name: &str| directory.path().join(name);
+    let fails = |because: &str| {
+        let output = command(directory.path())
+            .args(["-bd", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
+            .arg(path("pid"))
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains(because), "{words}");
+        assert!(!path("pid").exists());
+        let log = std::fs::read_to_string(path("spool/log/mainlog")).unwrap_or_default();
+        assert!(!log.contains("daemon started"), "{log}");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    };
+    // the spool directory is none
+    std::fs::write(path("spool"), "").unwrap();
+    fails(&format!("the spool directory {} cannot be used by uid", path("spool").display()));
+    // nobody can write a log there
+    std::fs::remove_file(path("spool")).unwrap();
+    std::fs::write(path("log"), "").unwrap();
+    let configuration = std::fs::read_to_string(path("conf")).unwrap();
+    let elsewhere = format!("log_file_path = {}/%slog\n{configuration}", path("log").display());
+    std::fs::write(path("conf"), elsewhere).unwrap();
+    fails(&format!("Cannot open main log file \"{}/mainlog\": Not a directory", path("log").display()));
+    // a role that passes these checks and cannot begin
+    std::fs::write(path("conf"), configuration).unwrap();
+    std::fs::create_dir_all(path("spool/submit")).unwrap();
+    fails(&format!("the smtp worker cannot begin: {}", path("spool/submit").display()));
 }

@@ -30,6 +30,8 @@ use std::time::Duration;
 const ALL_INTERFACES: &[u8] = b"<; ::0 ; 0.0.0.0";
 /// A start that takes longer has failed in the eyes of whoever waits for it.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// What the daemon says to whoever waits for its start; anything else is why it failed.
+const STARTED: &str = "+";
 
 /// Runs the daemon; gives the exit code of the process that was called.
 pub fn run(program: Program) -> anyhow::Result<i32> {
@@ -43,13 +45,11 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     let plan = daemon.plan(&daemon.program.reading)?;
     let listeners = daemon.bind(&plan)?;
     if !foreground {
-        let (mut ours, theirs) = std::io::pipe()?;
+        let (ours, theirs) = std::io::pipe()?;
         match spawn::fork()? {
             Forked::Parent(_) => {
                 drop(theirs);
-                crate::process::orders::wait_readable(&ours, START_PATIENCE).ok();
-                let mut word = [0];
-                return Ok(if matches!(ours.read(&mut word), Ok(1)) { 0 } else { 1 });
+                return how_it_went(ours);
             }
             Forked::Child => {
                 nix::unistd::setsid()?;
@@ -62,6 +62,20 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     secure::set_process_name("oxim");
     Master::new(&mut daemon, plan, listeners)?.run()?;
     Ok(0)
+}
+
+/// What the process that was called hears from the daemon: that it runs, or why it does not.
+fn how_it_went(mut daemon: std::io::PipeReader) -> anyhow::Result<i32> {
+    if crate::process::orders::wait_readable(&daemon, START_PATIENCE).is_err() {
+        bail!("the daemon has not started within {} s: see its log", START_PATIENCE.as_secs());
+    }
+    let mut words = String::new();
+    daemon.read_to_string(&mut words)?;
+    match words.as_str() {
+        STARTED => Ok(0),
+        "" => bail!("the daemon has ended before it had started: see its log"),
+        why => bail!("{why}"),
+    }
 }
 
 /// Whoever reads what the caller's program prints must not wait for the daemon's end.
@@ -109,8 +123,12 @@ impl Daemon {
     /// works.
     fn check(&self, reading: &Reading) -> Result<(), String> {
         master::ask_other(self.rights.as_ref(), || {
-            let globals = services::globals(reading)?;
-            services::configure(reading, Arc::new(globals), None).map(|_| ())
+            let globals = Arc::new(services::globals(reading)?);
+            spool_directory::check(&globals)?;
+            services::configure(reading, globals.clone(), None)?;
+            // A daemon that could not say what it does would lose its reasons before it loses mail.
+            globals.log.check().map_err(|error| error.to_string())?;
+            Ok(())
         })
     }
 
@@ -267,8 +285,14 @@ impl Office for Daemon {
             false,
         );
         if let Some(waiting) = self.waiting.take() {
-            let _ = std::fs::File::from(waiting).write_all(b"+"); // nobody may be waiting any more
+            let _ = std::fs::File::from(waiting).write_all(STARTED.as_bytes()); // nobody may be waiting any more
             let _ = descriptors::standard_to_null(&[0, 1, 2]); // then they stay what they are
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        if let Some(waiting) = self.waiting.take() {
+            let _ = std::fs::File::from(waiting).write_all(why.as_bytes()); // nobody may be waiting any more
         }
     }
 

@@ -206,7 +206,7 @@ impl Log {
         match &self.settings.path {
             Some(pattern) => {
                 let path = path_of(pattern, Which::Main, SystemTime::now(), &self.settings.zone);
-                open(&path, self.settings.owner).map(drop)
+                open(&path, self.settings.owner).map(drop).map_err(|error| cannot_open(&path, &error))
             }
             None => Ok(()),
         }
@@ -245,6 +245,16 @@ impl OpenFile {
 
 fn complain(path: &Path, error: &io::Error) {
     log::error!("Cannot write log file {}: {error}", path.display());
+}
+
+/// Exim's words, with who tried: rights are the usual reason.
+fn cannot_open(path: &Path, error: &io::Error) -> io::Error {
+    let reason = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    let reason = reason.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
+    let (euid, egid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let path = path.display();
+    let words = format!("Cannot open main log file \"{path}\": {reason}: euid={euid} egid={egid}");
+    io::Error::new(error.kind(), words)
 }
 
 fn open(path: &Path, owner: Option<(u32, u32)>) -> io::Result<OpenFile> {

@@ -55,6 +55,8 @@ pub trait Office {
     fn log(&mut self, line: &str, panic: bool);
     /// Everything runs as `description` says: the log is told, whoever waits for the start may go.
     fn started(&mut self, description: &str);
+    /// It never came to run, and all has ended; whoever waits for the start hears why.
+    fn failed(&mut self, why: &str);
     /// The end: the pid file goes.
     fn stopped(&mut self);
 }
@@ -90,6 +92,8 @@ pub struct Master<'o> {
     signals: Signals,
     stopping: Option<Instant>,
     told_started: bool,
+    /// Why the first start failed.
+    failure: Option<String>,
 }
 
 /// Binds every address of the plan; where one of the `old` sockets listens there already, another handle of it is taken.
@@ -144,10 +148,11 @@ impl<'o> Master<'o> {
             signals,
             stopping: None,
             told_started: false,
+            failure: None,
         })
     }
 
-    /// Runs until it is told to stop and everything has ended.
+    /// Runs until it is told to stop and everything has ended. An error: it could not begin.
     pub fn run(mut self) -> io::Result<()> {
         for role in self.plan.roles.clone() {
             self.start(role, false);
@@ -168,7 +173,13 @@ impl<'o> Master<'o> {
             }
         }
         self.office.stopped();
-        Ok(())
+        match self.failure {
+            Some(why) => {
+                self.office.failed(&why);
+                Err(io::Error::other(why))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Waits for a signal, a packet, or the time to start something again.
@@ -347,7 +358,13 @@ impl<'o> Master<'o> {
                 self.tell_if_started(at);
             }
             ToMaster::Failed(text) => {
-                self.office.log(&format!("the {} worker cannot begin: {text}", role.name()), true)
+                let line = format!("the {} worker cannot begin: {text}", role.name());
+                self.office.log(&line, true);
+                // Trying again is for what has worked before; a first start that fails is told to whoever made it.
+                if !self.told_started && self.generation == 1 && self.stopping.is_none() {
+                    self.failure = Some(line);
+                    self.stop();
+                }
             }
             ToMaster::Order(()) if role.may(Right::OrderUserChild) && descriptors.len() == 1 => {
                 let control = descriptors.remove(0);
@@ -365,7 +382,7 @@ impl<'o> Master<'o> {
     fn tell_if_started(&mut self, at: usize) {
         let mut goes = vec![at];
         if !self.told_started {
-            if !self.running.iter().all(|role| role.ready || role.retiring) {
+            if self.stopping.is_some() || !self.running.iter().all(|role| role.ready || role.retiring) {
                 return;
             }
             self.told_started = true;

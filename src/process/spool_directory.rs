@@ -11,6 +11,8 @@ use std::path::Path;
 const ROOT_MODE: u32 = 0o751;
 /// Mode of the directories below it.
 const MODE: u32 = 0o750;
+/// The directories below it that are always needed.
+const BELOW: &[&str] = &["input", "msglog", "db"];
 
 /// Makes the spool directory and those below it that are always needed. Root makes the first alone, as oxim's: what
 /// lies below is made by a process that runs as oxim, since root opens and changes nothing in a directory of another.
@@ -19,13 +21,52 @@ pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     if !is_ours(globals) {
         return Ok(()); // a user who asks (-bt, -bv) needs none of it
     }
-    let below = if identity::is_root() { &[][..] } else { &["input", "msglog", "db"][..] };
+    let below = if identity::is_root() { &[][..] } else { BELOW };
     let below = below.iter().map(|name| (root.join(name), MODE));
     for (directory, mode) in std::iter::once((root.clone(), ROOT_MODE)).chain(below) {
         make(&directory, mode, globals)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
     Ok(())
+}
+
+/// Makes what is missing below the spool directory, as whoever works in it; what is wrong is told with its cure.
+pub fn check(globals: &Globals) -> Result<(), String> {
+    let root = &globals.spool_directory;
+    let below = BELOW.iter().map(|name| root.join(name));
+    std::iter::once(root.clone()).chain(below).try_for_each(|directory| {
+        make(&directory, MODE, globals)
+            .and_then(|()| usable(&directory))
+            .map_err(|error| in_words(&directory, &error))
+    })
+}
+
+/// That files can be made in it.
+fn usable(directory: &Path) -> std::io::Result<()> {
+    let mode =
+        nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
+    if !fs::metadata(directory)?.is_dir() {
+        return Err(std::io::ErrorKind::NotADirectory.into());
+    }
+    nix::unistd::access(directory, mode)?;
+    Ok(())
+}
+
+fn in_words(directory: &Path, error: &std::io::Error) -> String {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let existing = directory.ancestors().find_map(|there| Some((there, fs::metadata(there).ok()?)));
+    let owner = existing.map(|(there, about)| {
+        let (owner, mode) = (about.uid(), about.mode() & 0o7777);
+        format!(" ({} belongs to uid {owner} and has mode {mode:04o})", there.display())
+    });
+    let reason = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    let reason = reason.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
+    format!(
+        "the spool directory {} cannot be used by uid {uid}, gid {gid}: {reason}{}: it must be a directory that \
+         this user owns",
+        directory.display(),
+        owner.unwrap_or_default()
+    )
 }
 
 fn make(directory: &Path, mode: u32, globals: &Globals) -> std::io::Result<()> {

@@ -152,7 +152,9 @@ pub trait Calls: Send + Sync {
 
 /// Listens at the socket in a thread of its own, for the life of the process.
 pub fn serve(spool_directory: &Path, calls: Arc<dyn Calls>) -> io::Result<()> {
-    let socket = listen::unix_packets(&path(spool_directory))?;
+    let path = path(spool_directory);
+    let socket = listen::unix_packets(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let pool = Pool::new(MOST_CALLS);
     std::thread::Builder::new().name("submit".into()).spawn(move || {
         loop {
