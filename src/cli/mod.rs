@@ -7,6 +7,7 @@ pub mod environment;
 mod error_mail;
 pub mod info;
 mod local_smtp;
+mod ocsp_fetch;
 mod queue_commands;
 mod standard_input;
 mod start;
@@ -152,6 +153,9 @@ fn run() -> anyhow::Result<i32> {
     let found: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if secure::started_with_foreign_rights() {
         sys_environment::replace(&[]);
+    }
+    if ocsp_fetch::is_called(&name) {
+        return ocsp_fetch::run(&arguments, &found);
     }
     let invocation = args::parse(&name, &arguments)?;
     match invocation.action {

@@ -4,10 +4,17 @@
 //! say nothing good (an unknown status, an unsigned tryLater, a proof from the future, one signed by any
 //! other trusted authority). Server and client judge by the same code: rows S5 to S7 and C4.
 //!
+//! New proofs are fetched ([`obtain`]): [`http`] is bytes, [`fetch`] the connection, and the answer is judged as above.
+//!
 //! Where certificate status is not compiled in, every response is [`Unfit::Malformed`].
 
+pub mod fetch;
+pub mod http;
+pub mod obtain;
 mod proof;
+pub mod proof_file;
 mod unfit;
 
+pub use obtain::{ObtainError, Way, obtain};
 pub use proof::{MAX_PROOF_SIZE, Proof, Subject};
 pub use unfit::Unfit;

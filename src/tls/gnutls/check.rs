@@ -63,6 +63,12 @@ impl Error {
         self.code == sys::GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE
     }
 
+    /// What was asked for is there in another form than the one asked for.
+    #[cfg(ocsp_stapling)]
+    pub(super) fn is_unknown_algorithm(&self) -> bool {
+        self.code == sys::GNUTLS_E_UNKNOWN_ALGORITHM
+    }
+
     /// The operation may be tried again (GNUTLS.md 4.5: also on blocking sockets).
     #[doc(alias = "gnutls_error_is_fatal")]
     pub(super) fn is_worth_retrying(&self) -> bool {

@@ -15,11 +15,18 @@ owned! {
     /// One parsed response.
     ResponseHandle: sys::gnutls_ocsp_resp_t, sys::gnutls_ocsp_resp_deinit
 }
+owned! {
+    /// One question that is being made.
+    RequestHandle: sys::gnutls_ocsp_req_t, sys::gnutls_ocsp_req_deinit
+}
 
 /// Most single responses that are looked at: a proof has one, or one for each element of a chain.
 const MAX_SINGLES: c_uint = 64;
 /// Most certificates in a response that are looked at.
 const MAX_CERTIFICATES: usize = 16;
+
+/// Most entries of a certificate's authority information access that are looked at.
+const MAX_RESPONDERS: c_uint = 16;
 
 /// A parsed response.
 pub struct Response(ResponseHandle);
@@ -165,6 +172,53 @@ impl Response {
         check(unsafe { sys::gnutls_ocsp_resp_verify_direct(self.0.raw(), issuer.raw(), &mut reasons, 0) })?;
         Ok(reasons == 0)
     }
+}
+
+/// The question for a certificate's status, in DER (RFC 6960 4.1), by the hash that every responder knows (RFC 5019
+/// 2.1.1). Without a nonce: responders answer from what they signed before, and the answer's times say how old it is.
+#[doc(alias = "gnutls_ocsp_req_add_cert")]
+#[doc(alias = "gnutls_ocsp_req_export")]
+pub fn question(certificate: &Certificate, issuer: &Certificate) -> Result<Vec<u8>, Error> {
+    super::start();
+    let mut handle: sys::gnutls_ocsp_req_t = ptr::null_mut();
+    // SAFETY: the out pointer is ours; on success it holds a handle that we own.
+    check(unsafe { sys::gnutls_ocsp_req_init(&mut handle) })?;
+    let request = RequestHandle::own(handle);
+    let mut der = empty_datum();
+    // SAFETY: the three handles are alive; what the certificates say is copied.
+    check(unsafe {
+        sys::gnutls_ocsp_req_add_cert(request.raw(), sys::GNUTLS_DIG_SHA1, issuer.raw(), certificate.raw())
+    })?;
+    // SAFETY: the handle is alive; the function allocates what it returns.
+    check(unsafe { sys::gnutls_ocsp_req_export(request.raw(), &mut der) })?;
+    // SAFETY: the allocation was given to us.
+    Ok(unsafe { take_bytes(der) })
+}
+
+/// The responders that a certificate names (authority information access, RFC 5280 4.2.2.1), in its order.
+#[doc(alias = "gnutls_x509_crt_get_authority_info_access")]
+pub fn responders(certificate: &Certificate) -> Vec<Vec<u8>> {
+    let responder = |sequence| {
+        let mut uri = empty_datum();
+        // SAFETY: the handle is alive; no criticality is asked for; the function allocates what it returns.
+        let code = unsafe {
+            sys::gnutls_x509_crt_get_authority_info_access(
+                certificate.raw(),
+                sequence,
+                sys::GNUTLS_IA_OCSP_URI as c_int,
+                &mut uri,
+                ptr::null_mut(),
+            )
+        };
+        match check(code) {
+            // SAFETY: the allocation was given to us.
+            Ok(_) => Some(Some(unsafe { take_bytes(uri) })),
+            // An entry of another kind; the last one says that its number is too high.
+            Err(error) if error.is_unknown_algorithm() => Some(None),
+            Err(_) => None,
+        }
+    };
+    (0..MAX_RESPONDERS).map_while(responder).flatten().collect()
 }
 
 /// Asks for a staple in the ClientHello.

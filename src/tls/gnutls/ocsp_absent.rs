@@ -72,6 +72,16 @@ impl Response {
     }
 }
 
+/// No question can be made.
+pub fn question(_: &Certificate, _: &Certificate) -> Result<Vec<u8>, Error> {
+    Err(Error::from_code(sys::GNUTLS_E_INVALID_REQUEST))
+}
+
+/// None is looked for.
+pub fn responders(_: &Certificate) -> Vec<Vec<u8>> {
+    Vec::new()
+}
+
 /// Does nothing.
 pub fn request_staple(_: &mut Session) -> Result<(), Error> {
     Ok(())
