@@ -86,11 +86,32 @@ pub struct Attempt<'e> {
     pub changed: bool,
 }
 
+/// How long somebody who only looks at a message may take: about 2.5 s in all, in pauses that grow from this ...
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// ... to this. Who has it longer delivers it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1280);
+
 /// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it.
 pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
     match Message::open(&env.layout, id) {
         Ok(message) => deliver_open(env, message, how),
         Err(error) => refuse(env, id, how, &error),
+    }
+}
+
+/// The same for a message that was told to be ready. Whoever has it locked may only look at it (the sweep of the spool,
+/// an administrator's command), and nobody will tell of it again: so this waits a while for it.
+pub fn deliver_told(env: &Env, id: &MessageId) -> Delivery {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match Message::open(&env.layout, id) {
+            Ok(message) => return deliver_open(env, message, How::default()),
+            Err(OpenError::Locked) if pause <= LONGEST_PAUSE => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            Err(error) => return refuse(env, id, How::default(), &error),
+        }
     }
 }
 

@@ -19,4 +19,4 @@ pub mod warn;
 
 pub use env::{Delivery, Env, How};
 pub use here::Here;
-pub use message::{deliver, deliver_open};
+pub use message::{deliver, deliver_open, deliver_told};

@@ -66,6 +66,8 @@ struct Waiting {
     requests: VecDeque<(Request, Asker)>,
     known: HashSet<MessageId>,
     scan: bool,
+    /// One was taken and its thread has not begun.
+    handing: bool,
     closed: bool,
 }
 
@@ -109,7 +111,7 @@ impl DeliveryWorker {
     }
 
     /// Hears triggers and runs the queue until something can be read from `control`.
-    pub fn work_until(&mut self, control: &OwnedFd, trigger: &OwnedFd) -> io::Result<Woken> {
+    pub fn work_until(&mut self, control: &OwnedFd, trigger: &trigger::Receiver) -> io::Result<Woken> {
         loop {
             self.run_queue_if_due();
             let timeout = match self.next_run {
@@ -119,18 +121,22 @@ impl DeliveryWorker {
                 }
                 None => PollTimeout::NONE,
             };
+            let [told, missed] = trigger.fds();
             let mut fds = [
                 PollFd::new(control.as_fd(), PollFlags::POLLIN),
-                PollFd::new(trigger.as_fd(), PollFlags::POLLIN),
+                PollFd::new(told, PollFlags::POLLIN),
+                PollFd::new(missed, PollFlags::POLLIN),
             ];
             match poll(&mut fds, timeout) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 other => other?,
             };
-            let (control_speaks, trigger_speaks) =
-                (fds[0].any().unwrap_or(true), fds[1].any().unwrap_or(true));
-            if trigger_speaks && let Some(heard) = trigger::hear(trigger)? {
+            let [control_speaks, trigger_speaks, was_missed] = fds.map(|fd| fd.any().unwrap_or(true));
+            if trigger_speaks && let Some(heard) = trigger.hear()? {
                 self.told(heard);
+            }
+            if was_missed && trigger.was_missed() {
+                self.told(Heard::Scan);
             }
             if control_speaks {
                 return Ok(Woken::Control);
@@ -147,12 +153,13 @@ impl DeliveryWorker {
         let mut state = lock(waiting);
         state.closed = true;
         condition.notify_all();
-        while !(state.queue.is_empty() || left().is_zero()) {
+        while !(state.queue.is_empty() && !state.scan && !state.handing || left().is_zero()) {
             let woken = condition.wait_timeout(state, left().min(Duration::from_millis(50)));
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.queue.clear();
         state.requests.clear();
+        state.scan = false;
         drop(state);
         condition.notify_all();
         self.pool.wait_idle(left()) && self.runs.wait_idle(left()) && self.asked_runs.wait_idle(left())
@@ -202,6 +209,8 @@ impl DeliveryWorker {
                     lock(&waiting.0).scan = true;
                     std::thread::sleep(Duration::from_secs(1));
                 }
+                lock(&waiting.0).handing = false;
+                waiting.1.notify_all();
             }
         })?;
         Ok(())
@@ -254,18 +263,20 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
     let (waiting, condition) = shared;
     let mut state = lock(waiting);
     loop {
-        if let Some((request, asker)) = state.requests.pop_front() {
-            return Some(Job::Request(request, asker));
-        }
-        if let Some(id) = state.queue.pop_front() {
+        let job = if let Some((request, asker)) = state.requests.pop_front() {
+            Some(Job::Request(request, asker))
+        } else if let Some(id) = state.queue.pop_front() {
             state.known.remove(&id);
-            return Some(Job::Ready(id));
+            Some(Job::Ready(id))
+        } else {
+            std::mem::take(&mut state.scan).then_some(Job::Scan)
+        };
+        if job.is_some() {
+            state.handing = true;
+            return job;
         }
         if state.closed {
             return None;
-        }
-        if std::mem::take(&mut state.scan) {
-            return Some(Job::Scan);
         }
         state = condition.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
@@ -275,9 +286,10 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
 mod tests {
     use super::*;
     use crate::process::ipc;
-    use crate::process::trigger::{Told, Trigger};
+    use crate::process::trigger::Told;
     use crate::sys::fd_passing;
     use crate::upward::Announce;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Sender, channel};
 
     struct Recorder(Mutex<Sender<String>>);
@@ -309,6 +321,37 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_ends_delivers_everything_it_was_told_of() {
+        struct Slow(AtomicUsize);
+        impl Deliveries for Slow {
+            fn deliver(&self, _: &MessageId) {
+                std::thread::sleep(Duration::from_millis(2));
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+            fn carry_out(&self, _: &Request, _: &mut dyn io::Write) -> bool {
+                true
+            }
+            fn run_queue(&self) {}
+            fn look_at_spool(&self) {
+                self.0.fetch_add(1000, Ordering::Relaxed);
+            }
+            fn log_panic(&self, _: &str) {}
+        }
+        for told in 1..=20 {
+            let done = Arc::new(Slow(AtomicUsize::new(0)));
+            let settings = Settings { after_death: false, threads: 1, queue_runs: 1, interval: None };
+            let worker = DeliveryWorker::new(done.clone(), settings).unwrap();
+            for number in 0..told {
+                let id = MessageId::parse(format!("1xVUuV-0003NN-{number:02}").as_bytes()).unwrap();
+                worker.told(Heard::Ready(id));
+            }
+            worker.told(Heard::Scan);
+            assert!(worker.finish(Duration::from_secs(10)));
+            assert_eq!(done.0.load(Ordering::Relaxed), 1000 + told);
+        }
+    }
+
+    #[test]
     fn messages_are_delivered_and_the_queue_is_run_until_the_control_socket_speaks() {
         let (told, heard) = channel();
         let recorder = Arc::new(Recorder(Mutex::new(told)));
@@ -319,9 +362,8 @@ mod tests {
             interval: Some(Duration::from_secs(3600)),
         };
         let mut worker = DeliveryWorker::new(recorder, settings).unwrap();
-        let (send, receive) = fd_passing::datagram_pair().unwrap();
+        let (trigger, receive) = trigger::pair().unwrap();
         let (stop, control) = fd_passing::packet_pair().unwrap();
-        let trigger = Trigger::new(send);
         for id in ["1xVUuV-0003NN-2S", "1xVUuV-0003NN-00", "1xVUuV-0003NN-2T"] {
             trigger.ready(&MessageId::parse(id.as_bytes()).unwrap());
         }

@@ -8,6 +8,7 @@
 use super::ipc::{self, Start, ToMaster, ToRole};
 use super::role::{Right, Role};
 use super::snapshot::Snapshot;
+use super::trigger::{self, Receiver, Trigger};
 use super::user_child::{self, OrderCheck};
 use crate::sys::identity::Rights;
 use crate::sys::signals::Signals;
@@ -68,7 +69,10 @@ struct Running {
     control: OwnedFd,
     generation: u64,
     ready: bool,
+    /// A successor takes its place ...
     retiring: bool,
+    /// ... and it has been told so.
+    told_to_retire: bool,
     since: Instant,
 }
 
@@ -84,7 +88,7 @@ pub struct Master<'o> {
     plan: Plan,
     generation: u64,
     listeners: Vec<TcpListener>,
-    trigger: (OwnedFd, OwnedFd),
+    trigger: (Trigger, Receiver),
     running: Vec<Running>,
     due: Vec<Due>,
     delays: Vec<(Role, Duration)>,
@@ -140,7 +144,7 @@ impl<'o> Master<'o> {
             plan,
             generation: 1,
             listeners,
-            trigger: fd_passing::datagram_pair()?,
+            trigger: trigger::pair()?,
             running: Vec::new(),
             due: Vec::new(),
             delays: Vec::new(),
@@ -222,10 +226,12 @@ impl<'o> Master<'o> {
         let pid = spawn::role(&[&program, "--role", role.name()], self.plan.rights.as_ref(), theirs.as_fd())?;
         drop(theirs);
         let snapshot = self.plan.snapshot.to_memfd()?;
-        let trigger = (role == Role::DeliveryWorker).then_some(&self.trigger.1);
         let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
-        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.trigger.0.as_fd()];
-        handed.extend(trigger.map(AsFd::as_fd));
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd()];
+        handed.extend(self.trigger.0.fds());
+        if role == Role::DeliveryWorker {
+            handed.extend(self.trigger.1.fds());
+        }
         handed.extend(listeners.iter().map(AsFd::as_fd));
         ipc::say_build_id(&ours)?;
         let start = Start { generation: self.generation, listeners: listeners.len() as u32, after_death };
@@ -238,6 +244,7 @@ impl<'o> Master<'o> {
             generation: self.generation,
             ready: false,
             retiring: false,
+            told_to_retire: false,
             since,
         })
     }
@@ -300,7 +307,8 @@ impl<'o> Master<'o> {
         }
     }
 
-    /// Reads the configuration anew; a successor takes over, the old roles finish what they do.
+    /// Reads the configuration anew. The old roles go on until every successor is ready, so that no connection waits
+    /// for one; then they finish what they do.
     fn reload(&mut self) {
         self.office.log(&format!("pid {}: SIGHUP received: re-exec daemon", std::process::id()), false);
         let plan = match self.office.read_configuration() {
@@ -323,10 +331,7 @@ impl<'o> Master<'o> {
         }
         self.plan = plan;
         self.generation += 1;
-        for role in self.running.iter_mut().filter(|role| !role.retiring) {
-            role.retiring = true;
-            let _ = ipc::say(&role.control, &ToRole::Retire(()), &[]); // gone: reap() sees it
-        }
+        self.running.iter_mut().for_each(|role| role.retiring = true);
         self.due.clear();
         self.told_started = false;
         for role in self.plan.roles.clone() {
@@ -388,6 +393,10 @@ impl<'o> Master<'o> {
             self.told_started = true;
             self.office.started(&self.plan.description);
             goes = (0..self.running.len()).collect();
+            for role in self.running.iter_mut().filter(|role| role.retiring && !role.told_to_retire) {
+                role.told_to_retire = true;
+                let _ = ipc::say(&role.control, &ToRole::Retire(()), &[]); // gone: reap() sees it
+            }
         }
         for role in goes.into_iter().map(|at| &self.running[at]).filter(|role| !role.retiring) {
             let _ = ipc::say(&role.control, &ToRole::Go(()), &[]); // gone: reap() sees it

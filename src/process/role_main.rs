@@ -9,7 +9,7 @@ use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
 use super::submit_socket::{self, Calls};
-use super::trigger::Trigger;
+use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
 use crate::receive::Station;
 use crate::sys::spawn::CONTROL_FD;
@@ -37,9 +37,9 @@ struct Handed {
     control: OwnedFd,
     snapshot: Snapshot,
     /// To tell that a message is ready.
-    announce: OwnedFd,
+    announce: Trigger,
     /// To hear it; the delivery worker's alone.
-    trigger: Option<OwnedFd>,
+    trigger: Option<Receiver>,
     listeners: Vec<TcpListener>,
     after_death: bool,
 }
@@ -112,9 +112,10 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
     let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
-    let announce = descriptors.pop_front().ok_or_else(too_little)?;
+    let mut two = || Some([descriptors.pop_front()?, descriptors.pop_front()?]);
+    let announce = Trigger::from_fds(two().ok_or_else(too_little)?);
     let trigger = match role {
-        Role::DeliveryWorker => Some(descriptors.pop_front().ok_or_else(too_little)?),
+        Role::DeliveryWorker => Some(Receiver::from_fds(two().ok_or_else(too_little)?)),
         _ => None,
     };
     if descriptors.len() != start.listeners as usize {
@@ -156,8 +157,8 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
 fn live_delivery(
     reading: &Reading,
     control: OwnedFd,
-    announce: OwnedFd,
-    trigger: OwnedFd,
+    announce: Trigger,
+    trigger: Receiver,
     after_death: bool,
 ) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));

@@ -113,11 +113,11 @@ pub struct Smtp {
 
 impl Smtp {
     /// From the configuration that the master handed over.
-    pub fn new(reading: &Reading, trigger: OwnedFd) -> io::Result<Self> {
+    pub fn new(reading: &Reading, trigger: Trigger) -> io::Result<Self> {
         let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
-        let trigger = Arc::new(Trigger::new(trigger));
+        let trigger = Arc::new(trigger);
         let server = server(&configuration, trigger.clone(), Arc::default())?;
         Ok(Self {
             tls_ports: tls_ports(&server.station.globals),
@@ -277,13 +277,13 @@ pub struct Delivery {
 impl Delivery {
     /// From the configuration that the master handed over; orders go out over the control socket, our own messages
     /// are announced like all others.
-    pub fn new(reading: &Reading, control: OwnedFd, announce: OwnedFd) -> io::Result<Self> {
+    pub fn new(reading: &Reading, control: OwnedFd, announce: Trigger) -> io::Result<Self> {
         let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let orders: Arc<dyn AsUser> = Arc::new(Orders::new(control));
         let configuration =
             configure(reading, globals.clone(), Some(orders.clone())).map_err(io::Error::other)?;
-        let station = station(&globals, Arc::new(Trigger::new(announce)));
+        let station = station(&globals, Arc::new(announce));
         let submit = Arc::new(submitter(&station)?);
         let run = queue_run(&reading.snapshot);
         Ok(Self { env: environment(&configuration, &station, submit, orders), run })
@@ -332,7 +332,7 @@ fn queue_run(snapshot: &Snapshot) -> Run {
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        deliver::deliver(&self.env, id, How::default());
+        deliver::deliver_told(&self.env, id);
     }
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
         match request {

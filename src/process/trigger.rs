@@ -1,5 +1,6 @@
-//! "Message is ready": one datagram from whoever committed it to the delivery worker. A lost one costs time, never
-//! mail: the message lies in the spool.
+//! "Message is ready": one datagram from whoever committed it to the delivery worker. Where the queue is full a counter
+//! that always has room takes its place, and the worker looks at the whole spool: a lost one costs time, never mail.
+//! The master holds both for as long as it runs, so that what is told while no worker listens is heard by the next.
 //!
 //! Requests (deliver this now, run the queue) come the same way, with a socket for the answer; they are not lost: who
 //! gives one waits, and hears if it was not done.
@@ -13,15 +14,13 @@ use crate::upward::Announce;
 use crate::wire_enum;
 use bstr::BString;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long a session waits for room in a full queue before it goes on without telling.
 const PATIENCE_MS: u16 = 100;
-/// Asks for a look at the whole spool.
-const SCAN: &[u8] = b"*";
 /// Before an [`Request`] in its wire form; a socket for the answer comes with it.
 const REQUEST: u8 = b'o';
 /// Longest request: a queue run with two patterns from a command line.
@@ -59,13 +58,32 @@ wire_enum! {
 #[derive(Debug)]
 pub struct Trigger {
     socket: OwnedFd,
-    lost: AtomicBool,
+    missed: OwnedFd,
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: OwnedFd,
+    missed: OwnedFd,
+}
+
+/// Both ends.
+pub fn pair() -> io::Result<(Trigger, Receiver)> {
+    let (send, receive) = fd_passing::datagram_pair()?;
+    let missed = OwnedFd::from(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    let known = missed.try_clone()?;
+    Ok((Trigger { socket: send, missed }, Receiver { socket: receive, missed: known }))
 }
 
 impl Trigger {
-    /// Sends over this datagram socket.
-    pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, lost: AtomicBool::new(false) }
+    /// From what [`Self::fds`] gave in another process.
+    pub fn from_fds([socket, missed]: [OwnedFd; 2]) -> Self {
+        Self { socket, missed }
+    }
+    /// To be handed to another process.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.socket.as_fd(), self.missed.as_fd()]
     }
     fn send(&self, bytes: &[u8]) -> bool {
         if fd_passing::try_send(&self.socket, bytes, &[]).is_ok() {
@@ -79,11 +97,40 @@ impl Trigger {
 
 impl Announce for Trigger {
     fn ready(&self, id: &MessageId) {
-        let scan_is_due = self.lost.swap(false, Ordering::Relaxed);
-        let told = (!scan_is_due || self.send(SCAN)) && self.send(id.as_bstr());
-        if !told {
-            self.lost.store(true, Ordering::Relaxed);
+        if !self.send(id.as_bstr()) {
+            // Fails only at 2^64 - 2, which stands for "look" as well.
+            let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
         }
+    }
+}
+
+impl Receiver {
+    /// From what [`Self::fds`] gave in another process.
+    pub fn from_fds([socket, missed]: [OwnedFd; 2]) -> Self {
+        Self { socket, missed }
+    }
+    /// To be waited for (something can be read), or handed to another process.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.socket.as_fd(), self.missed.as_fd()]
+    }
+    /// Whether some message could not be told of since this was last asked.
+    pub fn was_missed(&self) -> bool {
+        nix::unistd::read(&self.missed, &mut [0; 8]).is_ok()
+    }
+    /// Receives one; none for what is neither.
+    pub fn hear(&self) -> io::Result<Option<Heard>> {
+        let mut buffer = vec![0; MAX_REQUEST];
+        let (length, descriptors) = fd_passing::receive(&self.socket, &mut buffer)?;
+        Ok(match &buffer[..length] {
+            [REQUEST, request @ ..] => {
+                let asker = descriptors.into_iter().next().map(Asker);
+                Request::from_wire(request)
+                    .ok()
+                    .zip(asker)
+                    .map(|(request, asker)| Heard::Request(request, asker))
+            }
+            id => MessageId::parse(id).map(Heard::Ready),
+        })
     }
 }
 
@@ -160,55 +207,36 @@ pub enum Heard {
     Request(Request, Asker),
 }
 
-/// Receives one; none for what is neither.
-pub fn hear(socket: &OwnedFd) -> io::Result<Option<Heard>> {
-    let mut buffer = vec![0; MAX_REQUEST];
-    let (length, descriptors) = fd_passing::receive(socket, &mut buffer)?;
-    Ok(match &buffer[..length] {
-        SCAN => Some(Heard::Scan),
-        [REQUEST, request @ ..] => {
-            let asker = descriptors.into_iter().next().map(Asker);
-            Request::from_wire(request).ok().zip(asker).map(|(request, asker)| Heard::Request(request, asker))
-        }
-        id => MessageId::parse(id).map(Heard::Ready),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_is_told_about_as_soon_as_there_is_room() {
-        let (ours, theirs) = fd_passing::datagram_pair().unwrap();
-        let trigger = Trigger::new(ours);
+    fn what_finds_the_queue_full_is_told_of_all_the_same() {
+        let (trigger, receiver) = pair().unwrap();
         let id = MessageId::parse(b"1xVUuV-0003NN-2S").unwrap();
-        while !trigger.lost.load(Ordering::Relaxed) {
-            trigger.ready(&id);
-        }
+        assert!(!receiver.was_missed());
         while fd_passing::try_send(&trigger.socket, b"filler", &[]).is_ok() {}
         for _ in 0..3 {
-            hear(&theirs).unwrap();
+            trigger.ready(&id);
         }
+        assert!(receiver.was_missed());
+        assert!(!receiver.was_missed());
+        assert!(receiver.hear().unwrap().is_none(), "filler is no message");
         trigger.ready(&id);
-        let mut heard = Vec::new();
-        while !matches!(heard.last(), Some(Some(Heard::Scan))) {
-            heard.push(hear(&theirs).unwrap());
-        }
-        assert!(matches!(hear(&theirs).unwrap(), Some(Heard::Ready(ready)) if ready == id));
+        assert!(!receiver.was_missed());
     }
 
     #[test]
     fn who_makes_a_request_hears_its_words_and_its_end_or_that_it_was_not_done() {
-        let (ours, theirs) = fd_passing::datagram_pair().unwrap();
-        let trigger = Trigger::new(ours);
+        let (trigger, theirs) = pair().unwrap();
         let long = Run { from: Some(BString::from(vec![b'x'; MAX_REQUEST])), ..Run::default() };
         assert!(trigger.hand_over(&Request::Run(long)).is_err());
         let run = Request::Run(Run { force: true, ..Run::default() });
         let given = run.clone();
         let worker = std::thread::spawn(move || {
             for answers in [true, false] {
-                let Some(Heard::Request(request, asker)) = hear(&theirs).unwrap() else {
+                let Some(Heard::Request(request, asker)) = theirs.hear().unwrap() else {
                     panic!("no request")
                 };
                 assert_eq!(request, given);
