@@ -7,9 +7,14 @@ mod lab;
 
 use bstr::{BString, ByteSlice};
 use lab::{lab, lab_with};
+use oxim::as_user::order::{Answer, AsUser, Identity, Order, Trouble};
+use oxim::deliver::here::Here;
 use oxim::deliver::{self, Delivery, How};
 use oxim::log::Which;
 use oxim::mail::MessageId;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -344,6 +349,51 @@ fn an_mbox_gets_its_separator_and_quoted_from_lines() {
     assert!(text.starts_with(b"From sender@lab.example "), "{text}");
     assert!(text.ends_with(b"\n\nbody line\n.dot\n>From x\n\n"), "{text}");
     assert!(!lab.root.path().join("mail/mbox.lock").exists());
+}
+
+#[test]
+fn a_message_that_a_killed_writer_left_half_written_does_not_swallow_the_next() {
+    let lab = lab();
+    let mailbox = lab.root.path().join("mail/mbox");
+    std::fs::write(&mailbox, "From a@b Mon\nSubject: torn\n\nhalf a li").unwrap();
+    std::fs::set_permissions(&mailbox, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (delivery, _) = lab.deliver(&["mbox@lab.example"]);
+    assert_eq!(delivery, Delivery::Completed);
+    let text = BString::from(std::fs::read(mailbox).unwrap());
+    assert!(
+        text.starts_with(b"From a@b Mon\nSubject: torn\n\nhalf a li\n\nFrom sender@lab.example "),
+        "{text}"
+    );
+}
+
+/// An order that our own machinery does not carry out.
+struct Broken(fn() -> io::Result<Answer>);
+
+impl AsUser for Broken {
+    fn carry_out(&self, _: &Identity, _: &Order, _: &[&File]) -> io::Result<Answer> {
+        (self.0)()
+    }
+}
+
+#[test]
+fn an_order_that_is_not_carried_out_defers_and_never_bounces_whatever_the_retry_rules_say() {
+    let killed = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    let refused = || Ok(Answer::Trouble(Trouble::ours("not one of the configuration's")));
+    let nonsense = || Ok(Answer::Checked(Vec::new()));
+    for broken in [killed as fn() -> io::Result<Answer>, refused, nonsense] {
+        // a rule without steps: whatever is deferred is given up at once
+        let mut lab = lab_with("", "");
+        lab.env.as_user = Arc::new(Broken(broken));
+        let (delivery, lines) = lab.deliver(&["a1@lab.example"]);
+        assert_eq!(delivery, Delivery::Deferred, "{lines:?}");
+        assert!(lines.iter().all(|line| line.starts_with("== ")), "{lines:?}");
+        assert!(lab.outbox.0.lock().unwrap().is_empty());
+        lab.env.as_user = Arc::new(Here);
+        let id = MessageId::parse(b"1xVUu5-00034b-1P").unwrap();
+        let again = deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() });
+        assert_eq!(again, Delivery::Completed);
+        assert_eq!(lab.files("mail/a1/new").len(), 1);
+    }
 }
 
 #[test]

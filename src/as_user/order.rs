@@ -246,6 +246,8 @@ wire_struct! {
         pub errno: i32,
         /// Exim's more_errno (minutes since a mailbox over quota was read).
         pub more_errno: i32,
+        /// Our own machinery is to blame, not the mailbox: it is tried again whatever the retry rules say.
+        pub ours: bool,
     }
 }
 
@@ -284,6 +286,10 @@ wire_struct! {
 }
 
 impl Trouble {
+    /// Our own machinery did not do it; nothing is known of the mailbox.
+    pub fn ours(text: impl Into<BString>) -> Self {
+        Self { text: text.into(), ours: true, ..Self::default() }
+    }
     /// From a failed system call; temporary.
     pub fn from_io(text: impl Into<BString>, error: &io::Error) -> Self {
         Self { text: text.into(), errno: error.raw_os_error().unwrap_or(0), ..Self::default() }

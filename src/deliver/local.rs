@@ -177,11 +177,14 @@ fn carry_out(attempt: &Attempt, who: &Identity, order: &Order) -> Outcome {
                 text: trouble.text,
                 errno: if trouble.errno == 0 { -1 } else { trouble.errno },
                 more_errno: trouble.more_errno,
+                our_fault: trouble.ours,
                 ..Problem::default()
             };
             if trouble.permanent { Outcome::Failed(problem) } else { Outcome::Deferred(problem) }
         }
-        Ok(_) => Outcome::Deferred(problem(-1, "unexpected answer to an order")),
+        Ok(_) => {
+            Outcome::Deferred(Problem { our_fault: true, ..problem(-1, "unexpected answer to an order") })
+        }
         Err(error) => Outcome::Deferred(Problem {
             our_fault: true,
             ..problem(-1, format!("delivery could not be carried out: {error}"))

@@ -189,7 +189,7 @@ fn take(attempt: &mut Attempt, answer: Routed, new: &mut VecDeque<Item>) {
             let retry = RetryKey { key, subject, other: None, by_message: false, host: false };
             let setback = Setback {
                 router: trouble.router.clone().unwrap_or_default(),
-                retry: vec![retry],
+                retry: if trouble.our_fault { Vec::new() } else { vec![retry] },
                 quiet: trouble.disable_logging,
                 ..setback(item, problem_of(trouble))
             };

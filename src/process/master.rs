@@ -25,8 +25,11 @@ use std::time::{Duration, Instant};
 pub const MOST_USER_CHILDREN: usize = 100;
 /// A role that dies is started again after this long, doubled each time ...
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// ... up to this, and from the beginning once it has run as long.
+/// ... up to this, ...
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// ... and from the beginning once it has run this many times as long as it was waited for. So one that cannot even begin
+/// is tried ever more seldom, and one that works between its deaths is away for a fifth of the time at most.
+const FORGIVEN: u32 = 4;
 /// How long roles may take to end after SIGTERM before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -249,23 +252,13 @@ impl<'o> Master<'o> {
         })
     }
 
-    /// After a death: each time twice as long, until it has run for a while.
     fn start_later(&mut self, role: Role, ran: Duration) {
-        let known = self.delays.iter_mut().find(|(known, _)| *known == role);
-        let delay = match known {
-            Some((_, delay)) if ran < LONGEST_DELAY => {
-                *delay = (*delay * 2).min(LONGEST_DELAY);
-                *delay
-            }
-            Some((_, delay)) => {
-                *delay = FIRST_DELAY;
-                FIRST_DELAY
-            }
-            None => {
-                self.delays.push((role, FIRST_DELAY));
-                FIRST_DELAY
-            }
-        };
+        let known = self.delays.iter().position(|(known, _)| *known == role);
+        let delay = delay_after(known.map(|at| self.delays[at].1), ran);
+        match known {
+            Some(at) => self.delays[at].1 = delay,
+            None => self.delays.push((role, delay)),
+        }
         self.due.push(Due { role, at: Instant::now() + delay });
     }
 
@@ -430,6 +423,14 @@ impl<'o> Master<'o> {
     }
 }
 
+/// How long to wait before a role is started again that ran this long; `before`: what was waited the last time.
+fn delay_after(before: Option<Duration>, ran: Duration) -> Duration {
+    match before {
+        Some(before) if ran < before * FORGIVEN => (before * 2).min(LONGEST_DELAY),
+        _ => FIRST_DELAY,
+    }
+}
+
 fn is_readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
@@ -537,6 +538,25 @@ mod tests {
             check: Box::new(Nothing),
             description: String::new(),
         }
+    }
+
+    #[test]
+    fn a_role_that_works_between_its_deaths_is_soon_back_and_one_that_cannot_begin_is_left_alone_ever_longer()
+    {
+        let second = Duration::from_secs(1);
+        let mut delay = delay_after(None, Duration::ZERO);
+        assert_eq!(delay, FIRST_DELAY);
+        for _ in 0..3 {
+            delay = delay_after(Some(delay), second * 2);
+            assert_eq!(delay, FIRST_DELAY);
+        }
+        let delays: Vec<_> =
+            std::iter::successors(Some(delay), |last| Some(delay_after(Some(*last), second)))
+                .take(9)
+                .map(|delay| delay.as_secs_f32())
+                .collect();
+        assert_eq!(delays, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
+        assert_eq!(delay_after(Some(LONGEST_DELAY), LONGEST_DELAY * FORGIVEN), FIRST_DELAY);
     }
 
     #[test]

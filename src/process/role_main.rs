@@ -133,6 +133,9 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         let place = service.globals().spool_directory.clone();
         submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
     }
+    if handed.after_death {
+        service.sweep_spool();
+    }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));

@@ -22,7 +22,7 @@ use crate::queue::{self, Act, Run, Selection};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
-use crate::spool::Layout;
+use crate::spool::{Layout, commit, message_log};
 use crate::upward::{Announce, Submit};
 use bstr::{BString, ByteSlice};
 use std::io;
@@ -128,6 +128,11 @@ impl Smtp {
             server,
             trigger,
         })
+    }
+
+    /// Removes what the worker before this one left in the spool when it died.
+    pub fn sweep_spool(&self) {
+        sweep_spool(&self.configuration.globals, &self.server.station.layout);
     }
 
     /// The configuration.
@@ -265,6 +270,22 @@ pub fn environment(
     }
 }
 
+fn sweep_spool(globals: &Globals, layout: &Layout) {
+    let keeps_logs = globals.main.bool("preserve_message_logs");
+    let swept = commit::sweep(layout).and_then(|mut removed| {
+        if !keeps_logs {
+            removed.append(&mut message_log::sweep(layout)?);
+        }
+        Ok(removed)
+    });
+    let words = match swept {
+        Ok(removed) if removed.is_empty() => return,
+        Ok(removed) => format!("removed left-over spool files: {}", removed.join(" ")),
+        Err(error) => format!("spool could not be looked through for left-over files: {error}"),
+    };
+    globals.log.write(Which::Main, words.as_str().into());
+}
+
 /// Deliveries at once in the delivery worker: more than processors, since they wait for disks and peers.
 const DELIVERIES: usize = 32;
 
@@ -290,12 +311,7 @@ impl Delivery {
     }
     /// Removes what a crash left in the spool: files of messages that never were, or are no more.
     pub fn sweep_spool(&self) {
-        let words = match crate::spool::commit::sweep(&self.env.layout) {
-            Ok(removed) if removed.is_empty() => return,
-            Ok(removed) => format!("removed left-over spool files: {}", removed.join(" ")),
-            Err(error) => format!("spool could not be looked through for left-over files: {error}"),
-        };
-        self.env.log().write(crate::log::Which::Main, words.as_str().into());
+        sweep_spool(&self.env.globals, &self.env.layout);
     }
     /// How much at once, how often.
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {
@@ -354,6 +370,8 @@ impl super::delivery_worker::Deliveries for Delivery {
         true
     }
     fn run_queue(&self) {
+        // What a set-uid start or an SMTP worker left when it was killed.
+        self.sweep_spool();
         queue::run(&self.env, &self.run);
     }
     fn look_at_spool(&self) {

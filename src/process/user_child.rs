@@ -10,6 +10,7 @@ use super::parcel;
 use crate::as_user::{Answer, Identity, Order, Trouble};
 use crate::sys::identity::{Rights, become_user, is_root};
 use crate::transport::appendfile::perform_order;
+use bstr::BString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -48,31 +49,32 @@ fn carry_out(
         return refuse(text);
     }
     match became {
-        Some(before) if before != who => return refuse("order for another identity".into()),
+        Some(before) if before != who => return refuse("order for another identity"),
         Some(_) => {}
         None => match take_identity(who) {
             Ok(()) => *became = Some(who.clone()),
-            Err(text) => return refuse(text),
+            Err(trouble) => return Answer::Trouble(trouble),
         },
     }
     let files: Vec<&File> = files.iter().collect();
     perform_order(order, &files)
 }
 
-/// An order that is refused is tried again: the configuration may be put right.
-fn refuse(text: String) -> Answer {
-    Answer::Trouble(Trouble { text: text.into(), ..Trouble::default() })
+/// An order that is refused is tried again: the configuration may be put right, or was read anew by the master while
+/// the worker still has the old one.
+fn refuse(text: impl Into<BString>) -> Answer {
+    Answer::Trouble(Trouble::ours(text))
 }
 
 /// Looks up the groups and becomes the user. Without root's rights, orders are for the own uid only.
-fn take_identity(who: &Identity) -> Result<(), String> {
+fn take_identity(who: &Identity) -> Result<(), Trouble> {
     if !is_root() {
-        let own = Rights::of_caller().map_err(|error| error.to_string())?;
-        return if own.uid == who.uid {
-            Ok(())
-        } else {
-            Err(format!("unable to set gid={} or uid={} (euid={})", who.gid, who.uid, own.uid))
-        };
+        let own = Rights::of_caller().map_err(|error| Trouble::ours(error.to_string()))?;
+        if own.uid == who.uid {
+            return Ok(());
+        }
+        let text = format!("unable to set gid={} or uid={} (euid={})", who.gid, who.uid, own.uid);
+        return Err(Trouble { text: text.into(), ..Trouble::default() });
     }
     let rights = match &who.initgroups {
         Some(login) => Rights::with_groups_of(who.uid, who.gid, login),
@@ -81,7 +83,7 @@ fn take_identity(who: &Identity) -> Result<(), String> {
     let become_it = |rights: Rights| become_user(&rights);
     rights.and_then(become_it).map_err(|error| {
         // Rights may be half changed: the caller answers and ends this process.
-        format!("unable to set gid={} or uid={}: {error}", who.gid, who.uid)
+        Trouble::ours(format!("unable to set gid={} or uid={}: {error}", who.gid, who.uid))
     })
 }
 
@@ -117,7 +119,7 @@ mod tests {
         let orders = start_master();
         let order = Order::ReadFile(ReadFile { path: "/etc/passwd".into(), limit: 1 << 20 });
         let answer = orders.carry_out(&Identity::default(), &order, &[]).unwrap();
-        assert_eq!(answer, refuse("never".into()));
+        assert_eq!(answer, refuse("never"));
     }
 
     #[test]

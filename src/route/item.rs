@@ -116,6 +116,8 @@ pub struct Trouble {
     pub freeze: bool,
     /// The text was given on purpose (`:fail:`, `:defer:`, `cannot_route_message`): a peer may see it.
     pub for_peer: bool,
+    /// Our own machinery failed: nothing is known of the address, and no retry rule gives it up.
+    pub our_fault: bool,
     /// The retry key uses the local part.
     pub retry_use_local_part: bool,
     /// Nothing of this is logged (`disable_logging`).

@@ -14,6 +14,7 @@ use crate::mail::Address;
 use crate::syntax::Template;
 use crate::text::Value;
 use bstr::{BStr, BString, ByteSlice};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -165,13 +166,17 @@ impl Redirect {
             Ok(None) => return Verdict::Decline,
             Err(trouble) => return Verdict::Defer(trouble),
         };
-        let include = |path: &BStr| self.include(asked, path);
+        let our_fault = Cell::new(false);
+        let include = |path: &BStr| self.include(asked, path, &our_fault);
         match redirect_list::parse(&data, &allowed, &include) {
             List::Nothing => Verdict::Decline,
             List::Blackhole => Verdict::Discard,
             List::Fail(text) => Verdict::Fail(forced(asked, self.allowed_text(text), 0)),
             List::Defer(text) => Verdict::Defer(forced(asked, self.allowed_text(text), -1)),
-            List::Wrong(text) => Verdict::Defer(bad_data(asked, format!("error in redirect data: {text}"))),
+            List::Wrong(text) => Verdict::Defer(Trouble {
+                our_fault: our_fault.get(),
+                ..bad_data(asked, format!("error in redirect data: {text}"))
+            }),
             List::Items(items, skipped) => match self.children(items, skipped, asked, context) {
                 Ok(children) => Verdict::Children(children),
                 Err(trouble) => Verdict::Defer(trouble),
@@ -211,16 +216,20 @@ impl Redirect {
                 self.ownership.check(path, &file, asked, context).map_err(defer)?;
                 Ok(Some(file.content).filter(|text| !text.is_empty()))
             }
-            Err((libc::ENOENT, _)) => self.absent(path, asked),
-            Err((libc::ENOTDIR, _)) if self.ignore_enotdir => Ok(None),
-            Err((libc::EACCES, _)) if self.ignore_eacces => Ok(None),
-            Err((libc::EACCES, text)) => {
+            Err(Unread { ours: true, text, .. }) => {
+                let trouble = defer(format!("failed to open {path}: {text}"));
+                Err(Trouble { our_fault: true, ..trouble })
+            }
+            Err(Unread { errno: libc::ENOENT, .. }) => self.absent(path, asked),
+            Err(Unread { errno: libc::ENOTDIR, .. }) if self.ignore_enotdir => Ok(None),
+            Err(Unread { errno: libc::EACCES, .. }) if self.ignore_eacces => Ok(None),
+            Err(Unread { errno: libc::EACCES, text, .. }) => {
                 let as_whom = asked
                     .user
                     .map_or_else(String::new, |user| format!(" (euid={} egid={})", user.uid, user.gid));
                 Err(defer(format!("failed to open {path}: {text}{as_whom}")))
             }
-            Err((_, text)) => Err(defer(format!("failed to open {path}: {text}"))),
+            Err(Unread { text, .. }) => Err(defer(format!("failed to open {path}: {text}"))),
         }
     }
 
@@ -234,16 +243,17 @@ impl Redirect {
         Err(Trouble::defer(asked.router.name.as_bstr(), text))
     }
 
-    fn include(&self, asked: &Asked, path: &BStr) -> Result<BString, BString> {
+    fn include(&self, asked: &Asked, path: &BStr, our_fault: &Cell<bool>) -> Result<BString, BString> {
         let inside = |directory: &BString| {
             path.starts_with(directory.as_slice()) && path.get(directory.len()) == Some(&b'/')
         };
         if let Some(directory) = self.include_directory.as_ref().filter(|directory| !inside(directory)) {
             return Err(format!("included file {path} is not in directory {directory}").into());
         }
-        read_file(path, asked)
-            .map(|file| file.content)
-            .map_err(|(_, text)| format!("failed to open {path} (:include:): {text}").into())
+        read_file(path, asked).map(|file| file.content).map_err(|unread| {
+            our_fault.set(unread.ours);
+            format!("failed to open {path} (:include:): {}", unread.text).into()
+        })
     }
 
     fn allowed(&self, asked: &Asked, context: &Context) -> Result<Option<Allowed>, Trouble> {
@@ -395,8 +405,18 @@ fn is_filter(data: &[u8]) -> bool {
     rest.starts_with(b"exim filter") || rest.starts_with(b"sieve filter")
 }
 
+/// Why a file could not be read.
+struct Unread {
+    errno: i32,
+    text: String,
+    /// The process that reads as the user died or could not be had.
+    ours: bool,
+}
+
 /// Reads a file with the user's rights if the router has a user, else with those at hand.
-fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, (i32, String)> {
+fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, Unread> {
+    let failed = |errno: i32, text: String| Unread { errno, text, ours: false };
+    let not_done = |text: String| Unread { errno: libc::EAGAIN, text, ours: true };
     if let (Some(orders), Some(user)) = (asked.orders, asked.user) {
         let who = Identity {
             uid: user.uid,
@@ -407,15 +427,18 @@ fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, (i32, String)> {
         let order = Order::ReadFile(ReadFile { path: path.into(), limit: FILE_MAX });
         return match orders.carry_out(&who, &order, &[]) {
             Ok(Answer::File(file)) => Ok(file),
-            Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => Err((trouble.errno, words(trouble.errno))),
-            Ok(Answer::Trouble(trouble)) => Err((libc::EIO, trouble.text.to_string())),
-            Ok(_) => Err((libc::EIO, "unexpected answer".into())),
-            Err(error) => Err((libc::EAGAIN, error.to_string())),
+            Ok(Answer::Trouble(trouble)) if trouble.ours => Err(not_done(trouble.text.to_string())),
+            Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => {
+                Err(failed(trouble.errno, words(trouble.errno)))
+            }
+            Ok(Answer::Trouble(trouble)) => Err(failed(libc::EIO, trouble.text.to_string())),
+            Ok(_) => Err(not_done("unexpected answer".into())),
+            Err(error) => Err(not_done(error.to_string())),
         };
     }
     read_here(Path::new(std::ffi::OsStr::from_bytes(path))).map_err(|error| {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        (errno, words(errno))
+        failed(errno, words(errno))
     })
 }
 

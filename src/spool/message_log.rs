@@ -2,11 +2,12 @@
 
 use super::body_file::{FILE_MODE, create_directory};
 use super::commit::remove_if_there;
-use super::layout::Layout;
+use super::layout::{Layout, file_name};
 use crate::mail::MessageId;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 /// Appends one line (time stamp included, without its end), in one write.
 pub fn append(layout: &Layout, id: &MessageId, line: &[u8]) -> io::Result<()> {
@@ -23,6 +24,27 @@ pub fn append(layout: &Layout, id: &MessageId, line: &[u8]) -> io::Result<()> {
     whole.extend_from_slice(line);
     whole.push(b'\n');
     file.write_all(&whole)
+}
+
+/// Removes the logs of messages that are no more: their removal was cut short by a crash. Gives the names.
+pub fn sweep(layout: &Layout) -> io::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for directory in super::scan::directories_below(&layout.root().join("msglog"))? {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let Some(id) = entry.file_name().to_str().and_then(|name| MessageId::parse(name.as_bytes()))
+            else {
+                continue;
+            };
+            // -D comes before everything else of a message, and goes last but for this log.
+            let is_there = |place: &PathBuf| place.join(file_name(&id, 'D')).try_exists().unwrap_or(true);
+            if !layout.places_of(&id).iter().any(is_there) {
+                remove_if_there(&entry.path())?;
+                removed.push(format!("msglog/{id}"));
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes it, when the message is done.

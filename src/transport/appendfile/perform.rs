@@ -37,14 +37,14 @@ pub fn perform_order(order: &Order, files: &[&File]) -> Answer {
                 Ok(done) => Answer::Done(done),
                 Err(trouble) => Answer::Trouble(trouble),
             },
-            None => Answer::Trouble(trouble(0, "no message came with the order")),
+            None => Answer::Trouble(Trouble::ours("no message came with the order")),
         },
         Order::ReadFile(read) => match read_file(read) {
             Ok(file) => Answer::File(file),
             Err(error) => Answer::Trouble(Trouble::from_io(error.to_string(), &error)),
         },
         Order::CheckFiles(check) => Answer::Checked(check_files(check)),
-        Order::Run(_) => Answer::Trouble(trouble(0, "commands are not run here")),
+        Order::Run(_) => Answer::Trouble(Trouble::ours("commands are not run here")),
     }
 }
 
