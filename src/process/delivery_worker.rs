@@ -153,7 +153,7 @@ impl DeliveryWorker {
         let mut state = lock(waiting);
         state.closed = true;
         condition.notify_all();
-        while !(state.queue.is_empty() && !state.scan && !state.handing || left().is_zero()) {
+        while (state.handing || state.scan || !state.queue.is_empty()) && !left().is_zero() {
             let woken = condition.wait_timeout(state, left().min(Duration::from_millis(50)));
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
