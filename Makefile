@@ -63,7 +63,8 @@ CARGO ?= cargo
 # rustup and Debian put cargo in different places; a fresh rustup is not in PATH yet, and newer than Debian's
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 target = $(or $(CARGO_TARGET_DIR),target)
-features = $(if $(filter yes,$(DISABLE_OCSP)),--no-default-features)
+# as in Exim's makefiles, any text but `no` disables
+features = $(if $(filter-out no,$(DISABLE_OCSP)),--no-default-features)
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo check check-long record lint bench install uninstall vendor-check clean

@@ -423,7 +423,7 @@ pub fn print_configuration(
 
 /// The users of `FIXED_NEVER_USERS` by number, as Exim shows them.
 fn fixed_never_users() -> String {
-    let names = build_settings::FIXED_NEVER_USERS.split(':').filter(|name| !name.is_empty());
+    let names = build_settings::FIXED_NEVER_USERS.split(':').map(str::trim).filter(|name| !name.is_empty());
     let numbers: Vec<String> = names.map(|name| user_number(name).unwrap_or(name.to_owned())).collect();
     numbers.join(" ")
 }
@@ -432,13 +432,18 @@ fn user_number(name: &str) -> Option<String> {
     User::from_name(name).ok()?.map(|user| user.uid.to_string())
 }
 
+/// `CONFIGURE_OWNER` and `CONFIGURE_GROUP` by number, 0 where none is set or known.
 fn owner_number() -> String {
-    user_number(build_settings::CONFIGURE_OWNER).unwrap_or("0".to_owned())
+    let owner = build_settings::CONFIGURE_OWNER;
+    let number = owner.parse::<u32>().ok().map(|uid| uid.to_string());
+    number.or_else(|| user_number(owner)).unwrap_or("0".to_owned())
 }
 
 fn group_number() -> String {
-    let group = Group::from_name(build_settings::CONFIGURE_GROUP).ok().flatten();
-    group.map_or("0".to_owned(), |group| group.gid.to_string())
+    let group = build_settings::CONFIGURE_GROUP;
+    let number = group.parse::<u32>().ok();
+    let look_up = || Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    number.or_else(look_up).unwrap_or(0).to_string()
 }
 
 #[cfg(test)]
