@@ -109,7 +109,7 @@ settings_said() {
     must "SPOOL_DIRECTORY: -bP" says_line "spool_directory = $work/spool" "$binary" -bP spool_directory
     must "LOG_FILE_PATH: -bP" says_line "log_file_path = $work/log/%s.log" "$binary" -bP log_file_path
     must "HEADERS_CHARSET: -bP" says_line "headers_charset = ISO-8859-2" "$binary" -bP headers_charset
-    must "HEADERS_CHARSET: words are encoded in it" says_line '=?ISO-8859-2?Q?_b?=' "$binary" -be '${rfc2047: b}' || true
+    must "HEADERS_CHARSET: words are encoded in it" says_line '=?ISO-8859-2?Q?=B3a?=' "$binary" -be '${rfc2047:\xb3a}'
     must "OXIM_USER, OXIM_GROUP: -bP" \
         eval "says_line 'exim_user = mail' '$binary' -bP exim_user && says_line 'exim_group = mail' '$binary' -bP exim_group"
     must_not "DISABLE_OCSP: Support for: OCSP" eval "'$binary' -bV | grep '^Support for:' | grep -qw OCSP"

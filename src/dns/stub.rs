@@ -31,7 +31,7 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// As the system is configured: `/etc/resolv.conf` and `/etc/hosts`. `ipv6`: AAAA records are asked for.
+    /// As the system is configured: `/etc/resolv.conf` and `/etc/hosts`. `ipv6`: IPv6 addresses are looked up.
     pub fn system(ipv6: bool) -> Self {
         let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
         Self { conf: ResolvConf::parse(&text), hosts_file: PathBuf::from("/etc/hosts"), ipv6 }
@@ -73,7 +73,9 @@ impl Resolver for Stub {
         if let Some(address) = name.to_str().ok().and_then(|text| text.parse().ok()) {
             return Answer::Found { records: vec![address], secure: false };
         }
-        let known = hosts_addresses(&self.hosts_text(), name);
+        let mut known = hosts_addresses(&self.hosts_text(), name);
+        known.retain(|address| self.ipv6 || address.is_ipv4());
+        known.sort_by_key(IpAddr::is_ipv4); // IPv6 first, as Exim orders them
         if !known.is_empty() {
             return Answer::Found { records: known, secure: false };
         }
@@ -339,6 +341,21 @@ mod tests {
         assert!(
             matches!(stub.names("192.0.2.7".parse().unwrap()), Answer::Found { records, .. } if records[0] == "host.example")
         );
+    }
+
+    #[test]
+    fn the_hosts_file_gives_ipv6_first_and_none_where_it_is_disabled() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"127.0.0.1 localhost\n::1 localhost ip6-localhost\n").unwrap();
+        let found = |ipv6| {
+            let conf = ResolvConf { servers: Vec::new(), ..ResolvConf::parse(b"") };
+            match Stub::new(conf, file.path().to_owned(), ipv6).addresses(b"localhost") {
+                Answer::Found { records, .. } => records.iter().map(IpAddr::to_string).collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(found(true), ["::1", "127.0.0.1"]);
+        assert_eq!(found(false), ["127.0.0.1"]);
     }
 
     #[test]
