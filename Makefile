@@ -67,7 +67,7 @@ target = $(or $(CARGO_TARGET_DIR),target)
 features = $(if $(filter-out no,$(DISABLE_OCSP)),--no-default-features)
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check check-long record lint bench install uninstall vendor-check clean
+.PHONY: all help deps demo check check-long record lint bench install uninstall deb vendor-check clean
 
 all: ## build the release binary (target/release/oxim)
 	$(CARGO) build --release --locked $(features)
@@ -107,7 +107,10 @@ install: all ## install the program, its links, manual pages, unit and directori
 uninstall: ## remove what install installed; configuration, spool and logs stay
 	@packaging/uninstall
 
-vendor-check: ## what a distribution runs before it ships: GnuTLS versions, OCSP on and off, symbols
+deb: ## build Debian packages into target/deb (dpkg-buildpackage; not installed by `make deps`)
+	@packaging/make-deb "$(abspath $(target))"
+
+vendor-check: ## what a distribution runs before it ships: GnuTLS versions, OCSP on and off, symbols, settings, licences
 	@vendor-check/run
 
 clean: ## remove what was built

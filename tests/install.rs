@@ -295,6 +295,60 @@ fn the_manual_page_of_tls_gives_the_defaults_of_the_option_tables() {
 }
 
 #[test]
+fn make_help_lists_every_target_and_every_setting() {
+    let makefile = fs::read_to_string(install::repository().join("Makefile")).expect("the Makefile");
+    let said = output_of(
+        Command::new("make").arg("--no-print-directory").arg("help").current_dir(install::repository()),
+    );
+    let is_lower = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let is_upper = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let targets: Vec<&str> = makefile
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name)
+        .filter(|name| is_lower(name))
+        .collect();
+    let settings: Vec<&str> = makefile
+        .lines()
+        .filter_map(|line| line.split_once(" ?="))
+        .map(|(name, _)| name)
+        .filter(|name| is_upper(name) && *name != "CARGO")
+        .collect();
+    assert!(targets.len() > 12 && settings.len() > 18, "{targets:?} {settings:?}");
+    for name in targets.iter().chain(&settings) {
+        let listed = said.lines().any(|line| line.split_whitespace().next() == Some(name));
+        assert!(listed, "make help does not list {name}:\n{said}");
+    }
+    // each has its paragraph in the block at the head of the Makefile
+    for name in settings {
+        let at = makefile.lines().position(|line| line.starts_with(&format!("{name} ?="))).expect("its line");
+        let above: Vec<&str> = makefile.lines().take(at).collect();
+        let documented =
+            above.iter().rev().find(|line| !line.contains("?=")).is_some_and(|line| line.starts_with('#'));
+        assert!(documented, "{name} has no comment above it");
+    }
+}
+
+/// A package is made from the manifest, too: what is not root's is handed to the chosen user by its scripts.
+#[test]
+fn packages_get_their_lists_of_files_from_the_manifest() {
+    let layout = Layout { prefix: "/usr".into(), ..Layout::usual() };
+    let said = output_of(&mut script("list", &layout, None));
+    let listed: BTreeSet<&str> = said.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+    let entries = entries(&layout);
+    assert_eq!(listed.len(), entries.len());
+    for entry in entries {
+        let path = entry.path.to_str().expect("a path");
+        assert!(listed.contains(path), "{path} is not listed");
+        let owned = |name: &str| {
+            if name == "oxim" { oxim::config::build_settings::USER.to_owned() } else { name.to_owned() }
+        };
+        let line = said.lines().find(|line| line.ends_with(&format!(" {path}"))).expect("its line");
+        assert_eq!(line.split(' ').nth(2), Some(owned(&entry.owner.0).as_str()), "{line}");
+    }
+}
+
+#[test]
 fn installed_for_real_it_starts_by_its_unit_and_takes_and_delivers_a_users_message() {
     if install::is_inside() {
         return install::real::everything();

@@ -2,7 +2,7 @@
 # the program and the installed texts have to say and do what was asked for. What needs users other than oneself
 # (owners of files, set-uid copies) needs root.
 
-# settings_made VARIABLE=VALUE...: the variables of make, as a distribution would write them
+# The variables of make, as a distribution would write them.
 set_settings() {
     settings=(
         DESTDIR="$work/root" PREFIX=/opt/mail SYSCONFDIR=/opt/etc
@@ -112,8 +112,8 @@ settings_said() {
     must "HEADERS_CHARSET: words are encoded in it" says_line '=?ISO-8859-2?Q?=B3a?=' "$binary" -be '${rfc2047:\xb3a}'
     must "OXIM_USER, OXIM_GROUP: -bP" \
         eval "says_line 'exim_user = mail' '$binary' -bP exim_user && says_line 'exim_group = mail' '$binary' -bP exim_group"
-    must_not "DISABLE_OCSP: Support for: OCSP" eval "'$binary' -bV | grep '^Support for:' | grep -qw OCSP"
-    must_not "DISABLE_OCSP: needs gnutls_*ocsp*" needs_ocsp "$binary"
+    must_not "DISABLE_OCSP: not: Support for: OCSP" eval "'$binary' -bV | grep '^Support for:' | grep -qw OCSP"
+    must_not "DISABLE_OCSP: not: needs gnutls_*ocsp*" needs_ocsp "$binary"
 }
 
 # Recorded with: exim4 -bP smtp_banner received_header_text; an ESMTP dialogue on standard input (-bs) with a
