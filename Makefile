@@ -57,7 +57,7 @@ export OXIM_HEADERS_CHARSET := $(HEADERS_CHARSET)
 export OXIM_MESSAGE_IDS := $(MESSAGE_IDS)
 export OXIM_EXIM_VERSION := $(EXIM_VERSION)
 export OXIM_MAILER_NAME := $(MAILER_NAME)
-export DESTDIR PREFIX SYSCONFDIR SPOOL_DIRECTORY
+export DESTDIR PREFIX SYSCONFDIR SPOOL_DIRECTORY DISABLE_OCSP
 
 CARGO ?= cargo
 # rustup and Debian put cargo in different places; a fresh rustup is not in PATH yet, and newer than Debian's
@@ -71,6 +71,7 @@ features = $(if $(filter-out no,$(DISABLE_OCSP)),--no-default-features)
 
 all: ## build the release binary (target/release/oxim)
 	$(CARGO) build --release --locked $(features)
+	@packaging/is-built "$(abspath $(target))" --now
 
 help: ## show this list
 	@echo "targets:"
@@ -101,7 +102,8 @@ lint: ## formatting and clippy, both without a warning
 bench: ## messages and TLS sessions a second, CPU and memory, beside exim4 where it is installed
 	$(CARGO) bench --locked $(features) --bench mail
 
-install: all ## install the program, its links, manual pages, unit and directories
+install: ## install the program (built first if need be), its links, manual pages, unit and directories
+	@packaging/is-built "$(abspath $(target))" || $(MAKE) all
 	@packaging/install "$(target)/release/oxim"
 
 uninstall: ## remove what install installed; configuration, spool and logs stay

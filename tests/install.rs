@@ -9,7 +9,7 @@ mod install;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -327,6 +327,50 @@ fn make_help_lists_every_target_and_every_setting() {
             above.iter().rev().find(|line| !line.contains("?=")).is_some_and(|line| line.starts_with('#'));
         assert!(documented, "{name} has no comment above it");
     }
+}
+
+/// `make` with a cargo that copies this test's program and counts; what was built.
+fn make(directory: &Path, arguments: &[&str]) -> usize {
+    let cargo = directory.join("cargo");
+    let program = env!("CARGO_BIN_EXE_oxim");
+    let text = format!(
+        "#!/bin/sh\nmkdir -p $CARGO_TARGET_DIR/release; cp {program} $CARGO_TARGET_DIR/release/oxim\n\
+         echo built >>{}/builds\n",
+        directory.display()
+    );
+    fs::write(&cargo, text).expect("writing");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let builds = || fs::read_to_string(directory.join("builds")).unwrap_or_default().lines().count();
+    let before = builds();
+    output_of(
+        Command::new("make")
+            .args(arguments)
+            .arg(format!("CARGO={}", cargo.display()))
+            .arg(format!("DESTDIR={}", directory.join("root").display()))
+            .env("CARGO_TARGET_DIR", directory)
+            .env_remove("MAKEFLAGS")
+            .env_remove("DISABLE_OCSP")
+            .current_dir(install::repository()),
+    );
+    builds() - before
+}
+
+#[test]
+fn make_install_builds_only_what_is_not_built_yet_with_these_settings() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let directory = scratch.path();
+    assert_eq!(make(directory, &["all"]), 1);
+    assert_eq!(make(directory, &["install"]), 0, "sudo make install after make needs no cargo");
+    let installed = directory.join("root/usr/local/sbin/oxim");
+    let program = fs::read(env!("CARGO_BIN_EXE_oxim")).expect("the program");
+    assert!(fs::read(&installed).expect("the installed program") == program);
+    for changed in ["MAILER_NAME=Exim", "DISABLE_OCSP=yes", "MESSAGE_IDS=short"] {
+        assert_eq!(make(directory, &["install", changed]), 1, "{changed} has to be built");
+        assert_eq!(make(directory, &["install", changed]), 0);
+    }
+    assert_eq!(make(directory, &["install"]), 1);
+    make(directory, &["uninstall"]);
+    assert!(!installed.exists());
 }
 
 /// A package is made from the manifest, too: what is not root's is handed to the chosen user by its scripts.

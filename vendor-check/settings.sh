@@ -117,8 +117,9 @@ settings_said() {
 }
 
 # Recorded with: exim4 -bP smtp_banner received_header_text; an ESMTP dialogue on standard input (-bs) with a
-# message and HELP; the message's Received: from the spool; exim4 without arguments.
+# message and HELP; the message's Received: from the spool; exim4 without arguments; a daemon's first line in the log.
 settings_as_exim() {
+    local port=$((21000 + $$ % 9000)) daemon
     local spool=$work/as-exim dates='[A-Z][a-z][a-z], [ 0-9][0-9] [A-Z][a-z][a-z] [0-9]{4} [0-9:]{8} [-+][0-9]{4}'
     mkdir "$spool"
     { settings_conf | sed "1i spool_directory = $spool\nlog_file_path = $spool/%slog\nqueue_only"; } >"$work/exim.conf"
@@ -129,6 +130,12 @@ settings_as_exim() {
             "$binary" -C "$work/exim.conf" -bs | grep -E '^(220|214|221)' | tr -d '\r'
         sed -n '/^[0-9]*P /,/^[0-9]*[^0-9P	 ] /p' "$spool"/input/*-H | sed -E 's/^[0-9]+P //' | grep -E '^(Received|	)'
         env -C / "$binary" </dev/null
+        "$binary" -C "$work/exim.conf" -bdf -oX "127.0.0.1.$port" -oP "$work/pid" >/dev/null 2>&1 &
+        daemon=$!
+        for _ in $(seq 100); do grep -qs 'daemon started' "$spool/mainlog" && break; sleep 0.1; done
+        kill $daemon
+        wait $daemon
+        grep 'daemon started' "$spool/mainlog" | cut -d' ' -f3- | sed -e "s/pid=[0-9]*/pid=@PID@/" -e "s/$port/@PORT@/"
     } 2>&1 | sed -E -e "s/$dates/@D@/" -e 's/\b[0-9A-Za-z]{6}-[0-9A-Za-z]{6}-[0-9A-Za-z]{2}\b/@ID@/' \
         -e "s/^Received: from $(id -un) /Received: from root /" >"$work/said"
     must "MAILER_NAME=Exim: banner, HELP, Received: are Exim's to the letter" \
