@@ -32,7 +32,7 @@ fn receiver(program: Program, staple: Option<&[u8]>) -> Daemon {
 fn sender(program: Program, port: u16, extra: &str) -> Place {
     let selector = if program == Program::Oxim { " +tls_ocsp" } else { "" };
     let text = format!(
-        "log_selector = +tls_certificate_verified +tls_peerdn{selector}\nacl_not_smtp = accept\n\
+        "log_selector = +tls_certificate_verified +tls_peerdn{selector}\nacl_not_smtp = accept\ndisable_ipv6\n\
          begin routers\nall:\n  driver = manualroute\n  route_list = * localhost::{port} byname\n  self = send\n\
            transport = out\nbegin transports\nout:\n  driver = smtp\n  allow_localhost\n  hosts_require_tls = *\n\
            hosts_require_ocsp = *\n  tls_verify_certificates = {}\n  tls_verify_hosts = *\n{extra}\

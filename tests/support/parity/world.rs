@@ -376,7 +376,7 @@ impl World {
         fs::create_dir_all(&real)?;
         for entry in fs::read_dir("/etc")? {
             let name = entry?.file_name();
-            let own = ["passwd", "group", "exim4", "oxim", "aliases"].iter().any(|own| name == *own);
+            let own = ["passwd", "group", "hosts", "exim4", "oxim", "aliases"].iter().any(|own| name == *own);
             if !own {
                 symlink(real.join(&name), etc.join(&name))?;
             }
@@ -393,6 +393,7 @@ impl World {
         }
         fs::write(etc.join("passwd"), passwd)?;
         fs::write(etc.join("group"), group)?;
+        fs::write(etc.join("hosts"), hosts_of_ipv4(&fs::read_to_string("/etc/hosts").unwrap_or_default()))?;
         for directory in ["exim4", "oxim"] {
             fs::create_dir_all(etc.join(directory))?;
             let trusted = self.directory.join("trusted.conf").display().to_string() + "\n";
@@ -437,6 +438,12 @@ const PRELUDE: &str = "primary_hostname = mail.test.example\n\
     chunking_advertise_hosts =\n\
     pipelining_connect_advertise_hosts =\n\
     smtputf8_advertise_hosts =";
+
+/// The hosts file without IPv6 addresses: localhost has one on some machines and none on others, and it comes first.
+fn hosts_of_ipv4(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.split_whitespace().next().is_some_and(|a| a.contains(':')));
+    lines.map(|line| format!("{line}\n")).collect()
+}
 
 /// With the certificate that `tests/demo/pki.sh` makes, in place of no TLS at all.
 const TLS_OPTIONS: &str = "tls_advertise_hosts = *\ntls_certificate = @DIR@/pki/server.pem\n\
