@@ -4,6 +4,7 @@ use super::env::{Delivery, Env, How};
 use super::{finish, freeze, local, remote, routing};
 use crate::expand::Context;
 use crate::expand::context::{MessageVars, NoHooks};
+use crate::log::panic_text;
 use crate::mail::MessageId;
 use crate::route::Item;
 use crate::spool::message::OpenError;
@@ -11,6 +12,7 @@ use crate::spool::{Journal, Message};
 use crate::transport::Problem;
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -86,12 +88,19 @@ pub struct Attempt<'e> {
     pub changed: bool,
 }
 
-/// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it.
+/// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it: a panic too, so
+/// that a queue run goes on with the next.
 pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
-    match Message::open(&env.layout, id) {
+    let work = || match Message::open(&env.layout, id) {
         Ok(message) => deliver_open(env, message, how),
         Err(error) => refuse(env, id, how, &error),
-    }
+    };
+    // What is shared with other deliveries is behind locks, and whole whenever they are free.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| {
+        let text = format!("internal error in a delivery: {}", panic_text(&*cause));
+        env.log().panic(line(id, &text).as_bstr());
+        Delivery::Deferred
+    })
 }
 
 /// Delivers a message that is locked already (its receiver hands it over).
