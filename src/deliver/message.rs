@@ -4,6 +4,7 @@ use super::env::{Delivery, Env, How};
 use super::{finish, freeze, local, remote, routing};
 use crate::expand::Context;
 use crate::expand::context::{MessageVars, NoHooks};
+use crate::log::panic_text;
 use crate::mail::MessageId;
 use crate::route::Item;
 use crate::spool::message::OpenError;
@@ -11,6 +12,7 @@ use crate::spool::{Journal, Message};
 use crate::transport::Problem;
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -91,28 +93,40 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// ... to this. Who has it longer delivers it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1280);
 
-/// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it.
+/// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it: a panic too, so
+/// that a queue run goes on with the next.
 pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
-    match Message::open(&env.layout, id) {
+    without_panic(env, id, || match Message::open(&env.layout, id) {
         Ok(message) => deliver_open(env, message, how),
         Err(error) => refuse(env, id, how, &error),
-    }
+    })
 }
 
 /// The same for a message that was told to be ready. Whoever has it locked may only look at it (the sweep of the spool,
 /// an administrator's command), and nobody will tell of it again: so this waits a while for it.
 pub fn deliver_told(env: &Env, id: &MessageId) -> Delivery {
     let mut pause = FIRST_PAUSE;
-    loop {
-        match Message::open(&env.layout, id) {
-            Ok(message) => return deliver_open(env, message, How::default()),
-            Err(OpenError::Locked) if pause <= LONGEST_PAUSE => {
-                std::thread::sleep(pause);
-                pause *= 2;
+    without_panic(env, id, || {
+        loop {
+            match Message::open(&env.layout, id) {
+                Ok(message) => return deliver_open(env, message, How::default()),
+                Err(OpenError::Locked) if pause <= LONGEST_PAUSE => {
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(error) => return refuse(env, id, How::default(), &error),
             }
-            Err(error) => return refuse(env, id, How::default(), &error),
         }
-    }
+    })
+}
+
+/// What deliveries share is behind locks, and whole whenever they are free: a panic ends one of them alone.
+fn without_panic(env: &Env, id: &MessageId, work: impl FnOnce() -> Delivery) -> Delivery {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| {
+        let text = format!("internal error in a delivery: {}", panic_text(&*cause));
+        env.log().panic(line(id, &text).as_bstr());
+        Delivery::Deferred
+    })
 }
 
 /// Delivers a message that is locked already (its receiver hands it over).

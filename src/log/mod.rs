@@ -8,3 +8,12 @@ pub use line::{Arrival, Delivery, DeliveryHost, Event, Flag};
 pub use selector::{Selector, SelectorError, Selectors};
 pub use sink::{Log, LogSettings, Which, parse_log_file_path};
 pub use syslog::SyslogSettings;
+
+/// What a panic said, for the panic log.
+pub fn panic_text(cause: &(dyn std::any::Any + Send)) -> String {
+    match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "panic without a text".to_owned(),
+    }
+}

@@ -1,6 +1,6 @@
 //! Threads that are bounded in number, and whose panics end only what they were doing.
 
-use std::any::Any;
+use crate::log::panic_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -96,15 +96,6 @@ pub fn start(
         }
     })?;
     Ok(())
-}
-
-/// What a panic said.
-pub fn panic_text(cause: &(dyn Any + Send)) -> String {
-    match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "panic without a text".to_owned(),
-    }
 }
 
 #[cfg(test)]

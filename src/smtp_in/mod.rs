@@ -26,6 +26,7 @@ pub use cmd_data::{added_header, rejected_headers};
 
 use crate::acl::{Acls, Runner};
 use crate::expand::context::Context;
+use crate::log::panic_text;
 use crate::mail::Origin;
 use crate::receive::{Caller, Station};
 use crate::upward::Verifier;
@@ -86,8 +87,9 @@ pub struct LocalCall {
 pub fn serve(server: &Server, stream: TcpStream, how: Connected) {
     let goodbye = stream.try_clone().ok();
     let served = catch_unwind(AssertUnwindSafe(|| serve_tcp(server, stream, how)));
-    if served.is_err() {
-        let line = format!("SMTP session with [{}] ended by an internal error", how.peer.ip());
+    if let Err(cause) = served {
+        let text = panic_text(&*cause);
+        let line = format!("SMTP session with [{}] ended by an internal error: {text}", how.peer.ip());
         server.station.log.panic(line.as_bytes().as_bstr());
         if let Some(mut stream) = goodbye
             && !how.tls_on_connect
@@ -143,11 +145,10 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
     }));
     match served {
         Ok(end) => end == Next::Quit,
-        Err(_) => {
-            server
-                .station
-                .log
-                .panic(b"SMTP session with a local caller ended by an internal error".as_bstr());
+        Err(cause) => {
+            let text = panic_text(&*cause);
+            let line = format!("SMTP session with a local caller ended by an internal error: {text}");
+            server.station.log.panic(line.as_bytes().as_bstr());
             false
         }
     }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     Oxim,
+    /// Built with `MESSAGE_IDS=short`: the environment tells where it is.
+    OximShort,
     Exim4,
 }
 
@@ -22,12 +24,13 @@ impl Program {
     pub fn path(self) -> PathBuf {
         match self {
             Self::Oxim => PathBuf::from(env!("CARGO_BIN_EXE_oxim")),
+            Self::OximShort => std::env::var_os("OXIM_SHORT_PROGRAM").unwrap_or_default().into(),
             Self::Exim4 => PathBuf::from("/usr/sbin/exim4"),
         }
     }
     fn user(self) -> &'static str {
         match self {
-            Self::Oxim => "oxim",
+            Self::Oxim | Self::OximShort => "oxim",
             Self::Exim4 => "Debian-exim",
         }
     }
@@ -204,7 +207,7 @@ fn command(place: &Place) -> Command {
         "touch /etc/exim4/trusted_configs && mount --bind \"$0\" /etc/exim4/trusted_configs && exec \"$@\"";
     let configuration = place.path("configure");
     let mut command = match place.program {
-        Program::Oxim => Command::new(place.program.path()),
+        Program::Oxim | Program::OximShort => Command::new(place.program.path()),
         Program::Exim4 => {
             let trusted = place.path("trusted_configs");
             fs::write(&trusted, format!("{}\n", configuration.display())).expect("writing");

@@ -38,7 +38,8 @@ pub fn kills_in_commit(workshop: &Workshop, long: bool) -> Result<String, String
         let (mut answered, mut kills) = (0, 0);
         for when in 1..=80 {
             let world = new_world(workshop, &format!("commit-{call}-{when}"))?;
-            let (killed, got_250) = one_kill(world, call, when)?;
+            let (killed, got_250) =
+                one_kill(world, call, when).map_err(|why| format!("kill at {call} {when}: {why}"))?;
             if !killed {
                 break;
             }

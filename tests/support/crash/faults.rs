@@ -31,6 +31,7 @@ pub fn own_faults(workshop: &Workshop, long: bool) -> Result<String, String> {
     world.start_daemon(&[])?;
     let mut report = killed_at_the_mailbox(&mut world)?;
     report += &killed_at_the_forward_file(&mut world)?;
+    report += &panics(&mut world)?;
     let log = world.mainlog();
     if log.contains("** ") || log.contains("<= <>") {
         return Err(format!("a message bounced:\n{log}"));
@@ -78,6 +79,47 @@ fn killed_at_the_forward_file(world: &mut World) -> Result<String, String> {
     run_queue(world)?;
     poll(20, "the message", || deliveries_to(world, "pcaller").get("token-forward-end") == Some(&1))?;
     Ok("  a user child killed at a .forward file: deferred, then delivered once\n".into())
+}
+
+/// A thread really panics. No trigger of ours is needed: the standard library panics when the kernel has no random
+/// numbers for the first hash table of a thread, and strace sees to that.
+fn panics(world: &mut World) -> Result<String, String> {
+    let arguments = ["-e", "trace=getrandom", "-e", "inject=getrandom:error=EIO"];
+    let file = world.directory.join("run/trace");
+    let roles = ["smtp", "delivery"].map(|role| worker_id(world.daemon_id(), role));
+    let [receiver, deliverer] = roles;
+    let (receiver, deliverer) = (receiver?, deliverer?);
+    let mut witness = Client::connect(world.port)?;
+    let trace = Trace::attach(&file, &[receiver], &arguments)?;
+    let greeting = match Client::connect(world.port) {
+        Ok(_) => return Err(format!("no session panicked: {}", trace.text())),
+        Err(reply) => reply,
+    };
+    drop(trace);
+    if !greeting.starts_with("421 ") {
+        return Err(format!("a session that panicked says {greeting:?}"));
+    }
+    let trace = Trace::attach(&file, &[deliverer], &arguments)?;
+    // the session that was there before goes on
+    let reply = witness.send(&["ann"], "token-panic-end", 1)?;
+    if !reply.starts_with("250") {
+        return Err(format!("beside a session that panicked another is answered {reply:?}"));
+    }
+    world.wait_mainlog("internal error in a delivery: ", 1)?;
+    drop(trace);
+    run_queue(world)?;
+    poll(20, "the message", || deliveries_to(world, "ann").get("token-panic-end") == Some(&1))?;
+    let log = fs::read_to_string(world.directory.join("log/paniclog")).unwrap_or_default();
+    let of_session = "SMTP session with [127.0.0.1] ended by an internal error: ";
+    let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    if count(of_session) != 1 || count(" internal error in a delivery: ") != 1 || log.lines().count() != 2 {
+        return Err(format!("the panic log has:\n{log}"));
+    }
+    let now = ["smtp", "delivery"].map(|role| worker_id(world.daemon_id(), role).ok());
+    if now != [Some(receiver), Some(deliverer)] {
+        return Err("a worker died of a panic in one of its threads".into());
+    }
+    Ok("  a session and a delivery that panicked: 421 and a deferral, a line each, all else goes on\n".into())
 }
 
 fn send(world: &World, to: &str, token: &str) -> Result<(), String> {

@@ -114,19 +114,21 @@ fn examine(world: &World, answered: &BTreeSet<String>, in_flight: usize) -> Resu
 
 impl Hunt {
     fn fulfil(&mut self, wishes: &[Wish], any: usize, deadline: Instant) -> Result<(), String> {
-        let all = any + wishes.iter().map(|(.., count)| count).sum::<usize>();
+        let mut any = any;
         loop {
             let open: Vec<Wish> = wishes.iter().filter(|wish| self.count(wish) < wish.2).copied().collect();
             let killed: usize = self.hits.values().sum();
-            if open.is_empty() && killed >= all {
+            if open.is_empty() && any == 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(format!("{killed} kills, and these are missing: {open:?}"));
             }
-            // mostly what is missing, now and then anybody
-            let at = self.dice(open.len() + 1);
-            self.hunt_one(open.get(at).filter(|_| killed + open.len() < all + 8))?;
+            let at = self.dice(open.len() + usize::from(any > 0));
+            self.hunt_one(open.get(at))?;
+            if at == open.len() && self.hits.values().sum::<usize>() > killed {
+                any -= 1;
+            }
         }
     }
 

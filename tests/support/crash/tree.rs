@@ -166,9 +166,19 @@ pub fn send(id: i32, signal: Signal) -> bool {
     kill(Pid::from_raw(id), signal).is_ok()
 }
 
-/// Kills what is left of a tree, the root first so that nothing is started again.
+/// Kills what is left of a tree, the root first so that nothing is started again, and waits until all have ended: only
+/// then nobody listens any more.
 pub fn kill_all(processes: &[Process]) {
     for process in processes {
         send(process.id, Signal::SIGKILL);
     }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline && processes.iter().any(|process| is_alive(process.id)) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn is_alive(id: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

@@ -303,7 +303,9 @@ impl World {
             }
             std::thread::sleep(POLL);
         }
-        Err(format!("waited in vain for {what}"))
+        let log = self.mainlog();
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        Err(format!("waited in vain for {what}; the last lines of the main log, newest first: {last:?}"))
     }
 
     fn count_in_mainlog(&self, text: &str) -> usize {
