@@ -18,6 +18,7 @@ pub mod services;
 pub mod smtp_worker;
 pub mod snapshot;
 pub mod spool_directory;
+pub mod submit_line;
 pub mod submit_socket;
 pub mod thread_pool;
 pub mod trigger;
