@@ -8,6 +8,7 @@ pub mod interfaces;
 pub mod ipc;
 pub mod master;
 pub mod order_check;
+pub mod order_shape;
 pub mod orders;
 pub mod parcel;
 pub mod reading;

@@ -73,6 +73,7 @@ struct ControlRoom {
 const CONTROL_BYTES: usize =
     unsafe { libc::CMSG_SPACE((MOST_DESCRIPTORS * size_of::<RawFd>()) as libc::c_uint) } as usize;
 
+#[allow(clippy::unnecessary_cast, reason = "lengths have another type in other C libraries")]
 fn receive_all(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>, libc::c_int)> {
     let mut room = ControlRoom { _aligned: [], bytes: [0; CONTROL_BYTES] };
     let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
