@@ -232,7 +232,7 @@ fn not_yet(name: &str) -> LookupError {
 
 /// Opens a file of a single-key type; `what` is Exim's name of the search in its error text.
 fn open(path: &Path, what: &str) -> Result<std::fs::File, LookupError> {
-    std::fs::File::open(path).map_err(|error| not_opened(path, what, &error))
+    crate::sys::files::open_without_waiting(path).map_err(|error| not_opened(path, what, &error))
 }
 
 fn not_opened(path: &Path, what: &str, error: &std::io::Error) -> LookupError {

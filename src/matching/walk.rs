@@ -203,7 +203,7 @@ impl Walk<'_, '_> {
             let name = path.display();
             MatchError::Defer(format!("failed to open {name} when checking \"{name}\": {why}"))
         };
-        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        let file = crate::sys::files::open_without_waiting(&path).map_err(unreadable)?;
         let mut text = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut text).map_err(unreadable)?;
         let inner = State { in_file: true, ..*state };

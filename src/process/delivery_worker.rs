@@ -3,6 +3,7 @@
 //!
 //! Privileges: runs as oxim; may ask the master for user children, and delivers nothing locally itself.
 
+use super::submit_socket::MOST_CALLS;
 use super::thread_pool::{self, Pool};
 use super::trigger::{self, Asker, Heard, Request};
 use crate::mail::MessageId;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Messages that wait for a thread; beyond it they are left to a look at the spool.
 const MOST_WAITING: usize = 20_000;
+/// Requests that wait for a thread: as many as there are calls of the submission socket that wait for an answer.
+const MOST_REQUESTS: usize = 2 * MOST_CALLS;
 /// Queue runs at once that somebody waits for: `queue_run_max` is for those of the daemon itself.
 const MOST_ASKED_RUNS: usize = 50;
 
@@ -179,7 +182,9 @@ impl DeliveryWorker {
                 drop(state);
                 return self.start_asked_run(request, asker);
             }
-            // As many as there are callers of the submission socket, each with one at a time.
+            // Not all who ask wait for the end, and each asker is an open descriptor: beyond it a look at the spool
+            // finds the message, and whoever does wait hears that it was not done.
+            Heard::Request(..) if state.requests.len() >= MOST_REQUESTS => state.scan = true,
             Heard::Request(request, asker) => state.requests.push_back((request, asker)),
         }
         drop(state);
@@ -189,7 +194,8 @@ impl DeliveryWorker {
     /// One thread that waits for a message and for a place, so that the one that hears never waits.
     fn start_dispatcher(&self) -> io::Result<()> {
         let (waiting, pool, deliveries) = (self.waiting.clone(), self.pool.clone(), self.deliveries.clone());
-        std::thread::Builder::new().name("dispatch".into()).spawn(move || {
+        let witness = self.deliveries.clone();
+        let dispatch = move || {
             while let Some(job) = next_job(&waiting) {
                 let place = pool.place();
                 let (worker, witness) = (deliveries.clone(), deliveries.clone());
@@ -212,8 +218,8 @@ impl DeliveryWorker {
                 lock(&waiting.0).handing = false;
                 waiting.1.notify_all();
             }
-        })?;
-        Ok(())
+        };
+        thread_pool::start_vital("dispatch", dispatch, move |text| witness.log_panic(text))
     }
 
     fn run_queue_if_due(&mut self) {

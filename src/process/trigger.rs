@@ -120,7 +120,12 @@ impl Receiver {
     /// Receives one; none for what is neither.
     pub fn hear(&self) -> io::Result<Option<Heard>> {
         let mut buffer = vec![0; MAX_REQUEST];
-        let (length, descriptors) = fd_passing::receive(&self.socket, &mut buffer)?;
+        let (length, descriptors) = match fd_passing::receive(&self.socket, &mut buffer) {
+            Ok(received) => received,
+            // Too long, or too many descriptors: no end of the worker.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+            Err(error) => return Err(error),
+        };
         Ok(match &buffer[..length] {
             [REQUEST, request @ ..] => {
                 let asker = descriptors.into_iter().next().map(Asker);
@@ -225,6 +230,15 @@ mod tests {
         assert!(receiver.hear().unwrap().is_none(), "filler is no message");
         trigger.ready(&id);
         assert!(!receiver.was_missed());
+    }
+
+    #[test]
+    fn what_is_no_trigger_is_passed_over() {
+        let (trigger, receiver) = pair().unwrap();
+        for nonsense in [vec![b'x'; MAX_REQUEST + 1], vec![REQUEST, 99], b"1xVUuV".to_vec()] {
+            fd_passing::send(&trigger.socket, &nonsense, &[]).unwrap();
+            assert!(receiver.hear().unwrap().is_none());
+        }
     }
 
     #[test]

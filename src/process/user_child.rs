@@ -5,7 +5,7 @@
 //! thread. It parses an order that an unprivileged worker wrote, so everything before [`become_user`] is
 //! bounded decoding and comparing. Nothing of the work itself runs before the rights are given up.
 
-use super::orders::{CHILD_PATIENCE, Commission, wait_readable};
+use super::orders::{CHILD_PATIENCE, Commission, PARCEL_PATIENCE, wait_readable};
 use super::parcel;
 use crate::as_user::{Answer, Identity, Order, Trouble};
 use crate::sys::identity::{Rights, become_user, is_root};
@@ -28,7 +28,8 @@ pub fn serve(control: &OwnedFd, check: &dyn OrderCheck) -> io::Result<()> {
         if became.is_some() && wait_readable(control, CHILD_PATIENCE).is_err() {
             return Ok(());
         }
-        let Some((commission, descriptors)) = parcel::receive::<Commission>(control)? else { return Ok(()) };
+        let heard = parcel::receive::<Commission>(control, parcel::MAX_PARCEL, PARCEL_PATIENCE)?;
+        let Some((commission, descriptors)) = heard else { return Ok(()) };
         let files: Vec<File> = descriptors.into_iter().map(File::from).collect();
         let answer = carry_out(&commission, &mut became, check, &files);
         parcel::send(control, &answer, &[])?;

@@ -13,11 +13,11 @@ use crate::expand::{self, Context, ExpandError};
 use crate::mail::Address;
 use crate::syntax::Template;
 use crate::text::Value;
+use crate::transport::appendfile::read_file as read_file_here;
 use bstr::{BStr, BString, ByteSlice};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -250,10 +250,14 @@ impl Redirect {
         if let Some(directory) = self.include_directory.as_ref().filter(|directory| !inside(directory)) {
             return Err(format!("included file {path} is not in directory {directory}").into());
         }
-        read_file(path, asked).map(|file| file.content).map_err(|unread| {
-            our_fault.set(unread.ours);
-            format!("failed to open {path} (:include:): {}", unread.text).into()
-        })
+        match read_file(path, asked) {
+            Ok(file) if is_regular(&file) => Ok(file.content),
+            Ok(_) => Err(format!("included file {path} is not a regular file").into()),
+            Err(unread) => {
+                our_fault.set(unread.ours);
+                Err(format!("failed to open {path} (:include:): {}", unread.text).into())
+            }
+        }
     }
 
     fn allowed(&self, asked: &Asked, context: &Context) -> Result<Option<Allowed>, Trouble> {
@@ -415,6 +419,7 @@ struct Unread {
 
 /// Reads a file with the user's rights if the router has a user, else with those at hand.
 fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, Unread> {
+    let file = ReadFile { path: path.into(), limit: FILE_MAX };
     let failed = |errno: i32, text: String| Unread { errno, text, ours: false };
     let not_done = |text: String| Unread { errno: libc::EAGAIN, text, ours: true };
     if let (Some(orders), Some(user)) = (asked.orders, asked.user) {
@@ -424,8 +429,7 @@ fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, Unread> {
             router: asked.router.name.clone(),
             ..Identity::default()
         };
-        let order = Order::ReadFile(ReadFile { path: path.into(), limit: FILE_MAX });
-        return match orders.carry_out(&who, &order, &[]) {
+        return match orders.carry_out(&who, &Order::ReadFile(file), &[]) {
             Ok(Answer::File(file)) => Ok(file),
             Ok(Answer::Trouble(trouble)) if trouble.ours => Err(not_done(trouble.text.to_string())),
             Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => {
@@ -436,24 +440,19 @@ fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, Unread> {
             Err(error) => Err(not_done(error.to_string())),
         };
     }
-    read_here(Path::new(std::ffi::OsStr::from_bytes(path))).map_err(|error| {
+    read_file_here(&file).map_err(|error| {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         failed(errno, words(errno))
     })
 }
 
+fn is_regular(file: &FileRead) -> bool {
+    file.mode & libc::S_IFMT == libc::S_IFREG
+}
+
 /// The system's words for an error.
 fn words(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_owned()
-}
-
-fn read_here(path: &Path) -> std::io::Result<FileRead> {
-    use std::io::Read;
-    let file = std::fs::File::open(path)?;
-    let meta = file.metadata()?;
-    let mut content = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut content)?;
-    Ok(FileRead { content: content.into(), uid: meta.uid(), gid: meta.gid(), mode: meta.mode() })
 }
 
 impl Ownership {
@@ -472,8 +471,7 @@ impl Ownership {
     }
 
     fn check(&self, path: &BStr, file: &FileRead, asked: &Asked, context: &Context) -> Result<(), String> {
-        let is_regular = file.mode & libc::S_IFMT == libc::S_IFREG;
-        if !is_regular {
+        if !is_regular(file) {
             return Err(format!("failed to read {path}: not a regular file"));
         }
         if file.mode & self.modemask & 0o7777 != 0 {

@@ -9,6 +9,11 @@ use bstr::{BStr, BString, ByteSlice};
 /// Deepest nesting of `:include:`: a file that includes itself must end.
 const INCLUDE_DEPTH_MAX: u32 = 8;
 
+/// Files that one list may include in all: eight levels of a file that includes itself twice are 256 already.
+const MOST_INCLUDED: usize = 500;
+/// Addresses, files and pipes of one list: each becomes a delivery, and whoever may write a .forward writes the list.
+const MOST_ITEMS: usize = 50_000;
+
 /// What may appear in a list.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
@@ -61,7 +66,7 @@ pub type Include<'a> = &'a dyn Fn(&BStr) -> Result<BString, BString>;
 
 /// Reads a list.
 pub fn parse(text: &[u8], allowed: &Allowed, include: Include) -> List {
-    let mut reader = Reader { allowed, include, items: Vec::new(), skipped: Vec::new() };
+    let mut reader = Reader { allowed, include, items: Vec::new(), skipped: Vec::new(), included: 0 };
     match reader.read(text, 0) {
         Some(end) => end,
         None if reader.items.is_empty() => List::Nothing,
@@ -74,6 +79,7 @@ struct Reader<'a> {
     include: Include<'a>,
     items: Vec<ListItem>,
     skipped: Vec<(BString, BString)>,
+    included: usize,
 }
 
 impl Reader<'_> {
@@ -88,6 +94,9 @@ impl Reader<'_> {
             if let Some(end) = self.special_to_end(rest) {
                 return Some(end);
             }
+            if self.items.len() + self.skipped.len() >= MOST_ITEMS {
+                return Some(List::Wrong(format!("more than {MOST_ITEMS} items").into()));
+            }
             let (item, after) = next_item(rest);
             rest = after;
             if let Some(end) = self.item(item, text, depth) {
@@ -98,10 +107,12 @@ impl Reader<'_> {
 
     /// `:fail:` and `:defer:` take the rest of the line, commas and all.
     fn special_to_end(&self, rest: &[u8]) -> Option<List> {
-        let line_end = rest.find_byte(b'\n').unwrap_or(rest.len());
-        let line = &rest[..line_end];
         for (name, allowed) in [(&b":fail:"[..], self.allowed.fail), (b":defer:", self.allowed.defer)] {
-            let Some(message) = line.strip_prefix(name) else { continue };
+            if !rest.starts_with(name) {
+                continue; // the end of the line is looked for only where it counts: a list may be one long line
+            }
+            let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let message = &line[name.len()..];
             if !allowed {
                 return Some(List::Wrong(format!("\"{}\" is not permitted", line.as_bstr()).into()));
             }
@@ -148,6 +159,10 @@ impl Reader<'_> {
             return Some(List::Wrong(
                 format!("included file \"{}\" is not an absolute path", path.as_bstr()).into(),
             ));
+        }
+        self.included += 1;
+        if self.included > MOST_INCLUDED {
+            return Some(List::Wrong(format!("more than {MOST_INCLUDED} files are included").into()));
         }
         match (self.include)(path.as_bstr()) {
             Ok(text) => self.read(&text, depth + 1),
@@ -297,6 +312,18 @@ mod tests {
     fn a_special_item_that_is_not_allowed_is_an_error_in_exims_words() {
         let list = parse(b":fail: not allowed", &Allowed::default(), &|_| Err("no".into()));
         assert_eq!(list, List::Wrong("\":fail: not allowed\" is not permitted".into()));
+    }
+
+    #[test]
+    fn a_list_that_never_ends_is_wrong_and_a_long_line_is_read_in_linear_time() {
+        let started = std::time::Instant::now();
+        let long = "a,".repeat(MOST_ITEMS);
+        assert!(matches!(read(&long), List::Items(items, _) if items.len() == MOST_ITEMS));
+        assert_eq!(read(&format!("{long}a")), List::Wrong("more than 50000 items".into()));
+        let includes_itself = |_: &BStr| Ok(BString::from(":include:/x\n".repeat(20)));
+        let list = parse(b":include:/x", &allowed(), &includes_itself);
+        assert!(matches!(list, List::Wrong(_)), "{list:?}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
     }
 
     #[test]

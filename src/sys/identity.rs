@@ -54,6 +54,10 @@ pub fn is_plain() -> bool {
 
 /// Takes these rights, for good.
 pub fn become_user(rights: &Rights) -> io::Result<()> {
+    // To the kernel this number means "leave it as it is".
+    if rights.uid == u32::MAX || rights.gid == u32::MAX {
+        return Err(Errno::EINVAL.into());
+    }
     let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
     if geteuid().is_root() {
         let groups: Vec<Gid> = rights.groups.iter().map(|group| Gid::from_raw(*group)).collect();
@@ -86,6 +90,13 @@ fn check(rights: &Rights) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sys::spawn::{Forked, fork, wait_for};
+
+    #[test]
+    fn the_number_that_changes_nothing_is_no_user() {
+        let own = Rights::of_caller().unwrap();
+        assert!(become_user(&Rights { uid: u32::MAX, ..own.clone() }).is_err());
+        assert!(become_user(&Rights { gid: u32::MAX, ..own }).is_err());
+    }
 
     #[test]
     fn rights_once_given_up_do_not_come_back() {

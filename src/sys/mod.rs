@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod environment;
 pub mod fd_passing;
 pub mod file_lock;
+pub mod files;
 pub mod identity;
 pub mod limits;
 pub mod listen;

@@ -9,7 +9,7 @@ mod mbox;
 mod perform;
 mod single_file;
 
-pub use perform::{perform, perform_order};
+pub use perform::{perform, perform_order, read_file};
 
 use super::registry::{self, not_built};
 use super::write_message::{HeaderChanges, header_block};
