@@ -244,7 +244,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// The whole configuration as it was understood, indented by its structure.
+    /// The whole configuration as it was understood, indented by its structure unless `-n` was given.
     fn print_config(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "# Exim Configuration ({EXIM_VERSION})")?;
         writeln!(out, "# 1 \"{}\"", self.written.file.display())?;
@@ -252,6 +252,10 @@ impl Listing<'_> {
         let mut drivers = false;
         for line in &self.written.lines {
             let text = squeeze(&line.value);
+            if !self.asker.names {
+                write_line(out, &self.without_secret(text))?;
+                continue;
+            }
             if let Some(section) = text.strip_prefix(b"begin ") {
                 drivers = !matches!(section, b"retry" | b"rewrite" | b"local_scan");
                 indent = "  ";

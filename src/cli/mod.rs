@@ -19,7 +19,7 @@ pub mod trust;
 use crate::expand::context::{Context, Globals};
 use crate::expand::{ExpandError, expand};
 use crate::log::{Log, Which};
-use crate::process::reading::Reading;
+use crate::process::reading::{self, Reading};
 use crate::process::role_main;
 use crate::process::submit_socket::Call;
 use crate::sys::identity::{self, Rights};
@@ -230,8 +230,13 @@ fn act(program: Program, called: Call) -> anyhow::Result<i32> {
         Action::Version => {
             program.become_oxim()?;
             let mut out = std::io::stdout().lock();
-            info::print_configuration(&program.reading.written, &program.reading.unsupported, &mut out)?;
-            Ok(0)
+            let (missing, wrong): (Vec<_>, Vec<_>) = crate::load::check_acl_options(&program.reading.written)
+                .into_iter()
+                .partition(|e| e.unsupported);
+            let unsupported = [program.reading.unsupported.as_slice(), &missing].concat();
+            info::print_configuration(&program.reading.written, &unsupported, &mut out)?;
+            wrong.iter().for_each(|error| eprintln!("{}", reading::error_text(error)));
+            Ok(i32::from(!wrong.is_empty()))
         }
         Action::Print => {
             program.become_oxim()?;

@@ -16,7 +16,15 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
     }
     let mut context = Context::new(program.globals.clone(), &NoHooks);
     let who = caller::caller(&program.asked())?;
-    context.session.origin = crate::mail::Origin::default();
+    context.session.origin = caller::origin(&program.asked(), &who.login);
+    if program.invocation.message.protocol.is_none() {
+        context.session.origin.protocol.clear();
+    }
+    if program.invocation.message.sender.is_some() {
+        context.session.origin.authenticated_id = program.invocation.message.authenticated_id.clone();
+        context.session.origin.authenticated_sender = program.invocation.message.authenticated_sender.clone();
+    }
+    context.message.return_path = Some(Default::default());
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
     let own = crate::mail::Address::new(who.login.clone(), program.globals.qualify_domain.clone());

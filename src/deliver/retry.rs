@@ -132,7 +132,7 @@ impl Rules {
 fn compile_line(text: &BStr, at: &Position) -> Result<Rule, String> {
     let mut rest = text.as_bytes();
     let pattern = next_word(&mut rest).ok_or("missing pattern in retry rule")?;
-    let error = next_word(&mut rest).ok_or("missing error type")?;
+    let error = next_word(&mut rest).ok_or("missing error type in retry rule")?;
     let mut senders = None;
     if rest.starts_with(b"senders") {
         let after = rest[b"senders".len()..].trim_start();
@@ -173,17 +173,19 @@ fn compile_step(text: &[u8]) -> Result<Step, String> {
     if !matches!(letter, b"F" | b"G" | b"H") {
         return Err("unknown retry rule letter".into());
     }
-    let mut time = |what: &str| {
-        let text = parts.next().unwrap_or_default();
-        seconds(text)
-            .ok_or_else(|| format!("bad time value for {what} in retry rule: \"{}\"", text.as_bstr()))
+    let mut next = |fits: fn(&[u8]) -> Option<i64>| {
+        let text = parts.next().ok_or("comma expected")?;
+        if text.contains(&b' ') {
+            return Err("semicolon expected");
+        }
+        fits(text).ok_or("bad parameters for retry rule")
     };
-    let cutoff = time("timeout")?;
-    let interval = time("interval")?;
-    let factor = match letter {
-        b"F" => 1000,
-        _ => thousandths(parts.next().unwrap_or_default()).ok_or("bad retry parameter")?,
-    };
+    let cutoff = next(seconds)?;
+    let interval = next(seconds)?;
+    let factor = if letter == b"F" { 1000 } else { next(thousandths)? };
+    if parts.next().is_some() {
+        return Err("semicolon expected".into());
+    }
     if interval <= 0 || cutoff <= 0 || (letter != b"F" && factor <= 1000) {
         return Err("bad parameters for retry rule".into());
     }

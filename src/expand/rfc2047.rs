@@ -104,17 +104,17 @@ pub fn translate(text: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
 
 /// Encodes text for a header (`${rfc2047:`): as it is if it is plain, else as one or more words.
 pub fn encode(text: &[u8], charset: &[u8]) -> BString {
-    if text.iter().all(|b| (b' '..=b'~').contains(b)) && !text.contains_str("=?") {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"?=()<>@,;:\\\".[]_".contains(byte);
+    if text.iter().all(|byte| *byte == b' ' || plain(byte)) {
         return text.into();
     }
     let start = [b"=?", charset, b"?Q?"].concat();
     let mut out = BString::from(start.as_slice());
     let mut length = out.len();
     for byte in text {
-        let plain = byte.is_ascii_graphic() && !b"?=()<>@,;:\\\".[]_".contains(byte);
         let piece = match byte {
             b' ' => b"_".to_vec(),
-            _ if plain => vec![*byte],
+            _ if plain(byte) => vec![*byte],
             _ => format!("={byte:02X}").into_bytes(),
         };
         if length + piece.len() + 2 > WORD_MAX {

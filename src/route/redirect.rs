@@ -96,11 +96,10 @@ impl Redirect {
         let source = match (options.text("data"), options.text("file")) {
             (Some(data), None) => Some(Source::Data(data.clone())),
             (None, Some(file)) => Some(Source::File(file.clone())),
-            _ => {
-                let text = format!(
-                    "{} router:\n  \"file\" or \"data\" must be specified, but not both",
-                    instance.name
-                );
+            (data, _) => {
+                let how = if data.is_some() { "only one of" } else { "one of" };
+                let text =
+                    format!("{} router:\n  {how} \"file\" or \"data\" must be specified", instance.name);
                 errors.push(wrong(instance, "driver", text));
                 None
             }
@@ -118,7 +117,7 @@ impl Redirect {
             errors.push(wrong(
                 instance,
                 "transport",
-                format!("{} router:\n  a transport is not allowed for a redirect router", instance.name),
+                format!("{} router:\n  a transport must not be defined for this router", instance.name),
             ));
         }
         let Some(source) = source.filter(|_| errors.is_empty()) else { return Err(errors) };
