@@ -132,6 +132,9 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         let place = service.globals().spool_directory.clone();
         submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
     }
+    if !sockets.is_empty() {
+        service.preload_tls();
+    }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));
