@@ -68,6 +68,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_no_signal", (3, 4, 2)),
     // GNUTLS_CERT_MISSING_OCSP_STATUS, GNUTLS_CERT_INVALID_OCSP_STATUS
     ("gnutls_names_proof_bits", (3, 5, 1)),
+    // GNUTLS_TL_GET_COPY is surely there (its first version is not documented)
+    ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
     ("gnutls_ciphersuite_get", (3, 7, 4)),
     // GNUTLS_NO_STATUS_REQUEST
@@ -239,6 +241,7 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_PK_RSA", OLD),
     ("GNUTLS_PKCS_PLAIN", OLD),
     ("GNUTLS_VERIFY_DISABLE_TIME_CHECKS", OLD),
+    ("GNUTLS_TL_GET_COPY", (3, 6, 0)),
     ("GNUTLS_DIG_MD5", OLD),
     ("GNUTLS_DIG_SHA1", OLD),
     ("GNUTLS_DIG_SHA224", OLD),

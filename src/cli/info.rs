@@ -6,6 +6,7 @@
 use crate::config::build_settings::{self, EXIM_VERSION, OXIM_VERSION};
 use crate::config::written::ListKind;
 use crate::config::{ConfigError, Instance, Kind, OptionDef, Options, Tables, Written, is_short_form, print};
+use crate::load::warnings::Warning;
 use bstr::{BStr, BString, ByteSlice};
 use nix::unistd::{Gid, Group, Uid, User};
 use std::collections::HashSet;
@@ -423,6 +424,12 @@ pub fn print_configuration(
     writeln!(out, "Configuration file search path is {}", build_settings::CONFIGURE_FILE)?;
     writeln!(out, "Configuration file is {}", written.file.display())?;
     unsupported.iter().try_for_each(|place| writeln!(out, "{}: {}", place.at, place.message))
+}
+
+/// Prints what is legal, but surely not meant: places of the configuration, and files that it names.
+pub fn print_warnings(places: &[Warning], files: &[BString], out: &mut dyn Write) -> io::Result<()> {
+    places.iter().try_for_each(|place| writeln!(out, "{}: Warning: {}", place.at, place.text))?;
+    files.iter().try_for_each(|text| writeln!(out, "Warning: {text}"))
 }
 
 /// The users of `FIXED_NEVER_USERS` by number, as Exim shows them.

@@ -115,6 +115,12 @@ impl Program {
     }
 
     /// Gives up root's rights for good: from here on this process is oxim.
+    /// What is wrong with the server's certificate, or its proof, as far as the caller may look.
+    fn tls_warnings(&self) -> Vec<bstr::BString> {
+        let context = Context::new(self.globals.clone(), &crate::expand::context::NoHooks);
+        crate::smtp_in::tls_session::Acceptor::new(&self.globals.main).warnings(&context)
+    }
+
     fn become_oxim(&self) -> anyhow::Result<()> {
         if let Some(rights) = daemon::rights_of_roles(self)? {
             identity::become_user(&rights)?;
@@ -235,6 +241,8 @@ fn act(program: Program, called: Call) -> anyhow::Result<i32> {
                 .partition(|e| e.unsupported);
             let unsupported = [program.reading.unsupported.as_slice(), &missing].concat();
             info::print_configuration(&program.reading.written, &unsupported, &mut out)?;
+            let warnings = program.tls_warnings();
+            info::print_warnings(&crate::load::warnings(&program.reading.written), &warnings, &mut out)?;
             wrong.iter().for_each(|error| eprintln!("{}", reading::error_text(error)));
             Ok(i32::from(!wrong.is_empty()))
         }

@@ -140,6 +140,7 @@ fn prepare(
         addresses: vec![job_address(item, &transport.generic)],
         return_path: return_path.clone(),
         headers_add: Vec::new(),
+        late_headers: None,
         headers_remove: Vec::new(),
         hosts: Vec::new(),
         context: &attempt.context,

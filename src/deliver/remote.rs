@@ -203,8 +203,8 @@ fn one_call(
 
 fn job_of<'a>(
     attempt: &'a mut Attempt,
-    transport: &Transport,
-    items: &[Item],
+    transport: &'a Transport,
+    items: &'a [Item],
     hosts: Vec<Host>,
 ) -> Result<Job<'a>, Problem> {
     let Some(first) = items.first() else { return Err(Problem::default()) };
@@ -216,13 +216,13 @@ fn job_of<'a>(
     }
     let path = return_path(attempt, first, &transport.generic, &attempt.context)?;
     attempt.context.message.return_path = Some(path.clone());
-    let (headers_add, headers_remove) = header_changes(first, &transport.generic, &attempt.context)?;
     Ok(Job {
         message: &attempt.message,
         addresses: items.iter().map(|item| job_address(item, &transport.generic)).collect(),
         return_path: path,
-        headers_add,
-        headers_remove,
+        headers_add: Vec::new(),
+        headers_remove: Vec::new(),
+        late_headers: Some(Box::new(|context| header_changes(first, &transport.generic, context))),
         hosts,
         context: &attempt.context,
         user: None,

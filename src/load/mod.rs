@@ -7,9 +7,11 @@ pub mod globals;
 pub mod host_facts;
 pub mod tables;
 pub mod users;
+pub mod warnings;
 
 pub use globals::{RunAs, globals};
 pub use tables::tables;
+pub use warnings::warnings;
 
 use crate::acl::Acls;
 use crate::as_user::AsUser;

@@ -136,6 +136,9 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     if handed.after_death {
         service.sweep_spool();
     }
+    if !sockets.is_empty() {
+        service.preload_tls();
+    }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));

@@ -136,6 +136,17 @@ impl Smtp {
         sweep_spool(&self.configuration.globals, &self.server.station.layout);
     }
 
+    /// Loads what TLS shows, where it is offered at all, and tells what is wrong with it, before anybody connects.
+    pub fn preload_tls(&self) {
+        let main = &self.server.station.globals.main;
+        let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
+        if (offered || self.always_tls || !self.tls_ports.is_empty())
+            && let Some(tls) = &self.server.tls
+        {
+            tls.preload(&Context::new(self.server.station.globals.clone(), &NoHooks));
+        }
+    }
+
     /// The configuration.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
@@ -306,6 +317,10 @@ impl Delivery {
         let configuration =
             configure(reading, globals.clone(), Some(orders.clone())).map_err(io::Error::other)?;
         let station = station(&globals, Arc::new(announce));
+        for warning in crate::load::warnings(&reading.written) {
+            let line = format!("Warning: {}: {}", warning.at, warning.text);
+            station.log.write(Which::Main, line.as_bytes().as_bstr());
+        }
         let submit = Arc::new(submitter(&station)?);
         let run = queue_run(&reading.snapshot);
         Ok(Self { env: environment(&configuration, &station, submit, orders), run })

@@ -206,17 +206,22 @@ impl Manualroute {
             host_list::randomize(&mut list);
         }
         let mut found: Vec<Host> = Vec::new();
-        let mut ignored = false;
+        let (mut ignored, mut own_first) = (false, false);
         for (group, item) in &list {
             match self.one_host(item, *group, &options, asked, context) {
                 Ok(Found::Hosts { hosts, .. }) if hosts.is_empty() => ignored = true,
                 Ok(Found::Hosts { self_first: true, hosts }) if found.is_empty() => {
                     match own_host(asked, hosts) {
-                        Ok(hosts) => found.extend(hosts),
+                        Ok(hosts) => {
+                            found.extend(hosts);
+                            own_first = true;
+                        }
                         Err(verdict) => return verdict,
                     }
                 }
-                // This host further down the list: it and all after it are left out.
+                // Where `self` lets this host stand first, there may be more of it: another port, for instance.
+                Ok(Found::Hosts { hosts, .. }) if own_first => found.extend(hosts),
+                // This host only further down the list: it and all after it are left out.
                 Ok(Found::Hosts { self_first: true, .. }) => break,
                 Ok(Found::Hosts { hosts, .. }) => found.extend(hosts),
                 Ok(Found::TryLater(_)) if asked.router.pass_on_timeout => return Verdict::Pass,

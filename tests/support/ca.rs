@@ -3,7 +3,7 @@
 //!
 //! Chain: `root` -> `inter` -> `leaf` (mx.test, localhost), `staple` (the same, must-staple), `other` (other.test).
 //! Beside it: `rogue`, another root that a client may trust; `delegate` and `powerless`, responders with and
-//! without the key purpose, under `inter`; `rogue_delegate` under `rogue`.
+//! without the key purpose, under `inter` (`brief` too, for one day); `rogue_delegate` under `rogue`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use oxim::tls::gnutls::hash::{Digest, digest};
@@ -91,6 +91,7 @@ impl Ca {
         ca.issue("other", "inter", "subjectAltName=DNS:other.test");
         ca.issue("direct", "root", server);
         ca.issue("delegate", "inter", "extendedKeyUsage=OCSPSigning");
+        ca.issue_for("brief", "inter", "extendedKeyUsage=OCSPSigning", 1);
         ca.issue("powerless", "inter", "extendedKeyUsage=serverAuth");
         ca.issue("rogue_delegate", "rogue", "extendedKeyUsage=OCSPSigning");
         for name in ["leaf", "staple", "other"] {
@@ -132,6 +133,10 @@ impl Ca {
     }
 
     fn issue(&self, name: &str, issuer: &str, extensions: &str) {
+        self.issue_for(name, issuer, extensions, 20);
+    }
+
+    fn issue_for(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
         self.key(name);
         let file = |suffix: &str| format!("{name}.{suffix}");
         let subject = format!("/O=oxim test/CN={name}.test");
@@ -152,7 +157,7 @@ impl Ca {
             "-set_serial",
             &serial,
             "-days",
-            "20",
+            &days.to_string(),
             "-extfile",
             &ext,
             "-out",

@@ -165,6 +165,23 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// The process that was started: the master.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The process that serves SMTP.
+    pub fn smtp_worker(&self) -> u32 {
+        let ours = format!("PPid:\t{}\n", self.pid());
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_it = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.starts_with("Name:\toxim-smtp") && status.contains(&ours)
+        };
+        pids.find(is_it).expect("an SMTP worker")
+    }
+
     fn start(place: Place) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let child = command(&place)

@@ -191,13 +191,19 @@ impl Delivery<'_> {
     ) -> Result<Option<Problem>, Failure> {
         let key =
             Key { transport: self.smtp.name.clone(), host: host.name.clone(), address: host.address, policy };
-        let head = self.head();
-        let mail = mail_of(self.smtp, self.job, &head, context);
         let limit = self.smtp.max_rcpt(context)?;
         let (mut session, mut fresh) = match self.smtp.connections.take(&key) {
             Some(session) => (session, false),
             None => (self.open(host, &key.policy)?, true),
         };
+        let head = match self.head(&session, context) {
+            Ok(head) => head,
+            Err(problem) => {
+                self.keep(key, session);
+                return Err(Failure { scope: Scope::Message, permanent: false, problem });
+            }
+        };
+        let mail = mail_of(self.smtp, self.job, &head, context);
         let mut problem = None;
         for chunk in self.open_addresses().chunks(limit) {
             let addresses: Vec<JobAddress> =
@@ -252,16 +258,19 @@ impl Delivery<'_> {
         }
     }
 
-    /// The header block, with the blank line.
-    fn head(&self) -> Vec<u8> {
-        let changes = HeaderChanges {
-            remove: &self.job.headers_remove,
-            add: &self.job.headers_add,
-            ..HeaderChanges::default()
+    /// The header block, with the blank line. What is added may tell of the session.
+    fn head(&self, session: &Session, context: &Context) -> Result<Vec<u8>, Problem> {
+        let mut context = context.clone();
+        context.address.tls_out.clone_from(&session.tls);
+        context.address.sending = session.interface;
+        let (add, remove) = match &self.job.late_headers {
+            Some(late) => late(&context)?,
+            None => (self.job.headers_add.clone(), self.job.headers_remove.clone()),
         };
+        let changes = HeaderChanges { remove: &remove, add: &add, ..HeaderChanges::default() };
         let mut head = header_block(&self.job.message.headers, &changes);
         head.push(b'\n');
-        head
+        Ok(head)
     }
 
     fn log_host(&self, host: &Host, failure: &Failure) {
