@@ -28,6 +28,8 @@ pub trait Deliveries: Send + Sync {
     fn run_queue(&self);
     /// Delivers what was never tried: some messages may not have been told.
     fn look_at_spool(&self);
+    /// The process ends: connections that are kept are closed.
+    fn end(&self);
     /// A thread panicked with this text: for the panic log.
     fn log_panic(&self, text: &str);
 }
@@ -155,7 +157,10 @@ impl DeliveryWorker {
         state.requests.clear();
         drop(state);
         condition.notify_all();
-        self.pool.wait_idle(left()) && self.runs.wait_idle(left()) && self.asked_runs.wait_idle(left())
+        let idle =
+            self.pool.wait_idle(left()) && self.runs.wait_idle(left()) && self.asked_runs.wait_idle(left());
+        self.deliveries.end();
+        idle
     }
 
     fn told(&self, heard: Heard) {
@@ -303,6 +308,7 @@ mod tests {
         fn look_at_spool(&self) {
             self.say("scan".into());
         }
+        fn end(&self) {}
         fn log_panic(&self, text: &str) {
             self.say(format!("panic: {text}"));
         }
