@@ -103,7 +103,8 @@ impl Sink {
             };
             if line == "QUIT" {
                 let _ = write!(stream, "{reply}\r\n");
-                return;
+                // the copy in `open` would keep it open
+                return drop(stream.shutdown(std::net::Shutdown::Both));
             }
         }
     }

@@ -229,6 +229,9 @@ impl Delivery<'_> {
                 // Addresses of later chunks had no try: they wait with the problem that ended the session.
                 let rest = Outcome::Deferred(problem.clone().unwrap_or_default());
                 self.outcomes.iter_mut().filter(|o| o.is_none()).for_each(|o| *o = Some(rest.clone()));
+                if !done.lost {
+                    self.smtp.connections.leave(session);
+                }
                 return Ok(problem);
             }
         }
