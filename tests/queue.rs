@@ -97,7 +97,14 @@ fn addresses_are_tested_in_exims_words() {
         let mut out = Vec::new();
         let mut context = Context::new(lab.env.globals.clone(), &NoHooks);
         let code = match verify {
-            true => address_test::verify(&lab.env.chain, &mut context, text.as_bytes(), false, &mut out),
+            true => address_test::verify(
+                &lab.env.chain,
+                &mut context,
+                text.as_bytes(),
+                false,
+                &Shown::new(true),
+                &mut out,
+            ),
             false => address_test::test(
                 &lab.env.chain,
                 &mut context,

@@ -129,7 +129,8 @@ impl Worker {
         loop {
             let ids = self.ready.take();
             if ids.is_empty() {
-                return;
+                // A process that forks for its deliveries ends without dropping anything.
+                return self.env.transports.close();
             }
             for id in ids {
                 deliver::deliver(&self.env, &id, How { local_only, ..How::default() });

@@ -58,7 +58,7 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
         let chain = &worker.configuration.routers;
         let worse = match verify {
             None => address_test::test(chain, &mut context, text, &mut shown, out)?,
-            Some(as_sender) => address_test::verify(chain, &mut context, text, as_sender, out)?,
+            Some(as_sender) => address_test::verify(chain, &mut context, text, as_sender, &shown, out)?,
         };
         code = code.max(worse);
         Ok(())

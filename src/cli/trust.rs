@@ -233,7 +233,11 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
         Action::Daemon => who.admin,
         Action::QueueRun(_) => who.admin || !relaxed.prod_requires_admin,
         Action::ListQueue(_) => who.admin || !relaxed.list_requires_admin,
-        Action::TestAddresses | Action::VerifyAddresses { .. } => who.admin || !relaxed.checks_require_admin,
+        Action::Expand | Action::TestAddresses | Action::VerifyAddresses { .. } | Action::TestRetry
+            if relaxed.checks_require_admin && !who.admin =>
+        {
+            return Err("exim: those command-line flags are set to require admin".into());
+        }
         Action::Messages(command) => return check_messages(command.what, who, relaxed),
         _ => true,
     };

@@ -5,8 +5,8 @@
 
 use super::build_settings::{self, MAILER_NAME};
 use super::option::Kind::{
-    AddressList, Bool, DomainList, Expanded, ExpandedInt, Fixed, Group, GroupList, HostList, Int, KiloSize,
-    Selectors, Size, Text, Time, TimeList, User, UserList,
+    AddressList, Bool, DomainList, Expanded, ExpandedInt, ExpandedTime, Fixed, Group, GroupList, HostList,
+    Int, KiloSize, Selectors, Size, Text, Time, TimeList, User, UserList,
 };
 use super::option::{OptionDef, acts, no_effect, only_as, refuses};
 
@@ -295,7 +295,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("smtp_ratelimit_hosts", HostList, ""),
     refuses("smtp_ratelimit_mail", Text, ""),
     refuses("smtp_ratelimit_rcpt", Text, ""),
-    acts("smtp_receive_timeout", Expanded, "5m"),
+    acts("smtp_receive_timeout", ExpandedTime, "5m"),
     acts("smtp_reserve_hosts", HostList, ""),
     acts("smtp_return_error_details", Bool, "false"),
     only_as("smtputf8_advertise_hosts", HostList, "*", ""),

@@ -1,5 +1,6 @@
 //! Lines of the main log and of the message's own log about single addresses.
 
+use super::grouping::wire_address;
 use super::message::{Attempt, Setback};
 use crate::log::{Delivery as Line, DeliveryHost, Event, Flag};
 use crate::route::Item;
@@ -170,11 +171,20 @@ fn original_of(item: &Item) -> BString {
     item.top().map_or_else(|| item.address.to_bytes(), |top| top.to_bytes())
 }
 
+/// An address as its transport sees it: without affixes, unless the transport keeps them.
+fn shown(attempt: &Attempt, item: &Item) -> BString {
+    let route = item.route.as_ref().filter(|_| item.special.is_none());
+    match route.and_then(|route| attempt.env.transports.get(route.transport.as_bstr())) {
+        Some(transport) => wire_address(item, transport.generic.rcpt_include_affixes).to_bytes(),
+        None => item.text(),
+    }
+}
+
 fn parts_of(attempt: &Attempt, item: &Item) -> Parts {
-    let shown = item.text();
+    let shown = shown(attempt, item);
     let mut parents: Vec<BString> = ancestors(item).map(|ancestor| ancestor.address.to_bytes()).collect();
     parents.pop();
-    let original = item.top().map(|top| top.to_bytes()).filter(|top| *top != shown);
+    let original = Some(original_of(item)).filter(|original| *original != shown);
     Parts {
         shown,
         parents,

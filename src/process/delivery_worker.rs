@@ -31,6 +31,8 @@ pub trait Deliveries: Send + Sync {
     fn run_queue(&self);
     /// Delivers what was never tried: some messages may not have been told.
     fn look_at_spool(&self);
+    /// The process ends: connections that are kept are closed.
+    fn end(&self);
     /// A thread panicked with this text: for the panic log.
     fn log_panic(&self, text: &str);
 }
@@ -165,7 +167,10 @@ impl DeliveryWorker {
         state.scan = false;
         drop(state);
         condition.notify_all();
-        self.pool.wait_idle(left()) && self.runs.wait_idle(left()) && self.asked_runs.wait_idle(left())
+        let idle =
+            self.pool.wait_idle(left()) && self.runs.wait_idle(left()) && self.asked_runs.wait_idle(left());
+        self.deliveries.end();
+        idle
     }
 
     fn told(&self, heard: Heard) {
@@ -321,6 +326,7 @@ mod tests {
         fn look_at_spool(&self) {
             self.say("scan".into());
         }
+        fn end(&self) {}
         fn log_panic(&self, text: &str) {
             self.say(format!("panic: {text}"));
         }

@@ -393,6 +393,9 @@ impl super::delivery_worker::Deliveries for Delivery {
     fn look_at_spool(&self) {
         queue::deliver_new(&self.env);
     }
+    fn end(&self) {
+        self.env.transports.close();
+    }
     fn log_panic(&self, text: &str) {
         let line = format!("internal error in a delivery: {text}");
         self.env.log().panic(line.as_bytes().as_bstr());

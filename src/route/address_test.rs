@@ -106,6 +106,7 @@ pub fn verify(
     context: &mut Context,
     text: &[u8],
     as_sender: bool,
+    shown: &Shown,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let address = match qualified(context, text) {
@@ -124,11 +125,11 @@ pub fn verify(
             Ok(exit::GOOD)
         }
         Verified::Failed { log_message, .. } => {
-            writeln!(out, "{name} failed to verify: {log_message}")?;
+            write_reason(out, &name, "failed to verify", &log_message, shown)?;
             Ok(exit::FAILED)
         }
         Verified::Deferred { log_message, .. } => {
-            writeln!(out, "{name} cannot be resolved at this time: {log_message}")?;
+            write_reason(out, &name, "cannot be resolved at this time", &log_message, shown)?;
             Ok(exit::DEFERRED)
         }
     }
@@ -154,12 +155,21 @@ fn write_trouble(
     trouble: &Trouble,
     shown: &Shown,
 ) -> io::Result<()> {
-    write!(out, "{} {what}", item.text())?;
-    if shown.reasons && !trouble.text.is_empty() {
-        write!(out, ": {}", trouble.text)?;
-    }
-    writeln!(out)?;
+    write_reason(out, &item.text(), what, &trouble.text, shown)?;
     write_parents(out, item.parent.as_ref())
+}
+
+fn write_reason(
+    out: &mut dyn Write,
+    name: &BString,
+    what: &str,
+    why: &BString,
+    shown: &Shown,
+) -> io::Result<()> {
+    match shown.reasons && !why.is_empty() {
+        true => writeln!(out, "{name} {what}: {why}"),
+        false => writeln!(out, "{name} {what}"),
+    }
 }
 
 fn write_parents(out: &mut dyn Write, parent: Option<&Arc<Ancestor>>) -> io::Result<()> {

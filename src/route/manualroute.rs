@@ -226,7 +226,8 @@ impl Manualroute {
                 Ok(Found::Hosts { hosts, .. }) => found.extend(hosts),
                 Ok(Found::TryLater(_)) if asked.router.pass_on_timeout => return Verdict::Pass,
                 Ok(Found::TryLater(why)) => {
-                    let text = format!("host lookup for \"{}\" did not complete ({why})", item.name);
+                    ::log::debug!(target: "route", "host lookup for {}: {why}", item.name);
+                    let text = format!("host lookup for {} did not complete (DNS timeout?)", item.name);
                     return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
                 }
                 Ok(Found::Nothing) if self.host_find_failed == FindFailed::Ignore => ignored = true,

@@ -9,7 +9,7 @@ use crate::acl::effects::{AddedHeader, HeaderPlace};
 use crate::acl::{Answer, MessageEffects, Place, Verdict};
 use crate::expand::context::Context;
 use crate::log::{Selector, Which};
-use crate::mail::{Header, Reply};
+use crate::mail::{Address, Header, Reply};
 use crate::receive::{self, Arrival, Caller, Controls, Draft, HeaderAddition, NewMail, Outcome};
 use bstr::{BString, ByteSlice};
 
@@ -68,6 +68,9 @@ impl Session<'_, '_> {
         let ends = if self.is_tcp() { LineEnds::Crlf } else { LineEnds::Any };
         let mut asked = Asked::default();
         let mut context = self.context.clone();
+        if self.sends_in_another_name(&mail) {
+            context.session.origin.authenticated_id = None;
+        }
         let (outcome, ended, fault) = {
             // the reader holds the wire, so the ACL's words are kept until the data is read
             let mut wire = self.wire.lend();
@@ -91,6 +94,12 @@ impl Session<'_, '_> {
             Some((fault, place)) => self.end_within_data(&fault, place),
             None => self.answer_data(outcome, &asked, ended),
         }
+    }
+
+    /// A trusted local caller who gives another sender is not authenticated by being who calls.
+    fn sends_in_another_name(&self, mail: &NewMail) -> bool {
+        let domain = &self.context.globals.qualify_domain;
+        !self.is_tcp() && mail.sender != Address::new(mail.caller.login.clone(), domain.clone())
     }
 
     /// The peer broke off; nothing of the message is kept.

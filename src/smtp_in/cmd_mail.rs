@@ -4,12 +4,17 @@ use super::command::Command;
 use super::session::{Next, Session};
 use super::transaction::Transaction;
 use crate::acl::{Place, Verdict};
+use crate::log::Which;
 use crate::mail::address_parse::{Syntax, parse_address};
 use crate::mail::{Address, Reply};
 use crate::matching;
+use crate::spool::space;
 use crate::text::Value;
 use bstr::{BStr, ByteSlice};
 use std::time::SystemTime;
+
+/// A declared size from here on is shown as `>=` this: Exim keeps it in an int.
+const SIZE_SHOWN_MAX: u64 = 0x7fff_ffff;
 
 /// Parameters of MAIL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +127,7 @@ impl Session<'_, '_> {
         if !self.is_tcp() || self.host_in("sender_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_domain.clone()));
         }
-        self.log_rejection(&format!("unqualified sender rejected: {path} {}", self.peer(true)));
+        self.log_unqualified("sender", &address);
         let text = format!("{path}: sender address must contain a domain");
         Err(self.reply(&Reply::new(501, text)))
     }
@@ -140,26 +145,28 @@ impl Session<'_, '_> {
         if allowed { given } else { Address::new(local.caller.login.clone(), globals.qualify_domain.clone()) }
     }
 
-    /// The declared size against the limit, and against the room in the spool.
+    /// The declared size against the limit; the spool must have room for it besides what `check_spool_space` asks for.
     fn check_size(&mut self, command: &Command, size: Option<u64>) -> Option<Next> {
-        let size = size?;
-        if self.size_limit > 0 && size > self.size_limit {
+        let declared = size.unwrap_or(0);
+        if self.size_limit > 0 && declared > self.size_limit {
+            let shown = if declared >= SIZE_SHOWN_MAX { ">=" } else { "=" };
             self.log_rejection(&format!(
-                "rejected {} {}: message too big: size={size} max={}",
+                "rejected {} {}: message too big: size{shown}{} max={}",
                 mail_shown(command),
                 self.peer(true),
+                declared.min(SIZE_SHOWN_MAX),
                 self.size_limit
             ));
             return Some(self.reply(&Reply::new(552, "Message size exceeds maximum permitted")));
         }
         let main = &self.context.globals.main;
-        if main.bool("smtp_check_spool_space")
-            && !has_room(&self.context.globals.spool_directory, size, main.int("check_spool_space"))
-        {
-            self.log_rejection(&format!("no room for message of size {size} {}", self.peer(true)));
-            return Some(self.reply(&Reply::new(452, "space shortage, please try later")));
-        }
-        None
+        let number = |name: &str| main.int(name).max(0).cast_unsigned();
+        let counted = if main.bool("smtp_check_spool_space") { declared } else { 0 };
+        let kilobytes = number("check_spool_space").saturating_add(counted.div_ceil(1024));
+        let spool = &self.context.globals.spool_directory;
+        let lacking = space::lacking(spool, kilobytes, number("check_spool_inodes"))?;
+        self.log(Which::Main, &lacking.to_string());
+        Some(self.reply(&Reply::new(452, "Space shortage, please try later")))
     }
 
     fn begin_transaction(&mut self, sender: Address, parameters: Parameters) {
@@ -195,13 +202,4 @@ fn mail_shown<'a>(command: &Command<'a>) -> &'a BStr {
         .find_byteset(b" \t")
         .and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
     command.line[..end.unwrap_or(command.line.len())].as_bstr()
-}
-
-/// Is there room for a message of this size, with `check_spool_space` (in kilobytes) left? What cannot be
-/// asked counts as room: writing will tell.
-fn has_room(spool: &std::path::Path, size: u64, keep_kilobytes: i64) -> bool {
-    let Ok(room) = nix::sys::statvfs::statvfs(spool) else { return true };
-    let free = room.blocks_available().saturating_mul(room.fragment_size());
-    let keep = keep_kilobytes.max(0).cast_unsigned().saturating_mul(1024);
-    size.saturating_add(keep) <= free
 }

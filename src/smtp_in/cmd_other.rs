@@ -57,7 +57,7 @@ impl Session<'_, '_> {
         } else if !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
             Address::new(address.local_part(), self.context.globals.qualify_recipient.clone())
         } else {
-            self.log_rejection(&format!("unqualified verify rejected: <{text}> {}", self.peer(true)));
+            self.log_unqualified("verify", &address);
             return self.reply(&Reply::new(501, format!("{text}: recipient address must contain a domain")));
         };
         let local_part = address.unquoted_local_part().to_ascii_lowercase();

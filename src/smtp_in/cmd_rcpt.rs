@@ -73,7 +73,7 @@ impl Session<'_, '_> {
         if is_postmaster || !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_recipient.clone()));
         }
-        self.log_rejection(&format!("unqualified recipient rejected: {path} {}", self.peer(true)));
+        self.log_unqualified("recipient", &address);
         let text = format!("{path}: recipient address must contain a domain");
         self.fail_recipient(&format!("501 {text}").into());
         Err(self.reply(&Reply::new(501, text)))

@@ -103,7 +103,10 @@ impl Session<'_, '_> {
 
     /// `smtp_receive_timeout`; none: what is set already holds.
     fn expand_receive_time(&self) -> Result<Option<Duration>, String> {
-        let Some(template) = self.context.globals.main.text("smtp_receive_timeout") else { return Ok(None) };
+        let main = &self.context.globals.main;
+        let Some(template) = main.text("smtp_receive_timeout") else {
+            return Ok(Some(main.time("smtp_receive_timeout")).filter(|time| !time.is_zero()));
+        };
         let value = expand(template, &self.context).map_err(|error| {
             format!("failed to expand \"{}\" (smtp_receive_timeout): {error}", template.text())
         })?;
@@ -131,10 +134,8 @@ impl Session<'_, '_> {
                 }
             }
             HostName::Mismatch(_) => origin.host_lookup_failed = true,
-            HostName::TryLater(_) => {
-                origin.host_lookup_failed = true;
-                origin.host_lookup_deferred = true;
-            }
+            // not known is not failed: the variables tell the two apart
+            HostName::TryLater(_) => origin.host_lookup_deferred = true,
         }
     }
 }

@@ -133,6 +133,7 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
         context.session.origin = call.origin.clone().unwrap_or_else(|| Origin {
             local: true,
             ident: Some(call.ident.clone()),
+            authenticated_id: Some(call.caller.login.clone()),
             protocol: "local-smtp".into(),
             ..Origin::default()
         });

@@ -227,6 +227,15 @@ impl<'s, 'h> Session<'s, 'h> {
         self.log(Which::Reject, line);
     }
 
+    /// An address without a domain: in the reject log always, in the main log if syntax errors are.
+    pub(super) fn log_unqualified(&self, what: &str, address: &Address) {
+        let line = format!("unqualified {what} rejected: <{}> {}", address.to_bytes(), self.peer(true));
+        if self.selects(Selector::SmtpSyntaxError) {
+            self.log(Which::Main, &line);
+        }
+        self.log(Which::Reject, &line);
+    }
+
     /// Is the peer in the host list of this main option? A list that cannot be tested counts as no match,
     /// and says so in the main log.
     pub(super) fn host_in(&self, option: &str) -> bool {

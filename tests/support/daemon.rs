@@ -184,27 +184,47 @@ impl Daemon {
 
     fn start(place: Place) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let child = command(&place)
-            .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
-            .arg(place.path("pid"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("starting the daemon");
+        let child = spawn(&place, port);
         let daemon = Self { place, port, child };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "the daemon does not listen; log:\n{}", daemon.place.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        daemon.wait_until_it_listens();
         daemon
     }
+
+    /// Ended, and started again on the same port.
+    pub fn restarted(mut self) -> Self {
+        self.end();
+        self.child = spawn(&self.place, self.port);
+        self.wait_until_it_listens();
+        self
+    }
+
+    fn end(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+
+    fn wait_until_it_listens(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "the daemon does not listen; log:\n{}", self.place.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn spawn(place: &Place, port: u16) -> Child {
+    command(place)
+        .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
+        .arg(place.path("pid"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("starting the daemon")
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
+        self.end();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::mail::Reply;
 use crate::tls::TlsStream;
 use bstr::{BString, ByteSlice};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// All lines of one reply together: no honest reply is near this.
@@ -76,6 +76,12 @@ impl Stream {
             Self::Tls(stream) => stream.write_all(bytes),
         }
     }
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => stream.socket(),
+        }
+    }
 }
 
 /// A connection with what was read ahead and what is to be written.
@@ -113,12 +119,35 @@ impl Connection {
         Ok(())
     }
 
-    /// Says QUIT and does not wait for the answer: nothing depends on it.
+    /// Says QUIT and nothing more, and does not wait for the answer.
     pub fn say_quit(&mut self) {
         self.set_limit(QUIT_LIMIT);
         self.put_line(b"QUIT");
         // The peer may be gone already; then there is nobody to say it to.
         let _ = self.flush_out();
+        if let Stream::Tls(stream) = &mut self.stream {
+            let _ = stream.shutdown();
+        }
+        let _ = self.stream.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Closes after [`Connection::say_quit`] once the peer has closed, or at `end`. A socket that is closed while
+    /// something can be read from it is reset, and the peer may then not see the QUIT (RFC 1122 section 4.2.2.13).
+    pub fn close(self, end: Instant) {
+        let mut socket = self.stream.socket();
+        let mut unread = [0; 4096];
+        let mut left = MAX_REPLY;
+        while left > 0 {
+            let time = end.saturating_duration_since(Instant::now());
+            if time.is_zero() || socket.set_read_timeout(Some(time)).is_err() {
+                return;
+            }
+            match socket.read(&mut unread) {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     /// Reads one reply, all its lines.
@@ -185,16 +214,19 @@ impl Connection {
         if !self.ahead.is_empty() {
             return true;
         }
-        match &self.stream {
+        match &mut self.stream {
             Stream::Clear(socket) => {
                 let mut byte = [0];
                 let quiet = socket.set_nonblocking(true).is_ok()
                     && matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
                 socket.set_nonblocking(false).is_err() || !quiet
             }
-            // What waits on the socket may be a session ticket; a connection that was closed meanwhile shows
-            // when it is used.
-            Stream::Tls(stream) => stream.pending() > 0,
+            // What waits on the socket may be a session ticket, which reading takes in without giving data.
+            Stream::Tls(stream) => {
+                stream.set_deadline(Some(Instant::now()));
+                let read = stream.read(&mut [0]);
+                !matches!(read, Err(error) if error.kind() == io::ErrorKind::TimedOut)
+            }
         }
     }
 }

@@ -22,9 +22,8 @@ use crate::transport::write_message::{BodyPart, HeaderChanges, header_block};
 use crate::transport::{Host, HostReport, Job, JobAddress, Outcome, Problem, Remote, Report};
 use bstr::{BString, ByteSlice};
 use policy::Policy;
-use reuse::{Connections, Key, quit};
+use reuse::{Connections, Key};
 use session::Session;
-use std::time::Instant;
 use transaction::{Mail, send};
 use trouble::{Failure, Scope};
 
@@ -88,8 +87,16 @@ impl Remote for Smtp {
         self.options.bool("hosts_override") || self.options.text("hosts").is_some()
     }
 
-    fn tick(&self, now: Instant) {
-        self.connections.close_idle(now);
+    /// A constant; an expansion is the limit of each transaction of one job.
+    fn max_rcpt(&self) -> usize {
+        match self.options.number("max_rcpt") {
+            Some(Number::Fixed(number)) => usize::try_from(number).unwrap_or(0),
+            Some(Number::Expanded(_)) | None => 0,
+        }
+    }
+
+    fn close(&self) {
+        self.connections.close_all();
     }
 }
 
@@ -228,6 +235,9 @@ impl Delivery<'_> {
                 // Addresses of later chunks had no try: they wait with the problem that ended the session.
                 let rest = Outcome::Deferred(problem.clone().unwrap_or_default());
                 self.outcomes.iter_mut().filter(|o| o.is_none()).for_each(|o| *o = Some(rest.clone()));
+                if !done.lost {
+                    self.smtp.connections.leave(session);
+                }
                 return Ok(problem);
             }
         }
@@ -242,7 +252,7 @@ impl Delivery<'_> {
     fn keep(&self, key: Key, mut session: Session) {
         let most = u32::try_from(self.smtp.options.int("connection_max_messages")).unwrap_or(0);
         if most != 0 && session.messages >= most {
-            return quit(session);
+            return self.smtp.connections.leave(session);
         }
         if !session.needs_reset {
             return self.smtp.connections.put(key, session);
@@ -254,12 +264,15 @@ impl Delivery<'_> {
                 session.needs_reset = false;
                 self.smtp.connections.put(key, session);
             }
-            _ => quit(session),
+            _ => self.smtp.connections.leave(session),
         }
     }
 
-    /// The header block, with the blank line. What is added may tell of the session.
+    /// The header block, with the blank line; nothing with `body_only`. What is added may tell of the session.
     fn head(&self, session: &Session, context: &Context) -> Result<Vec<u8>, Problem> {
+        if self.smtp.options.bool("body_only") {
+            return Ok(Vec::new());
+        }
         let mut context = context.clone();
         context.address.tls_out.clone_from(&session.tls);
         context.address.sending = session.interface;
@@ -315,7 +328,8 @@ fn mail_of<'m>(smtp: &Smtp, job: &'m Job, head: &'m [u8], context: &Context) -> 
         dsn: dsn_parameters(envelope.dsn_ret, envelope.dsn_envid.as_ref()),
         head,
         data: &job.message.data,
-        body: Some(BodyPart { offset: job.message.body_offset(), size: job.message.body_size }),
+        body: (!smtp.options.bool("headers_only"))
+            .then(|| BodyPart { offset: job.message.body_offset(), size: job.message.body_size }),
     }
 }
 

@@ -124,7 +124,7 @@ impl Target<'_> {
         let mut connection = Connection::new(stream);
         connection.set_limit(self.policy.limits.command);
         check_greeting(&mut connection)?;
-        let features = say_hello(&mut connection, self.policy)?;
+        let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
         let mut session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
         if session.tls.is_some() {
             return Ok(session);
@@ -152,7 +152,7 @@ impl Target<'_> {
         let mut connection = Connection::new(stream);
         connection.set_limit(self.policy.limits.command);
         // All that was offered in clear is forgotten (RFC 3207 section 4.2).
-        let features = say_hello(&mut connection, self.policy)?;
+        let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
         Ok(Session { connection, features, tls: Some(info), ..session })
     }
 
@@ -210,27 +210,34 @@ fn connect(host: &Host, policy: &Policy) -> Result<TcpStream, Failure> {
 fn check_greeting(connection: &mut Connection) -> Result<(), Failure> {
     let stage = b"initial connection";
     let reply = connection.read_reply().map_err(|trouble| Failure::trouble(Scope::Host, stage, &trouble))?;
-    if reply.code / 100 == 2 { Ok(()) } else { Err(Failure::reply(Scope::Host, stage, &reply, 0)) }
+    if reply.code / 100 == 2 { Ok(()) } else { Err(unwelcome(connection, stage, &reply)) }
 }
 
-/// EHLO, and HELO if the peer does not know it.
-fn say_hello(connection: &mut Connection, policy: &Policy) -> Result<Features, Failure> {
-    if !policy.avoid_esmtp {
-        let reply = command(connection, &line("EHLO ", &policy.helo))?;
+/// The peer does not want us: QUIT, and the reason.
+fn unwelcome(connection: &mut Connection, stage: &[u8], reply: &Reply) -> Failure {
+    connection.say_quit();
+    Failure::reply(Scope::Host, stage, reply, 0)
+}
+
+/// EHLO, and HELO if the peer refuses it; 421 says that the peer is about to close (RFC 5321 section 3.8).
+fn say_hello(
+    connection: &mut Connection,
+    name: impl AsRef<[u8]>,
+    only_helo: bool,
+) -> Result<Features, Failure> {
+    let name = name.as_ref();
+    if !only_helo {
+        let reply = command(connection, &line("EHLO ", name))?;
         if reply.code / 100 == 2 {
             return Ok(Features::of(&reply));
         }
-        if reply.is_temporary() {
-            return Err(Failure::reply(Scope::Host, &line("EHLO ", &policy.helo), &reply, 0));
+        if reply.code == 421 {
+            return Err(unwelcome(connection, &line("EHLO ", name), &reply));
         }
     }
-    let helo = line("HELO ", &policy.helo);
+    let helo = line("HELO ", name);
     let reply = command(connection, &helo)?;
-    if reply.code / 100 == 2 {
-        Ok(Features::default())
-    } else {
-        Err(Failure::reply(Scope::Host, &helo, &reply, 0))
-    }
+    if reply.code / 100 == 2 { Ok(Features::default()) } else { Err(unwelcome(connection, &helo, &reply)) }
 }
 
 fn line(verb: &str, argument: &[u8]) -> Vec<u8> {
@@ -269,5 +276,35 @@ mod tests {
             Features::of(&Reply::new(250, "SIZE.example hello\nPIPELINING\nsize 100\n8bitmime\nX"));
         let expected = Features { size: true, pipelining: true, eight_bit: true, ..Features::default() };
         assert_eq!(features, expected);
+    }
+
+    #[test]
+    fn helo_follows_an_ehlo_that_is_refused_but_not_a_421() {
+        use std::io::{BufRead, BufReader, Write};
+        let heard_after = |refusal: &'static str| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                let mut heard = Vec::new();
+                for line in BufReader::new(socket.try_clone().unwrap()).lines().map_while(Result::ok) {
+                    write!(socket, "{}\r\n", if line.starts_with("EHLO") { refusal } else { "250 ok" })
+                        .unwrap();
+                    heard.push(line);
+                }
+                heard
+            });
+            let mut connection = Connection::new(Stream::Clear(client));
+            let said = say_hello(&mut connection, "us", false);
+            drop(connection);
+            (said.map_err(|failure| failure.problem.text), server.join().unwrap())
+        };
+        for refusal in ["550 no EHLO", "451 not now"] {
+            let (said, heard) = heard_after(refusal);
+            assert_eq!((said, heard), (Ok(Features::default()), vec!["EHLO us".into(), "HELO us".into()]));
+        }
+        let (said, heard) = heard_after("421 busy");
+        assert_eq!(said.unwrap_err(), "SMTP error from remote mail server after EHLO us: 421 busy");
+        assert_eq!(heard, ["EHLO us", "QUIT"]);
     }
 }
