@@ -343,6 +343,7 @@ mod tests {
             fn carry_out(&self, _: &Request, _: &mut dyn io::Write) -> bool {
                 true
             }
+            fn end(&self) {}
             fn run_queue(&self) {}
             fn look_at_spool(&self) {
                 self.0.fetch_add(1000, Ordering::Relaxed);
