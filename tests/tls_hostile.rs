@@ -40,7 +40,7 @@ fn server() -> Daemon {
 
 /// Others are served, over TLS.
 fn serves(daemon: &Daemon) {
-    let seen = openssl(daemon.port, "-quiet", &["EHLO x\\r\\n", "QUIT\\r\\n"]);
+    let seen = openssl(daemon.port, "-quiet", &["QUIT\\r\\n"]);
     assert!(seen.contains("221 "), "{seen}; {}", daemon.place.log());
 }
 
@@ -190,7 +190,15 @@ fn what_follows_the_end_of_tls_in_clear_is_not_answered() {
         notify: &|_| {},
     };
     let (mut stream, _) = ClientTls::new().connect(socket, &request).unwrap();
-    stream.write_all(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 100 LAST\r\n").unwrap();
+    stream.write_all(b"EHLO x\r\n").unwrap();
+    let mut greeted = Vec::new();
+    while !greeted.ends_with(b"250 HELP\r\n") {
+        let mut some = [0; 512];
+        let length = stream.read(&mut some).unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&greeted));
+        greeted.extend_from_slice(&some[..length]);
+    }
+    stream.write_all(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 100 LAST\r\n").unwrap();
     stream.shutdown().unwrap();
     let _ = raw.write_all(b"X: injected\r\n\r\nQUIT\r\nNOOP\r\n");
     let (all, _) = rest(&mut raw);
