@@ -45,8 +45,9 @@ pub fn check_path(template: &Template, path: &BStr) -> Result<(), String> {
     if back(path) && !back(template.text()) {
         return refusal();
     }
-    // A variable that is empty leaves a slash at the end; other slashes there mean nothing.
-    if has_shape(template, path) || has_shape(template, without_end(path)) { Ok(()) } else { refusal() }
+    // A slash at the end means nothing, and is what an empty variable leaves.
+    let path = without_end(path);
+    if has_shape(template, path) || has_shape(template, &[path, b"/"].concat()) { Ok(()) } else { refusal() }
 }
 
 fn has_shape(template: &Template, path: &[u8]) -> bool {
@@ -118,7 +119,7 @@ mod tests {
         for (template, path) in [
             ("/var/mail/$local_part_data", "/var/mail/joe"),
             ("/var/mail/$local_part_data", "/var/mail/a/b"),
-            ("/var/mail/$local_part_data", "/var/mail/"),
+            ("/var/mail/$local_part_data", "/var/mail"),
             ("/srv/$domain_data/$local_part_data/Maildir/", "/srv/d/l/Maildir"),
             ("$home/Maildir", "/home/joe/Maildir"),
             ("${if eq{a}{b}{/x/../y}{/z}}", "/anything"),
@@ -133,7 +134,7 @@ mod tests {
         for (template, path) in [
             ("/var/mail/$local_part_data", "/home/joe/.ssh/authorized_keys"),
             ("/var/mail/$local_part_data", "/var/mail/../../home/joe/.profile"),
-            ("/var/mail/$local_part_data", "/var/mail"),
+            ("/var/mail/$local_part_data", "/var"),
             ("$home/Maildir", "/home/joe/.ssh"),
             ("$home/.forward", "/home/joe/.forward/x"),
             ("/srv/$domain/box/$local_part", "/srv/d/l"),
