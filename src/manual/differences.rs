@@ -18,5 +18,7 @@
 //! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |
 //! | a connection to another host | closed after the messages that wait for that host | kept two seconds for the next message (`connection_max_messages` at most); then, and when the daemon stops, QUIT | a burst of messages costs one handshake | `kept_connections` |
 //! | EHLO answered 421 | HELO is tried, and finds the connection closed | QUIT; the log has the 421 | the peer said that it closes (RFC 5321 section 3.8) | `transport::smtp::session` |
+//! | a command line of more than 16384 bytes | what does not fit is the next command | `500 Line too long`, once | nobody may put a command into the tail of a line | `smtp_in::wire` |
+//! | control characters in what an ACL says | stand in the log as they are | `\ooo`, as in all lines | a log is shown on terminals | `log::sink` |
 //! | hints | Berkeley DB | SQLite | safe between processes, can be read with a tool | `hints` |
 //! | processes | one for each connection and each delivery | threads in four processes | cost; see `make bench` | – |

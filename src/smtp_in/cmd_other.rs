@@ -77,7 +77,7 @@ impl Session<'_, '_> {
     fn refuse_vrfy(&mut self, answer: Option<&Answer>, command: &Command) -> Next {
         let denied = denial();
         let answer = answer.unwrap_or(&denied);
-        let what = format!("VRFY {}", command.argument);
+        let what = bstr::concat([&b"VRFY "[..], command.argument]);
         let reply = self.log_and_word_rejection(answer, &what, "", false);
         let has_code = answer.message.as_ref().is_some_and(|message| message.starts_with(b"5"));
         let code = if has_code || reply.is_temporary() { reply.code } else { 252 };
@@ -101,7 +101,7 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn expn(&mut self, command: &Command) -> Next {
-        self.reject(Place::Expn, &denial(), &format!("EXPN {}", command.argument))
+        self.reject(Place::Expn, &denial(), &bstr::concat([&b"EXPN "[..], command.argument]))
     }
 
     pub(super) fn etrn(&mut self, command: &Command) -> Next {
@@ -111,7 +111,12 @@ impl Session<'_, '_> {
         if self.context.globals.log.selectors().has(Selector::Etrn) {
             self.log(Which::Main, &format!("ETRN {} received from {}", command.argument, self.peer(false)));
         }
-        let reply = self.log_and_word_rejection(&denial(), &format!("ETRN {}", command.argument), "", false);
+        let reply = self.log_and_word_rejection(
+            &denial(),
+            &bstr::concat([&b"ETRN "[..], command.argument]),
+            "",
+            false,
+        );
         self.reply(&Reply::new(458, reply.text))
     }
 

@@ -138,7 +138,7 @@ impl Session<'_, '_> {
         } else {
             self.fail_recipient(&text);
         }
-        self.reject(Place::Rcpt, answer, &format!("RCPT {path}"))
+        self.reject(Place::Rcpt, answer, &bstr::concat([&b"RCPT "[..], path]))
     }
 
     fn fail_recipient(&mut self, text: &BString) {

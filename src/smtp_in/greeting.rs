@@ -33,7 +33,7 @@ impl Session<'_, '_> {
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
-            let reply = self.log_and_word_rejection(answer, "connection in \"connect\" ACL", "", false);
+            let reply = self.log_and_word_rejection(answer, b"connection in \"connect\" ACL", "", false);
             return self.reply_and_close(&reply, "");
         }
         if self.tls_on_connect

@@ -123,7 +123,7 @@ impl Session<'_, '_> {
 
     /// Logs and answers a rejection. `what` is what the log says was rejected (`RCPT <a@b>`), `sender` puts
     /// `F=<...>` before it.
-    pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &str) -> Next {
+    pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &[u8]) -> Next {
         let reply = self.log_and_word_rejection(answer, what, "", place == Place::Rcpt);
         match answer.verdict {
             Verdict::Drop => self.drop_connection(&reply),
@@ -146,7 +146,7 @@ impl Session<'_, '_> {
     pub(super) fn log_and_word_rejection(
         &self,
         answer: &Answer,
-        what: &str,
+        what: &[u8],
         id: &str,
         sender: bool,
     ) -> Reply {
@@ -159,42 +159,54 @@ impl Session<'_, '_> {
         };
         for line in self.rejection_lines(answer, what, id, sender) {
             for target in &answer.log_targets {
-                self.log(*target, &line);
+                self.context.globals.log.write(*target, line.as_bstr());
             }
         }
         self.with_sender_details(reply, answer.sender_failure.as_ref())
     }
 
     /// The text for the log goes to the peer where `smtp_return_error_details` says so.
-    fn details(&self, answer: &Answer, what: &str) -> Option<BString> {
+    fn details(&self, answer: &Answer, what: &[u8]) -> Option<BString> {
         if !self.context.globals.main.bool("smtp_return_error_details") || code_of(answer.verdict) == 451 {
             return None;
         }
         let log = answer.log_message.as_ref()?;
-        Some(format!("Rejected {what}: {log}").into())
+        Some(bstr::concat([&b"Rejected "[..], what, b": ", log]).into())
     }
 
     /// What the logs say of a rejection: the failed sender first, if there is one.
-    pub(super) fn rejection_lines(&self, answer: &Answer, what: &str, id: &str, sender: bool) -> Vec<String> {
+    pub(super) fn rejection_lines(
+        &self,
+        answer: &Answer,
+        what: &[u8],
+        id: &str,
+        sender: bool,
+    ) -> Vec<BString> {
         let code = code_of(answer.verdict);
         let peer = self.peer(true);
         let mut lines = Vec::new();
         if let Some(failure) = &answer.sender_failure {
             let kind = if failure.temporary { "defer" } else { "fail" };
             let SenderVerifyFailure { address, log_message, .. } = failure;
-            lines.push(format!("{id}{peer} sender verify {kind} for <{address}>: {log_message}"));
+            let head = format!("{id}{peer} sender verify {kind} for <{address}>: ");
+            lines.push(bstr::concat([head.as_bytes(), log_message]).into());
         }
         let logged = match (&answer.log_message, &answer.message) {
             (Some(log), message) if Some(log) != message.as_ref() => Some(log.clone()),
             (_, Some(message)) => Some(word_reply(code, message).message),
             (log, None) => log.clone(),
         };
-        let from = if sender { format!("F=<{}> ", self.sender()) } else { String::new() };
         let how = if code == 451 { "temporarily " } else { "" };
-        let why = logged.as_ref().map_or_else(String::new, |text| {
-            format!(": {}", text.lines().next().unwrap_or_default().as_bstr())
-        });
-        lines.push(format!("{id}{peer} {from}{how}rejected {what}{why}"));
+        let mut line = BString::from(format!("{id}{peer} "));
+        if sender {
+            line.extend_from_slice(&bstr::concat([&b"F=<"[..], &self.sender(), b"> "]));
+        }
+        line.extend_from_slice(&bstr::concat([how.as_bytes(), b"rejected ", what]));
+        if let Some(text) = &logged {
+            line.extend_from_slice(b": ");
+            line.extend_from_slice(text.lines().next().unwrap_or_default());
+        }
+        lines.push(line);
         lines
     }
 
