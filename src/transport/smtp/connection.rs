@@ -89,18 +89,30 @@ pub struct Connection {
     stream: Stream,
     ahead: Vec<u8>,
     out: Vec<u8>,
+    /// Bytes written since [`Connection::count_from_here`].
+    written: u64,
     limit: Duration,
 }
 
 impl Connection {
     /// Around an open stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new(), out: Vec::new(), limit: Duration::from_secs(300) }
+        Self { stream, ahead: Vec::new(), out: Vec::new(), written: 0, limit: Duration::from_secs(300) }
     }
 
     /// How long the next waits may take: each write and each whole reply.
     pub fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
+    }
+
+    /// [`Connection::written`] counts from here.
+    pub fn count_from_here(&mut self) {
+        self.written = 0;
+    }
+
+    /// Bytes that went out whole.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Puts a command into the buffer; CRLF is added.
@@ -114,6 +126,7 @@ impl Connection {
         if !self.out.is_empty() {
             self.stream.set_limit(self.limit)?;
             self.stream.write_all(&self.out)?;
+            self.written += self.out.len() as u64;
             self.out.clear();
         }
         Ok(())
