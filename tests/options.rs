@@ -27,18 +27,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
 
 /// Options of the smtp transport that its tests set as fields of its settings, not yet in a configuration.
 const SET_AS_FIELDS: &[&str] = &[
-    "command_timeout",
-    "connect_timeout",
-    "connection_max_messages",
-    "data_timeout",
-    "final_timeout",
-    "hosts_avoid_tls",
-    "hosts_max_try",
-    "tls_crl",
-    "tls_require_ciphers",
-    "tls_tempfail_tryclear",
-    "tls_try_verify_hosts",
-    "tls_verify_cert_hostnames",
 ];
 
 /// At most this many options may go without a test.
