@@ -225,7 +225,8 @@ impl Daemon {
                 bail!("{what}: daemon abandoned");
             }
             let wait = interfaces::short_interval(pause);
-            self.log(&format!("{what}: waiting {wait} before trying again ({left} more tries)"), false);
+            let tries = if left == 1 { "try" } else { "tries" };
+            self.log(&format!("{what}: waiting {wait} before trying again ({left} more {tries})"), false);
             left -= 1;
             std::thread::sleep(pause);
         }
