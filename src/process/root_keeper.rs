@@ -5,10 +5,10 @@
 //! process that could give it an order has ended.
 
 use super::ipc::{self, ToMaster};
-use super::master::{MOST_USER_CHILDREN, run_user_child};
+use super::master::MOST_USER_CHILDREN;
 use super::orders::Orders;
-use super::user_child::OrderCheck;
-use crate::sys::identity::{Rights, become_user};
+use super::user_child::{self, OrderCheck};
+use crate::sys::identity::{Rights, become_root_wholly, become_user, is_root};
 use crate::sys::spawn::{self, Forked};
 use crate::sys::{descriptors, fd_passing, signals};
 use std::io;
@@ -40,6 +40,10 @@ pub fn start(check: &dyn OrderCheck, rights: Option<&Rights>) -> io::Result<Orde
 /// Not the caller's terminal, not its descriptors, no signal of its keyboard.
 fn prepare(control: &OwnedFd) -> io::Result<()> {
     crate::sys::secure::set_process_name("oxim-helper");
+    // The caller may signal what has his real uid.
+    if is_root() {
+        become_root_wholly()?;
+    }
     nix::unistd::setsid()?;
     signals::reset()?;
     signals::ignore(nix::sys::signal::Signal::SIGPIPE)?;
@@ -65,7 +69,7 @@ fn serve(control: &OwnedFd, check: &dyn OrderCheck) -> io::Result<()> {
         let order = handed.remove(0);
         match spawn::fork()? {
             Forked::Parent(child) => children.push(child),
-            Forked::Child => run_user_child(&order, check),
+            Forked::Child => user_child::run(&order, check),
         }
     }
     children.into_iter().try_for_each(|child| spawn::wait_for(child).map(drop))
