@@ -440,3 +440,42 @@ fn others_of_oxims_uid_never_look_into_a_role_not_even_while_it_starts() {
     assert!(words.iter().filter(|line| line.starts_with("LOOKED")).count() >= 12, "{words:?}");
     assert!(!words.iter().any(|line| line.starts_with("OPENED")), "{words:?}");
 }
+
+/// Opens as many connections to a submission socket as it can, says nothing, and waits.
+const CROWDING: &str = r"
+import socket, sys, time
+held = []
+for _ in range(400):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try: s.connect(sys.argv[1])
+    except OSError: break
+    held.append(s)
+sys.stdout.write('%d\n' % len(held)); sys.stdout.flush()
+time.sleep(60)
+";
+
+#[test]
+fn a_user_who_fills_the_submission_socket_stops_no_other() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to call as other users");
+        return;
+    }
+    let daemon = Daemon::start();
+    let mut crowding = Command::new("python3")
+        .args(["-c", CROWDING])
+        .arg(daemon.path("spool/submit"))
+        .uid(2)
+        .gid(2)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut count = String::new();
+    BufReader::new(crowding.stdout.take().unwrap()).read_line(&mut count).unwrap();
+    assert!(count.trim().parse::<u32>().unwrap() > 200, "more than there are places: {count}");
+    let started = Instant::now();
+    let (code, _) = call_as(&daemon, (1, 1), &["-odi", "c@d.example"], "Subject: s\n\nhello\n");
+    assert_eq!((code, daemon.delivered()), (Some(0), 1));
+    assert!(started.elapsed() < Duration::from_secs(8), "it waited for silent callers to be given up");
+    crowding.kill().unwrap();
+    crowding.wait().unwrap();
+}
