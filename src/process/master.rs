@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// User children at once: enough for many mailboxes, few enough for memory and process table.
@@ -82,6 +83,14 @@ struct Running {
     /// It broke the rules and was killed: nothing of what it has sent counts.
     condemned: bool,
     since: Instant,
+}
+
+impl Running {
+    fn new(role: Role, pid: i32, control: OwnedFd, generation: u64) -> Self {
+        let (ready, retiring, told_to_retire, condemned) = (false, false, false, false);
+        let since = Instant::now();
+        Self { role, pid, control, generation, ready, retiring, told_to_retire, condemned, since }
+    }
 }
 
 /// A role that is to be started again.
@@ -250,18 +259,7 @@ impl<'o> Master<'o> {
         ipc::say_build_id(&ours)?;
         let start = Start { generation: self.generation, listeners: listeners.len() as u32, after_death };
         ipc::say(&ours, &ToRole::Start(start), &handed)?;
-        let since = Instant::now();
-        Ok(Running {
-            role,
-            pid,
-            control: ours,
-            generation: self.generation,
-            ready: false,
-            retiring: false,
-            told_to_retire: false,
-            condemned: false,
-            since,
-        })
+        Ok(Running::new(role, pid, ours, self.generation))
     }
 
     fn start_later(&mut self, role: Role, ran: Duration) {
@@ -316,7 +314,11 @@ impl<'o> Master<'o> {
     /// for one; then they finish what they do.
     fn reload(&mut self) {
         self.office.log(&format!("pid {}: SIGHUP received: re-exec daemon", std::process::id()), false);
-        let plan = match self.office.read_configuration() {
+        // Whatever a new file does to its reader, the daemon that runs goes on.
+        let reading = AssertUnwindSafe(|| self.office.read_configuration());
+        let read = catch_unwind(reading)
+            .unwrap_or_else(|cause| Err(format!("internal error: {}", crate::log::panic_text(&*cause))));
+        let plan = match read {
             Ok(plan) => plan,
             Err(text) => {
                 let line =
@@ -484,11 +486,11 @@ mod tests {
     }
 
     /// Writes the log into a list.
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     struct Desk(Vec<String>);
     impl Office for Desk {
         fn read_configuration(&mut self) -> Result<Plan, String> {
-            Err("none".into())
+            panic!("as asked")
         }
         fn log(&mut self, line: &str, _: bool) {
             self.0.push(line.to_owned());
@@ -505,17 +507,7 @@ mod tests {
         master.told_started = true;
         let (control, theirs) = fd_passing::packet_pair().unwrap();
         let mut process = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        master.running.push(Running {
-            role,
-            pid: process.id() as i32,
-            control,
-            generation: 1,
-            ready: false,
-            retiring: false,
-            told_to_retire: false,
-            condemned: false,
-            since: Instant::now(),
-        });
+        master.running.push(Running::new(role, process.id() as i32, control, 1));
         for message in messages {
             let descriptors = [theirs.as_fd()];
             let with = if *message == ToMaster::Order(()) { &descriptors[..] } else { &[] };
@@ -537,6 +529,19 @@ mod tests {
         let order = || ToMaster::Order(());
         let (log, killed) = said_by(Role::SmtpWorker, &[order(), order(), order()]);
         assert_eq!((log, killed), (vec!["the smtp worker asked for a user child: killed".to_owned()], true));
+    }
+
+    #[test]
+    fn a_configuration_that_breaks_its_reader_leaves_the_daemon_as_it_was() {
+        let mut desk = Desk::default();
+        let mut master = Master::new(&mut desk, plan(Vec::new()), Vec::new()).unwrap();
+        master.reload();
+        assert_eq!(master.generation, 1);
+        drop(master);
+        assert!(
+            desk.0[1].ends_with("the daemon goes on with the old one: internal error: as asked"),
+            "{desk:?}"
+        );
     }
 
     #[test]
