@@ -24,3 +24,4 @@ pub mod submit_socket;
 pub mod thread_pool;
 pub mod trigger;
 pub mod user_child;
+pub mod without_root;

@@ -330,4 +330,12 @@ mod tests {
     fn an_included_file_is_a_list_of_its_own() {
         assert!(matches!(read(":include:/x"), List::Items(items, _) if items.len() == 1));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_breaks_its_reader(text in "([a-z@.]|[,;:|/\\\\\"<>()# \n]|:include:/x|:fail:|\\PC){0,40}", skip: bool) {
+            let allowed = Allowed { skip_syntax_errors: skip, ..allowed() };
+            let _ = parse(text.as_bytes(), &allowed, &|_| Ok("a, |b, /c".into()));
+        }
+    }
 }

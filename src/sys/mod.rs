@@ -8,6 +8,7 @@ pub mod fd_passing;
 pub mod file_lock;
 pub mod files;
 pub mod identity;
+pub mod inherited;
 pub mod limits;
 pub mod listen;
 pub mod secure;
