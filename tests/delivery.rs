@@ -308,13 +308,13 @@ fn a_bounce_that_fails_is_frozen_then_thawed_by_force_and_in_the_end_ignored() {
 }
 
 #[test]
-fn a_late_message_is_told_about_once() {
+fn a_late_message_is_told_about_once_in_each_interval() {
     let lab = lab_with("F,4d,15m", "delay_warning = 1h\n");
     let id = lab.spool(
         "1xVUu5-00034b-1P",
         "sender@lab.example",
         &["defer1@lab.example"],
-        Duration::from_secs(7200),
+        Duration::from_secs(5400),
     );
     for _ in 0..2 {
         deliver::deliver(&lab.env, &id, How { force: true, ..How::default() });

@@ -33,6 +33,8 @@ pub struct Setback {
     pub quiet: bool,
     /// The retry records of all its hosts have run out.
     pub expired: bool,
+    /// Which one it is of this attempt: notices name the latest first.
+    pub nth: usize,
 }
 
 /// A retry record that a failure touches.
@@ -86,6 +88,9 @@ pub struct Attempt<'e> {
     pub freeze: Option<BString>,
     /// Something of -H has changed.
     pub changed: bool,
+    /// Messages about this one that it sees to itself.
+    pub own_mail: Vec<MessageId>,
+    setbacks: usize,
 }
 
 /// How long somebody who only looks at a message may take: about 2.5 s in all, in pauses that grow from this ...
@@ -146,7 +151,13 @@ pub fn deliver_open(env: &Env, message: Message, how: How) -> Delivery {
     } else {
         remote::postpone_all(&mut attempt);
     }
-    finish::finish(attempt)
+    let delivery = finish::finish(&mut attempt);
+    let own_mail = std::mem::take(&mut attempt.own_mail);
+    drop(attempt); // and its lock: what comes now has nothing to do with this message
+    for id in own_mail {
+        deliver(env, &id, How { own_mail: how.own_mail, ..How::default() });
+    }
+    delivery
 }
 
 fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
@@ -224,7 +235,15 @@ impl<'e> Attempt<'e> {
             journal: None,
             freeze: None,
             changed: false,
+            own_mail: Vec::new(),
+            setbacks: 0,
         }
+    }
+
+    /// Counts setbacks.
+    pub fn next_setback(&mut self) -> usize {
+        self.setbacks += 1;
+        self.setbacks
     }
 
     /// Time since the message came in.

@@ -11,12 +11,13 @@ pub mod grouping;
 pub mod here;
 pub mod local;
 pub mod message;
+pub mod own_mail;
 pub mod remote;
 pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod warn;
 
-pub use env::{Delivery, Env, How};
+pub use env::{Delivery, Env, How, OwnMail};
 pub use here::Here;
 pub use message::{deliver, deliver_open, deliver_told};

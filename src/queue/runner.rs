@@ -1,7 +1,7 @@
 //! Queue runs: every message that is due, one after the other (spec section on `-q`, and chapter "How Exim
 //! receives and delivers mail").
 
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::log::{Selector, Which};
 use crate::mail::MessageId;
 use crate::spool::{message, scan};
@@ -99,6 +99,7 @@ fn one_round(env: &Env, run: &Run) {
             local_only: run.local_only,
             first_only: run.first_only,
             give_up: false,
+            own_mail: OwnMail::After,
         };
         first = false;
         deliver::deliver(env, &entry.id, how);

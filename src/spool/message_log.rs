@@ -1,4 +1,5 @@
 //! The log of one message (`msglog/<id>`): copies of its lines of the main log, without id and flag.
+//! `preserve_message_logs` moves it to `msglog.OLD/<id>` when the message is done.
 
 use super::body_file::{FILE_MODE, create_directory};
 use super::commit::remove_if_there;
@@ -45,6 +46,19 @@ pub fn sweep(layout: &Layout) -> io::Result<Vec<String>> {
         }
     }
     Ok(removed)
+}
+
+/// Keeps it when the message is done. None was written: there is nothing to keep.
+pub fn preserve(layout: &Layout, id: &MessageId) -> io::Result<()> {
+    let (from, to) = (layout.message_log(id), layout.preserved_message_log(id));
+    match fs::rename(&from, &to) {
+        Err(error) if error.kind() == ErrorKind::NotFound && from.exists() => {
+            to.parent().map_or(Ok(()), create_directory)?;
+            fs::rename(&from, &to)
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes it, when the message is done.
