@@ -331,13 +331,57 @@ fn a_late_message_is_told_about_once_in_each_interval() {
 }
 
 #[test]
-fn a_corrupt_header_file_is_named_in_the_panic_log_and_left_alone() {
+fn a_corrupt_header_file_is_named_once_for_each_change_and_delivered_when_it_is_mended() {
     let lab = lab();
     let id = lab.spool("1xVUu5-00034b-1P", "", &["a1@lab.example"], Duration::ZERO);
-    std::fs::write(lab.root.path().join("spool/input/1xVUu5-00034b-1P-H"), "garbage\n").unwrap();
-    assert_eq!(deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() }), Delivery::Skipped);
+    let file = lab.root.path().join("spool/input/1xVUu5-00034b-1P-H");
+    let good = std::fs::read(&file).unwrap();
+    let tried = |how| {
+        let delivery = deliver::deliver(&lab.env, &id, how);
+        let panic = lab.log.lines().into_iter().filter(|(which, _)| *which == Which::Panic).count();
+        (delivery, panic)
+    };
+    let run = How { queue_run: true, ..How::default() };
+    let forced = How { force: true, thaw: true, ..run };
+    std::fs::write(&file, "garbage\n").unwrap();
+    assert_eq!(tried(run), (Delivery::Frozen, 1));
+    let named = "1xVUu5-00034b-1P Format error in spool file 1xVUu5-00034b-1P-H: size=8";
+    assert!(lab.log.lines().iter().any(|(which, text)| *which == Which::Panic && text == named));
+    assert_eq!([tried(run), tried(forced), tried(run)], [(Delivery::Frozen, 1); 3]);
+    let changed = || std::os::unix::fs::MetadataExt::ctime_nsec(&std::fs::metadata(&file).unwrap());
+    let before = changed();
+    while changed() == before {
+        std::fs::write(&file, "garbagE\n").unwrap(); // the clock of the file system may be coarse
+    }
+    assert_eq!([tried(run), tried(run)], [(Delivery::Frozen, 2); 2], "another file of the same size");
+    let hints = lab.root.path().join("spool/db/hints.sqlite3");
+    std::fs::remove_file(hints).unwrap();
+    assert_eq!(tried(run), (Delivery::Frozen, 3), "hints may be lost: it is named again, no more");
+    std::fs::write(&file, good).unwrap();
+    assert_eq!(tried(run), (Delivery::Completed, 3));
+    assert_eq!(lab.env.hints.all_damaged().len(), 1);
+    deliver::damaged::tidy(&lab.env);
+    assert_eq!(lab.env.hints.all_damaged(), vec![]);
+}
+
+#[test]
+fn a_message_that_lost_its_body_is_named_once_and_kept() {
+    let lab = lab();
+    let id = lab.spool("1xVUu5-00034b-1P", "", &["a1@lab.example"], Duration::ZERO);
+    let body = lab.root.path().join("spool/input/1xVUu5-00034b-1P-D");
+    let kept = std::fs::read(&body).unwrap();
+    std::fs::remove_file(&body).unwrap();
+    for _ in 0..2 {
+        let delivery = deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() });
+        assert_eq!(delivery, Delivery::Frozen);
+    }
     let panic: Vec<_> = lab.log.lines().into_iter().filter(|(which, _)| *which == Which::Panic).collect();
-    assert_eq!(panic[0].1, "1xVUu5-00034b-1P Format error in spool file 1xVUu5-00034b-1P-H: size=8");
+    assert_eq!(panic.len(), 1);
+    assert_eq!(panic[0].1, "1xVUu5-00034b-1P Spool file 1xVUu5-00034b-1P-D not found");
+    std::fs::write(&body, kept).unwrap();
+    assert_eq!(deliver::deliver(&lab.env, &id, How::default()), Delivery::Completed);
+    std::fs::remove_dir_all(lab.root.path().join("spool/input")).unwrap();
+    assert_eq!(deliver::deliver(&lab.env, &id, How::default()), Delivery::Skipped, "it is gone for good");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One attempt to deliver one message, from its lock to its end.
 
 use super::env::{Delivery, Env, How};
-use super::{finish, freeze, local, remote, routing};
+use super::{damaged, finish, freeze, local, remote, routing};
 use crate::expand::Context;
 use crate::expand::context::{MessageVars, NoHooks};
 use crate::log::panic_text;
@@ -162,6 +162,7 @@ pub fn deliver_open(env: &Env, message: Message, how: How) -> Delivery {
 
 fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
     match error {
+        OpenError::Gone if damaged::lacks_data(env, id) => return damaged::pass_over(env, id, how, error),
         OpenError::Gone => {
             if !how.queue_run {
                 env.log().write(
@@ -179,9 +180,7 @@ fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
                 );
             }
         }
-        OpenError::Format { .. } | OpenError::Io(_) => {
-            env.log().panic(line(id, &error.to_string()).as_bstr());
-        }
+        OpenError::Format { .. } | OpenError::Io(_) => return damaged::pass_over(env, id, how, error),
     }
     Delivery::Skipped
 }

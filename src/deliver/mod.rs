@@ -4,6 +4,7 @@
 //! a crash at any point turns into a second delivery at worst, never into a lost one: the journal (or the
 //! removal of -H) follows the delivery, and a bounce is committed before its message goes.
 pub mod bounce;
+pub mod damaged;
 pub mod env;
 pub mod finish;
 pub mod freeze;

@@ -1,6 +1,7 @@
 //! What an administrator does to messages of the queue (`-M...`), with Exim's texts.
 
 use super::view;
+use crate::deliver::report::system_words;
 use crate::deliver::{self, Env, How};
 use crate::log::{Event, Which};
 use crate::mail::address_parse::{Syntax, parse_address};
@@ -78,7 +79,12 @@ pub fn act(
         Act::ViewHeader => return view::file(&env.layout, id, 'H', out),
         Act::ViewBody => return view::file(&env.layout, id, 'D', out),
         Act::ViewLog => return view::log(&env.layout, id, out),
-        Act::ViewCopy if who.admin => return view::copy(&env.layout, id, out),
+        Act::ViewCopy if who.admin => {
+            return match view::copy_error(&env.layout, id) {
+                Some(error) => refused(env, act, id, who, &error, out),
+                None => view::copy(&env.layout, id, out),
+            };
+        }
         Act::Deliver | Act::DeliverIfDue => {
             deliver::deliver(env, id, if act == Act::Deliver { force } else { How::default() });
             return Ok(true);
@@ -149,17 +155,14 @@ fn refused(
             end_of_words(act, out)?;
             if removing {
                 writeln!(out, "Continuing, to ensure all files removed")?;
-                writeln!(out, "Spool read error for {id}-H: No such file or directory")?;
-                writeln!(out, "Continuing to ensure all files removed")?;
+                say_bad_header(id, view::header_error(&env.layout, id).as_ref(), removing, out)?;
             }
         }
-        OpenError::Format { name, .. } => {
-            writeln!(out, "Spool format error for {name}")?;
-            if removing {
-                writeln!(out, "Continuing to ensure all files removed")?;
-            }
+        OpenError::Format { .. } | OpenError::Io(_) if act == Act::GiveUp => {
+            env.log().write(Which::Main, format!("{id} {error}").as_bytes().as_bstr());
+            return Ok(true);
         }
-        OpenError::Io(error) => writeln!(out, "Spool read error for {id}-H: {error}")?,
+        OpenError::Format { .. } | OpenError::Io(_) => say_bad_header(id, Some(error), removing, out)?,
     }
     if !removing {
         return Ok(false);
@@ -168,12 +171,30 @@ fn refused(
     if removed {
         env.log().write(Which::Main, format!("{id} removed by {}", who.login).as_bytes().as_bstr());
         env.log().write(Which::Main, format!("{id} Completed").as_bytes().as_bstr());
-        writeln!(out, "Message {id} has been removed")?;
-    } else {
-        writeln!(out, "Message {id} has been removed or did not exist")?;
     }
+    let or_not = if matches!(error, OpenError::Gone) { " or did not exist" } else { "" };
+    writeln!(out, "Message {id} has been removed{or_not}")?;
     // The exit code tells that not all was as it should be.
     Ok(false)
+}
+
+/// What is wrong with -H, if anything is.
+fn say_bad_header(
+    id: &MessageId,
+    error: Option<&OpenError>,
+    removing: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match error {
+        None => return Ok(()),
+        Some(OpenError::Format { name, .. }) => writeln!(out, "Spool format error for {name}")?,
+        Some(OpenError::Io(error)) => {
+            let words = error.raw_os_error().map_or_else(|| error.to_string(), system_words);
+            writeln!(out, "Spool read error for {id}-H: {words}")?;
+        }
+        Some(_) => writeln!(out, "Spool read error for {id}-H: No such file or directory")?,
+    }
+    if removing { writeln!(out, "Continuing to ensure all files removed") } else { Ok(()) }
 }
 
 /// -H first: without it there is no message.

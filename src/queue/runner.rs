@@ -64,6 +64,7 @@ pub fn run(env: &Env, run: &Run) {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         env.hints.tidy_retry(i64::try_from(now.saturating_sub(expire)).unwrap_or(0));
     }
+    deliver::damaged::tidy(env);
     if told {
         log.write(Which::Main, format!("End queue run: {what}").as_bytes().as_bstr());
     }
