@@ -9,7 +9,7 @@ use bstr::{BString, ByteSlice};
 use lab::{lab, lab_with};
 use oxim::as_user::order::{Answer, AsUser, Identity, Order, Trouble};
 use oxim::deliver::here::Here;
-use oxim::deliver::{self, Delivery, How};
+use oxim::deliver::{self, Delivery, How, OwnMail};
 use oxim::log::Which;
 use oxim::mail::MessageId;
 use std::fs::File;
@@ -305,6 +305,40 @@ fn a_bounce_that_fails_is_frozen_then_thawed_by_force_and_in_the_end_ignored() {
     let id = lab.spool("1xVUu5-00034b-1P", "", &["nobody@lab.example"], Duration::from_secs(3600));
     assert_eq!(deliver::deliver(&lab.env, &id, How::default()), Delivery::Completed);
     assert_eq!(lab.lines()[1], "nobody@lab.example: error ignored");
+}
+
+/// The lab's outbox gives this id to whatever is submitted; here it is a message that waits to be delivered.
+const BOUNCE: &str = "1xVUu5-000ZZZ-1P";
+
+/// Delivers a message that bounces, and gives what the log says, and whether the bounce was announced.
+fn bounced(own_mail: OwnMail, options: &str) -> (Vec<String>, bool) {
+    let lab = lab_with("F,2h,15m", options);
+    let id = lab.spool("1xVUu5-00034b-1P", "sender@rem.example", &["fail1@other.example"], Duration::ZERO);
+    lab.spool(BOUNCE, "", &["a1@lab.example"], Duration::ZERO);
+    assert_eq!(deliver::deliver(&lab.env, &id, How { own_mail, ..How::default() }), Delivery::Completed);
+    let announced = !lab.outbox.0.lock().unwrap()[0].unannounced;
+    (lab.lines().split_off(1), announced)
+}
+
+#[test]
+fn a_bounce_is_delivered_when_whoever_waits_for_it_needs_it() {
+    const DELIVERED: &str = "=> a1 <a1@lab.example> R=local T=maildir";
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    let done = "Completed";
+    assert_eq!(bounced(OwnMail::Announced, ""), (lines(&[done]), true));
+    assert_eq!(bounced(OwnMail::AtOnce, ""), (lines(&[DELIVERED, done, done]), false));
+    assert_eq!(bounced(OwnMail::After, ""), (lines(&[done, DELIVERED, done]), false));
+    for own_mail in [OwnMail::Announced, OwnMail::After] {
+        assert_eq!(bounced(own_mail, "queue_only\n"), (lines(&[done]), false), "{own_mail:?}");
+    }
+    assert_eq!(bounced(OwnMail::AtOnce, "queue_only\n").0.len(), 3);
+}
+
+#[test]
+fn what_was_bounced_is_in_the_journal_before_the_bounce_is_delivered() {
+    let held = "hold_domains = ${if exists{ROOT/spool/input/1xVUu5-00034b-1P-J}{}{lab.example}}\n";
+    let (lines, _) = bounced(OwnMail::AtOnce, held);
+    assert_eq!(lines[0], "=> a1 <a1@lab.example> R=local T=maildir", "{lines:?}");
 }
 
 #[test]
