@@ -109,17 +109,17 @@ pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
 
 /// The same for a message that was told to be ready. Whoever has it locked may only look at it (the sweep of the spool,
 /// an administrator's command), and nobody will tell of it again: so this waits a while for it.
-pub fn deliver_told(env: &Env, id: &MessageId) -> Delivery {
+pub fn deliver_told(env: &Env, id: &MessageId, how: How) -> Delivery {
     let mut pause = FIRST_PAUSE;
     without_panic(env, id, || {
         loop {
             match Message::open(&env.layout, id) {
-                Ok(message) => return deliver_open(env, message, How::default()),
+                Ok(message) => return deliver_open(env, message, how),
                 Err(OpenError::Locked) if pause <= LONGEST_PAUSE => {
                     std::thread::sleep(pause);
                     pause *= 2;
                 }
-                Err(error) => return refuse(env, id, How::default(), &error),
+                Err(error) => return refuse(env, id, how, &error),
             }
         }
     })
@@ -155,7 +155,7 @@ pub fn deliver_open(env: &Env, message: Message, how: How) -> Delivery {
     let own_mail = std::mem::take(&mut attempt.own_mail);
     drop(attempt); // and its lock: what comes now has nothing to do with this message
     for id in own_mail {
-        deliver(env, &id, How { own_mail: how.own_mail, ..How::default() });
+        deliver_told(env, &id, How { own_mail: how.own_mail, ..How::default() });
     }
     delivery
 }

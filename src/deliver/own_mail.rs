@@ -4,7 +4,7 @@
 //! a notice that it was frozen, and about a notice there is none.
 
 use super::env::{How, OwnMail};
-use super::message::{Attempt, deliver};
+use super::message::{Attempt, deliver_told};
 use crate::mail::Address;
 use crate::upward::NewMessage;
 use std::io;
@@ -35,7 +35,7 @@ impl Attempt<'_> {
         // It may take its time: a crash meanwhile must not bounce these addresses once more.
         self.write_journal();
         for id in std::mem::take(&mut self.own_mail) {
-            deliver(self.env, &id, How { own_mail: OwnMail::AtOnce, ..How::default() });
+            deliver_told(self.env, &id, How { own_mail: OwnMail::AtOnce, ..How::default() });
         }
     }
 }

@@ -364,7 +364,7 @@ fn queue_run(snapshot: &Snapshot) -> Run {
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        deliver::deliver_told(&self.env, id);
+        deliver::deliver_told(&self.env, id, How::default());
     }
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
         let waited_for = How { own_mail: OwnMail::AtOnce, ..How::default() };

@@ -39,7 +39,8 @@ pub fn sweep(layout: &Layout) -> io::Result<Vec<String>> {
             };
             // -D comes before everything else of a message, and goes last but for this log; a message that has lost
             // its -D has its -H.
-            let has = |place: &PathBuf, letter| place.join(file_name(&id, letter)).try_exists().unwrap_or(true);
+            let has =
+                |place: &PathBuf, letter| place.join(file_name(&id, letter)).try_exists().unwrap_or(true);
             let is_there = |place: &PathBuf| has(place, 'D') || has(place, 'H');
             if !layout.places_of(&id).iter().any(is_there) {
                 remove_if_there(&entry.path())?;
