@@ -9,6 +9,7 @@ use crate::expand::context::{AclAnswer, Context, Hooks};
 use crate::expand::{ExpandError, expand};
 use crate::log::{Selector, Which};
 use crate::mail::Address;
+use crate::matching::host_name;
 use crate::syntax::acl::{Item, Statement, parse_inline};
 use crate::syntax::acl_words::{Verb, Word};
 use crate::syntax::{Position, Template};
@@ -182,6 +183,7 @@ impl<'s> Runner<'s> {
             state.message.discarded_by = discarder(place).or(state.message.discarded_by);
         }
         drop(state);
+        host_name::settle(context);
         context.dynamic.borrow_mut().acl_verify_message = None;
         if verdict == Verdict::Error {
             // what is wrong with an ACL is not the peer's business
@@ -312,6 +314,7 @@ impl<'s> Runner<'s> {
         } else {
             self.test_condition(context, place, verb, item, texts)
         };
+        host_name::settle(context);
         match (tested, item.negated) {
             (Tested::Met, true) => Tested::NotMet,
             (Tested::NotMet | Tested::Dropped, true) => Tested::Met,

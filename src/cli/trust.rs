@@ -257,14 +257,14 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
     Ok(())
 }
 
-/// `-M` and `-Mc` as queue runs; `-Mrm` is also for the one who sent the message, which the queue decides.
+/// `-M` and `-Mc` as queue runs, `-Mg` for admin users; what else may be done to a message depends on the message
+/// (`queue::act`).
 fn check_messages(what: Act, who: &Standing, relaxed: Relaxed) -> Result<(), String> {
     match what {
         Act::Deliver | Act::DeliverIfDue if who.admin || !relaxed.prod_requires_admin => Ok(()),
         Act::Deliver | Act::DeliverIfDue => Err("exim: Permission denied".into()),
-        Act::Remove => Ok(()),
-        _ if who.admin => Ok(()),
-        _ => Err("Permission denied".into()),
+        Act::GiveUp if !who.admin => Err("exim: permission denied".into()),
+        _ => Ok(()),
     }
 }
 
@@ -356,7 +356,8 @@ mod tests {
             assert_eq!(asked(line, &admin), Ok(()), "{line}");
         }
         assert_eq!(asked("-M 1aaaaa-000000-00", &user), Err("exim: Permission denied".into()));
-        assert_eq!(asked("-Mvl 1aaaaa-000000-00", &user), Err("Permission denied".into()));
+        assert_eq!(asked("-Mg 1aaaaa-000000-00", &user), Err("exim: permission denied".into()));
+        assert_eq!(asked("-Mvl 1aaaaa-000000-00", &user), Ok(()), "the queue says no");
         assert_eq!(asked("-d -bV", &user), Err("exim: debugging permission denied".into()));
         assert_eq!(asked("-bt x@y", &user), Ok(()));
         assert_eq!(asked("-Mrm 1aaaaa-000000-00", &user), Ok(()));

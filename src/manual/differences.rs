@@ -13,7 +13,10 @@
 //! | errors in a configuration | the first | all, each with file, line, text and nearest known name | one run to mend a file | `config` |
 //! | a router's `condition` that cannot be expanded | 4.96 skips the router | the address is deferred, as documented | mail must not go another way because a file is away | `3-expansion/failures` |
 //! | `${ipv6norm:...}` in the middle of a text | the rest of the text is lost | the text goes on | a defect of 4.96 | `3-expansion/operators` |
-//! | a damaged -H | main log | panic log too | an administrator must see it | `5-spool/corrupt_header_file` |
+//! | a damaged -H | a line in the main log at each attempt | counts as frozen: named once for each change of the file, in the panic log too; `-M` and `-qff` try it again | an administrator must see it, and not miss it among others | `5-spool/corrupt_header_is_frozen` |
+//! | a damaged -H older than `keep_malformed` (4 days) | the message is removed | it is kept until somebody mends or removes it | what a newer Exim wrote, or a disk garbled, may still be read by a human | `5-spool/corrupt_header_is_frozen` |
+//! | a message whose -D is not there | never mentioned by queue runs | the same as a damaged -H | nothing may be lost without a word | `5-spool/body_is_missing` |
+//! | message data that comes a byte at a time | waited for without end, as long as each byte is in time | given up (`421`, the same log line as a time-out) once all waits are over half an hour and the average is below 100 bytes/s | every wait has a deadline | `smtp_in::data_reader` |
 //! | an option that is known but not built | – | the start is refused, file and line | silence would be a lie | `load` |
 //! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |
 //! | a connection to another host | closed after the messages that wait for that host | kept two seconds for the next message (`connection_max_messages` at most); then, and when the daemon stops, QUIT | a burst of messages costs one handshake | `kept_connections` |

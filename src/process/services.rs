@@ -9,7 +9,7 @@ use super::spool_directory;
 use super::trigger::{Request, Trigger};
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::dns::{Resolver, stub::Stub};
 use crate::expand::context::{Context, Globals, NoHooks, Users};
 use crate::expand::expand;
@@ -18,7 +18,7 @@ use crate::load::{self, Configuration};
 use crate::log::Which;
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
-use crate::queue::{self, Act, Run, Selection};
+use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
@@ -364,19 +364,23 @@ fn queue_run(snapshot: &Snapshot) -> Run {
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        deliver::deliver_told(&self.env, id);
+        deliver::deliver_told(&self.env, id, How::default());
     }
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
+        let waited_for = How { own_mail: OwnMail::AtOnce, ..How::default() };
         match request {
-            Request::Deliver(id) => deliver::deliver(&self.env, id, How::default()),
+            Request::Deliver(id) => deliver::deliver(&self.env, id, waited_for),
+            Request::DeliverIfDue(id) => deliver::deliver(&self.env, id, How::default()),
             Request::DeliverLocally(id) => {
-                deliver::deliver(&self.env, id, How { local_only: true, ..How::default() })
+                deliver::deliver(&self.env, id, How { local_only: true, ..waited_for })
             }
             Request::Force(id) => {
                 deliver::deliver(&self.env, id, How { force: true, thaw: true, ..How::default() })
             }
             Request::GiveUp((id, by)) => {
-                return queue::act(&self.env, Act::GiveUp, id, &[], by.as_bstr(), words).unwrap_or(false);
+                // Whoever asks was found to be an admin user where the call came in.
+                let who = Who { login: by.as_bstr(), uid: self.env.globals.oxim_uid, admin: true };
+                return queue::act(&self.env, Act::GiveUp, id, &[], who, words).unwrap_or(false);
             }
             Request::Run(run) => {
                 queue::run(&self.env, run);

@@ -31,7 +31,7 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 wire_enum! {
     /// What the delivery worker is asked to do while somebody waits for it.
     pub enum Request {
-        /// `-odi`, `-odf`, `-Mc`: deliver this message if its retry times allow.
+        /// `-odi`, `-odf`: deliver this message, and what bounces of it, before the caller goes on.
         Deliver(MessageId) = 1,
         /// `-odqs`: the same for local addresses only.
         DeliverLocally(MessageId) = 2,
@@ -41,6 +41,8 @@ wire_enum! {
         GiveUp((MessageId, BString)) = 4,
         /// `-q...`, `-R`, `-S`: run the queue.
         Run(Run) = 5,
+        /// `-Mc`: deliver this message if its retry times allow.
+        DeliverIfDue(MessageId) = 6,
     }
 }
 

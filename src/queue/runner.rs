@@ -1,7 +1,7 @@
 //! Queue runs: every message that is due, one after the other (spec section on `-q`, and chapter "How Exim
 //! receives and delivers mail").
 
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::log::{Selector, Which};
 use crate::mail::MessageId;
 use crate::spool::{message, scan};
@@ -64,6 +64,7 @@ pub fn run(env: &Env, run: &Run) {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         env.hints.tidy_retry(i64::try_from(now.saturating_sub(expire)).unwrap_or(0));
     }
+    deliver::damaged::tidy(env);
     if told {
         log.write(Which::Main, format!("End queue run: {what}").as_bytes().as_bstr());
     }
@@ -99,6 +100,7 @@ fn one_round(env: &Env, run: &Run) {
             local_only: run.local_only,
             first_only: run.first_only,
             give_up: false,
+            own_mail: OwnMail::After,
         };
         first = false;
         deliver::deliver(env, &entry.id, how);

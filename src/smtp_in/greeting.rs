@@ -3,9 +3,9 @@
 use super::session::{Next, Session};
 use crate::acl::{Place, Verdict};
 use crate::expand::{ExpandError, expand};
-use crate::log::{Selector, Which};
+use crate::log::Selector;
 use crate::mail::Reply;
-use crate::matching::host_name::{self, HostName};
+use crate::matching::host_name;
 use crate::text::interval;
 use bstr::BString;
 use std::time::Duration;
@@ -122,20 +122,7 @@ impl Session<'_, '_> {
             return;
         }
         self.context.session.host_name_looked_up = true;
-        let selected = self.context.globals.log.selectors().has(Selector::HostLookupFailed);
-        let found = host_name::look_up(&*self.context.globals.dns, host.ip());
-        let origin = &mut self.context.session.origin;
-        match found {
-            HostName::Found(names) => origin.host_name = names.into_iter().next(),
-            HostName::NotFound(why) => {
-                origin.host_lookup_failed = true;
-                if selected {
-                    self.log(Which::Main, &why);
-                }
-            }
-            HostName::Mismatch(_) => origin.host_lookup_failed = true,
-            // not known is not failed: the variables tell the two apart
-            HostName::TryLater(_) => origin.host_lookup_deferred = true,
-        }
+        let found = host_name::look_up_and_log(&self.context, host.ip());
+        host_name::set_name(&mut self.context.session.origin, found);
     }
 }
