@@ -134,6 +134,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
     if handed.after_death {
         service.sweep_spool();
+        service.trigger().scan();
     }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
