@@ -100,8 +100,7 @@ impl Trigger {
 impl Announce for Trigger {
     fn ready(&self, id: &MessageId) {
         if !self.send(id.as_bstr()) {
-            // Fails only at 2^64 - 2, which stands for "look" as well.
-            let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
+            self.scan();
         }
     }
 }
@@ -142,6 +141,12 @@ impl Receiver {
 }
 
 impl Trigger {
+    /// Asks for a look at the whole spool: somebody may have died before it told of a message.
+    pub fn scan(&self) {
+        // Fails only at 2^64 - 2, which stands for "look" as well.
+        let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
+    }
+
     /// Hands a request to the delivery worker, and waits until it is carried out; false: not as it was asked. What it has
     /// to say goes to `words`; a failure there ends the waiting, never the work.
     pub fn request(
