@@ -241,6 +241,16 @@ fn the_staple_of_another_certificate_is_refused() {
 }
 
 #[test]
+fn a_serial_number_of_another_issuer_is_another_certificate() {
+    for other in [
+        ProofSpec { id_key: Some("rogue"), ..good("leaf") },
+        ProofSpec { id_name: Some("direct"), ..good("leaf") },
+    ] {
+        refused(ca().proof(&other), "root.pem", STATUS, "for another certificate");
+    }
+}
+
+#[test]
 fn what_is_no_response_is_refused() {
     let whole = ca().proof(&good("leaf"));
     let pem = b"-----BEGIN OCSP RESPONSE-----\nMAMKAQM=\n-----END OCSP RESPONSE-----\n".to_vec();

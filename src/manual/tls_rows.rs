@@ -43,7 +43,7 @@
 //! | unknown | **good** | refused | `tls_client::an_unknown_status_is_refused_although_gnutls_accepts_it` |
 //! | from the future | **good** | refused | `tls_client::a_staple_from_the_future_is_refused_although_gnutls_accepts_it` |
 //! | tryLater, unauthorized (unsigned) | **good** | refused | `tls_client::unsigned_answers_of_a_responder_are_refused_although_gnutls_accepts_them` |
-//! | another certificate's, the issuer's own | bad | refused | `tls_client::the_staple_of_another_certificate_is_refused` |
+//! | another certificate's, the issuer's own | bad | refused | `tls_client::the_staple_of_another_certificate_is_refused`, `tls_client::a_serial_number_of_another_issuer_is_another_certificate` |
 //! | truncated, random, PEM, bad signature | bad | refused | `tls_client::what_is_no_response_is_refused`, `tls_client::a_bad_signature_is_refused` |
 //! | empty | breaks TLS 1.3 | never sent | `tls_client::an_empty_staple_is_none_and_breaks_no_handshake` |
 //! | two entries, ours second | bad | not verified | `tls_client::a_staple_whose_first_entry_is_for_another_certificate_is_not_called_verified` |

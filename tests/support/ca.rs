@@ -36,6 +36,10 @@ pub struct ProofSpec {
     pub broken: bool,
     /// The CertID is made with SHA-256, not SHA-1.
     pub sha256: bool,
+    /// The CertID has the key of this one in place of the issuer's.
+    pub id_key: Option<&'static str>,
+    /// The CertID has the name of this one's issuer in place of the subject's.
+    pub id_name: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub fn good(subject: &'static str) -> ProofSpec {
         next_update: Some(DAY),
         broken: false,
         sha256: false,
+        id_key: None,
+        id_name: None,
     }
 }
 
@@ -220,8 +226,9 @@ impl Ca {
     fn single(&self, spec: &ProofSpec) -> Vec<u8> {
         let subject = self.certificate(spec.subject);
         let issuer = if spec.subject == "inter" || spec.subject == "direct" { "root" } else { "inter" };
-        let key = self.certificate(issuer).public_key_bits().expect("a key");
-        let name = subject.raw_issuer_dn().expect("a name");
+        let key = self.certificate(spec.id_key.unwrap_or(issuer)).public_key_bits().expect("a key");
+        let named = self.certificate(spec.id_name.unwrap_or(spec.subject));
+        let name = named.raw_issuer_dn().expect("a name");
         let (oid, hash) = if spec.sha256 { (SHA256, Digest::Sha256) } else { (SHA1, Digest::Sha1) };
         let hash = |bytes: &[u8]| octets(&digest(hash, bytes).expect("a digest"));
         let id = [
