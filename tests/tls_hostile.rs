@@ -26,8 +26,13 @@ const SERVER: &str = "acl_smtp_rcpt = accept\ntls_advertise_hosts = *\nsmtp_rece
      directory = @DIR@/mail\n  maildir_format\n  user = @USER@\nbegin retry\n* * F,2h,15m\n";
 
 fn server() -> Daemon {
+    server_with("")
+}
+
+/// With further options of the main section.
+fn server_with(options: &str) -> Daemon {
     let ocsp = if cfg!(ocsp_stapling) { "tls_ocsp_file = @DIR@/proof.der\n" } else { "" };
-    let place = Place::new(Program::Oxim, &SERVER.replace("@OCSP@", ocsp));
+    let place = Place::new(Program::Oxim, &SERVER.replace("@OCSP@", &format!("{ocsp}{options}")));
     for (from, to) in [("leaf-chain.pem", "chain.pem"), ("leaf.key", "key.pem")] {
         fs::write(place.path(to), ca().read(from)).unwrap();
     }
@@ -61,6 +66,12 @@ fn what_is_sent_with_starttls_is_an_error_and_never_a_command() {
     smtp.say("EHLO x\r\n");
     assert!(smtp.say("STARTTLS\r\nMAIL FROM:<a@b.test>\r\n").starts_with("554 "));
     assert_eq!(smtp.reply(), "", "and the connection is closed");
+    // Where commands may come too early, these may not.
+    let lax = server_with("no_smtp_enforce_sync\n");
+    let mut smtp = Smtp::connect(lax.port);
+    smtp.say("EHLO x\r\n");
+    assert!(smtp.say("STARTTLS\r\nMAIL FROM:<a@b.test>\r\n").starts_with("554 Security failure"));
+    assert_eq!(smtp.reply(), "");
     // Clear text after `go ahead` is no TLS: an alert, the end, and no SMTP reply.
     let mut socket = Smtp::starttls(daemon.port);
     socket.write_all(b"MAIL FROM:<a@b.test>\r\nQUIT\r\n").unwrap();
@@ -166,6 +177,9 @@ fn renegotiation_is_refused() {
     assert!(seen.contains("RENEGOTIATING"), "{seen}");
     let after = &seen[seen.find("RENEGOTIATING").unwrap()..];
     assert!(!after.contains("250 OK"), "{after}");
+    // At once, not by a time-out.
+    let log = daemon.place.wait_for_log("TLS error");
+    assert!(log.contains("Rehandshake was requested by the peer"), "{log}");
     serves(&daemon);
 }
 

@@ -5,10 +5,11 @@
 //!
 //! | what | Exim | oxim | why | test |
 //! |---|---|---|---|---|
-//! | a stapled proof that is expired, revoked, malformed, for another certificate | `454`, or it is sent | left out, TLS goes on, a log line | a forgotten cron job must not stop mail; a wrong proof helps nobody | `make demo` step 2 |
-//! | a staple that says "unknown", is unsigned, or is signed by another trusted authority | accepted by `hosts_require_ocsp` | refused | it proves nothing | `make demo` step 3 |
-//! | a proof past its nextUpdate | sent for 300 s more (OpenSSL builds) | not sent | clients that check refuse the handshake for it, but take none | `ocsp` |
-//! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | `tls` |
+//! | a stapled proof that is expired, revoked, malformed, for another certificate | `454`, or it is sent | left out, TLS goes on, a log line | a forgotten cron job must not stop mail; a wrong proof helps nobody | [`super::tls_rows`] S5; `make demo` step 2 |
+//! | a staple that says "unknown", is unsigned, or is signed by another trusted authority | accepted by `hosts_require_ocsp` | refused | it proves nothing | [`super::tls_rows`], what may be stapled; `make demo` step 3 |
+//! | a proof past its nextUpdate | sent for 300 s more (OpenSSL builds) | not sent | clients that check refuse the handshake for it, but take none | [`super::tls_rows`] S6 |
+//! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | [`super::tls_rows`] S10 |
+//! | `hosts_require_ocsp` without `hosts_require_tls` | the message goes in clear where the status check fails | never in clear; the check of the configuration warns | who wants a proof wants no clear text | [`super::tls_rows`] C2, C3 |
 //! | message ids | 16 characters in 4.96 | 23, as since 4.97; `MESSAGE_IDS=short` for the old form | several messages of one process in one second | `mail::message_id` |
 //! | errors in a configuration | the first | all, each with file, line, text and nearest known name | one run to mend a file | `config` |
 //! | a router's `condition` that cannot be expanded | 4.96 skips the router | the address is deferred, as documented | mail must not go another way because a file is away | `3-expansion/failures` |

@@ -3,7 +3,7 @@
 //! | process | uid | reads | if an attacker ran code in it |
 //! |---|---|---|---|
 //! | master | root | its configuration, fixed-size orders | everything; so it reads no mail, no network, no lookup |
-//! | SMTP worker | oxim | the network, the spool | can read and forge queued mail; cannot order a user child |
+//! | SMTP worker | oxim | the network, the spool | can read and forge queued mail, and write to the logs; nowhere else (Landlock: `process::confinement`); cannot order a user child |
 //! | delivery worker | oxim | the spool, other servers' replies | can act as any user for whom a router or transport of the configuration may run, never as root or one of `never_users` |
 //! | user child | the recipient | one order, one message body | what that user may |
 //!

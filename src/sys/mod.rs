@@ -11,6 +11,7 @@ pub mod identity;
 pub mod inherited;
 pub mod limits;
 pub mod listen;
+pub mod sandbox;
 pub mod secure;
 pub mod signals;
 pub mod spawn;
