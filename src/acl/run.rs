@@ -86,6 +86,8 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tested {
     Met,
+    /// The argument's expansion was forced to fail: as if it were met, even if it is negated.
+    Ignored,
     NotMet,
     /// Not met, by a nested `drop`.
     Dropped,
@@ -249,26 +251,55 @@ impl<'s> Runner<'s> {
         statements: &[Statement],
         texts: &mut Texts,
     ) -> Verdict {
-        for statement in statements {
+        for (index, statement) in statements.iter().enumerate() {
             texts.user = None;
             texts.log = None;
             let mut pending = Pending::default();
             let tested = self.test_items(context, place, statement, &mut pending, texts);
-            if texts_matter(statement.verb, tested, pending.endpass) {
+            if tested == Tested::Met
+                && matches!(statement.verb, Verb::Accept | Verb::Discard)
+                && texts.sender_failure.take().is_some()
+            {
+                // `accept !verify = sender`: why that failed is nothing that the peer must hear.
+                texts.user = None;
+                texts.log = None;
+            }
+            if statement.verb == Verb::Warn && tested == Tested::Met {
+                texts.log = None;
+            }
+            // At the end of the ACL, an `accept` that did not accept is what denies.
+            let denies = matches!(statement.verb, Verb::Accept | Verb::Discard)
+                && matches!(tested, Tested::NotMet | Tested::Dropped)
+                && index + 1 == statements.len();
+            if denies || texts_matter(statement.verb, tested, pending.endpass) {
                 set_texts(context, &pending, texts);
                 if statement.verb != Verb::Warn && texts.log.is_none() {
                     texts.log.clone_from(&texts.user);
                 }
             }
             if let Some(verdict) = decide(statement.verb, tested, pending.endpass) {
+                if verdict == Verdict::Discard && !may_discard(place) {
+                    let line = format!("\"discard\" verb not allowed in {} ACL", place.name());
+                    context.globals.log.panic(line.as_bytes().as_bstr());
+                    return Verdict::Error;
+                }
                 return verdict;
             }
             if statement.verb == Verb::Warn {
+                // What a verification says is neither a warning nor a header line.
+                match pending.message {
+                    None => texts.user = None,
+                    Some(_) => texts.sender_failure = None,
+                }
                 self.finish_warn(context, place, tested, texts);
             }
         }
-        texts.user = None;
-        texts.log = None;
+        // What a nested ACL said last is what the peer hears at the end of this one, but for a `warn`.
+        if statements.last().is_none_or(|statement| statement.verb == Verb::Warn) {
+            texts.user = None;
+            texts.log = None;
+            texts.sender_failure = None;
+        }
         Verdict::Deny
     }
 
@@ -316,6 +347,7 @@ impl<'s> Runner<'s> {
         };
         host_name::settle(context);
         match (tested, item.negated) {
+            (Tested::Ignored, _) => Tested::Met,
             (Tested::Met, true) => Tested::NotMet,
             (Tested::NotMet | Tested::Dropped, true) => Tested::Met,
             (other, _) => other,
@@ -333,13 +365,17 @@ impl<'s> Runner<'s> {
         match tested {
             Tested::Met => {
                 if let Some(text) = texts.log.take() {
-                    let line = format!("{host} Warning: {}", first_line(&text));
+                    let line = format!("{host} Warning: {}", text.replace("\n", "\\n").as_bstr());
                     if self.state.borrow_mut().warned.insert(line.clone().into()) {
                         log.write(Which::Main, line.as_bytes().as_bstr());
                     }
                 }
-                if let Some(text) = texts.user.take() {
-                    self.add_headers(context, place, &text);
+                match texts.user.take() {
+                    Some(text) if super::place::places_of(Word::AddHeader).contains(place) => {
+                        self.add_headers(context, place, &text);
+                    }
+                    Some(_) => log.panic(header_line_misplaced(place).as_bytes().as_bstr()),
+                    None => {}
                 }
             }
             Tested::Defer if log.selectors().has(Selector::AclWarnSkipped) => {
@@ -353,8 +389,21 @@ impl<'s> Runner<'s> {
     }
 }
 
+fn header_line_misplaced(place: Place) -> String {
+    format!(
+        "ACL \"warn\" with \"message\" setting found in a non-message ({}) ACL: \
+         cannot specify header lines here: message ignored",
+        place.name()
+    )
+}
+
 fn first_line(text: &BString) -> &bstr::BStr {
     text.lines().next().unwrap_or_default().as_bstr()
+}
+
+/// Is there something that can be thrown away?
+fn may_discard(place: Place) -> bool {
+    matches!(place, Place::Mail | Place::Rcpt | Place::Data | Place::DataPrdr | Place::Mime | Place::NotSmtp)
 }
 
 /// Which ACL threw a message away, as log lines name it.
@@ -397,7 +446,7 @@ fn decide(verb: Verb, tested: Tested, endpass: bool) -> Option<Verdict> {
         (Tested::Dropped, Verb::Require) => Some(Verdict::Drop),
         (Tested::NotMet, Verb::Accept | Verb::Discard) if endpass => Some(Verdict::Deny),
         (Tested::Dropped, Verb::Accept | Verb::Discard) if endpass => Some(Verdict::Drop),
-        (Tested::NotMet | Tested::Dropped, _) => None,
+        (Tested::NotMet | Tested::Dropped | Tested::Ignored, _) => None,
     }
 }
 

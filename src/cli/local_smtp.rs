@@ -17,8 +17,14 @@ use std::sync::atomic::AtomicBool;
 pub fn run(program: Program) -> anyhow::Result<i32> {
     let who = caller::caller(&program.asked())?;
     let when = submit::when(&program.asked());
-    let origin = caller::origin(&program.asked(), &who.login);
+    let mut origin = caller::origin(&program.asked(), &who.login);
     let named = program.standing.trusted && origin.host.is_some();
+    if named {
+        // Who calls us has not authenticated for the host that it speaks for.
+        let given = &program.invocation.message;
+        origin.authenticated_id.clone_from(&given.authenticated_id);
+        origin.authenticated_sender.clone_from(&given.authenticated_sender);
+    }
     let worker = Worker::start(program)?;
     let stop = Arc::new(AtomicBool::new(false));
     let server = services::server(&worker.configuration, worker.station.announce.clone(), stop)?;

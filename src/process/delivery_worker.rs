@@ -368,6 +368,7 @@ mod tests {
     fn a_worker_that_ends_delivers_everything_it_was_told_of() {
         struct Slow(AtomicUsize);
         impl Deliveries for Slow {
+            fn end(&self) {}
             fn deliver(&self, _: &MessageId) {
                 std::thread::sleep(Duration::from_millis(2));
                 self.0.fetch_add(1, Ordering::Relaxed);

@@ -55,7 +55,7 @@ pub fn configure(
         Ok(_) if !reading.unsupported.is_empty() => Err(texts(&reading.unsupported)),
         Ok(configuration) => Ok(configuration),
         Err(mut errors) => {
-            errors.retain(|error| !reading.unsupported.contains(error));
+            errors.retain(|error| !reading.unsupported.iter().any(|known| known.tells_the_same(error)));
             errors.splice(0..0, reading.unsupported.iter().cloned());
             Err(texts(&errors))
         }

@@ -39,7 +39,9 @@ impl Session<'_, '_> {
         let transaction = self.transaction.as_ref();
         if !transaction.is_some_and(Transaction::has_recipient) {
             let mut text = String::new();
-            if let Rejections::Same(rejection) = &self.rejections {
+            if let Rejections::Same(rejection) = &self.rejections
+                && !self.runner.session_effects().no_multiline_responses
+            {
                 text = format!("All RCPT commands were rejected with this error:\n{rejection}\n");
             }
             // sent together with RCPT commands it is no error of its own
@@ -186,8 +188,8 @@ impl Session<'_, '_> {
             smtputf8: false,
             dsn_envid: None,
             dsn_ret: 0,
-            allow_unqualified_sender: !tcp || self.host_in("sender_unqualified_hosts"),
-            allow_unqualified_recipient: !tcp || self.host_in("recipient_unqualified_hosts"),
+            allow_unqualified_sender: !self.is_remote() || self.host_in("sender_unqualified_hosts"),
+            allow_unqualified_recipient: !self.is_remote() || self.host_in("recipient_unqualified_hosts"),
             dot_ends: false,
             started: transaction.started,
             controls: self.controls(&effects),

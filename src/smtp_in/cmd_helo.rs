@@ -3,6 +3,7 @@
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
 use crate::acl::{Place, Verdict};
+use crate::expand::printing;
 use crate::mail::Reply;
 use crate::matching::host_name;
 use crate::matching::{self, Match};
@@ -106,21 +107,26 @@ impl Session<'_, '_> {
     fn first_line(&self, message: BString) -> BString {
         let first = message.lines().next().unwrap_or_default();
         if first.len() < message.len() {
-            let line = "EHLO/HELO response must not contain newlines: truncated";
-            self.log_panic(line);
+            let shown = printing(&message, false);
+            self.log_panic(&format!(
+                "EHLO/HELO response must not contain newlines: message truncated: {shown}"
+            ));
         }
         first.into()
     }
 
     fn helo_greeting(&self) -> BString {
         let origin = &self.context.session.origin;
-        let helo = origin.helo.as_ref().filter(|helo| !helo.is_empty());
-        let called = match (helo, origin.host) {
-            (Some(helo), None) => format!("{} at {helo}", origin.ident.clone().unwrap_or_default()),
+        let helo = origin.host_name.as_ref().or(origin.helo.as_ref()).filter(|helo| !helo.is_empty());
+        let mut called = match (helo, origin.host) {
+            (Some(helo), None) => helo.to_string(),
             (Some(helo), Some(host)) => format!("{helo} [{}]", host.ip()),
-            (None, None) => origin.ident.clone().unwrap_or_default().to_string(),
+            (None, None) => String::new(),
             (None, Some(host)) => format!("[{}]", host.ip()),
         };
+        if let Some(ident) = &origin.ident {
+            called = if called.is_empty() { ident.to_string() } else { format!("{ident} at {called}") };
+        }
         format!("{} Hello {called}", self.active_hostname()).into()
     }
 
@@ -162,7 +168,7 @@ impl Session<'_, '_> {
             (true, false) => "esmtp",
             (true, true) => "esmtps",
         };
-        let local = if self.is_tcp() { "" } else { "local-" };
+        let local = if self.is_remote() { "" } else { "local-" };
         self.context.session.origin.protocol = format!("{local}{base}").into();
     }
 }

@@ -35,8 +35,12 @@ impl Session<'_, '_> {
     pub(super) fn quit(&mut self) -> Next {
         self.log_incomplete("QUIT");
         let answer = self.ask_acl(Place::Quit, None);
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.verdict == Verdict::Error) {
+            let why = answer.log_message.clone().unwrap_or_default();
+            self.log_panic(&format!("ACL for QUIT returned ERROR: {why}"));
+        }
         let text = match answer.and_then(|answer| answer.message) {
-            Some(message) => message,
+            Some(message) => self.word(221, &message).reply.text,
             None => format!("{} closing connection", self.active_hostname()).into(),
         };
         let next = self.reply(&Reply::new(221, text));
@@ -54,7 +58,7 @@ impl Session<'_, '_> {
         };
         let address = if !address.domain().is_empty() {
             address
-        } else if !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
+        } else if !self.is_remote() || self.host_in("recipient_unqualified_hosts") {
             Address::new(address.local_part(), self.context.globals.qualify_recipient.clone())
         } else {
             self.log_unqualified("verify", &address);

@@ -7,7 +7,7 @@ use crate::log::Selector;
 use crate::mail::Reply;
 use crate::matching::host_name;
 use crate::text::interval;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::time::Duration;
 
 impl Session<'_, '_> {
@@ -46,7 +46,7 @@ impl Session<'_, '_> {
 
     fn send_banner(&mut self, message: Option<BString>) -> Next {
         let banner = match message {
-            Some(message) => self.word(220, &message).reply,
+            Some(message) => self.word(220, message.trim_end()).reply,
             None => match self.expand_banner() {
                 Ok(text) => Reply::new(220, text),
                 Err(None) => return Next::Close(""),

@@ -177,6 +177,7 @@ impl Session<'_, '_> {
         self.counts.unknown += 1;
         if self.counts.unknown > self.context.globals.main.int("smtp_max_unknown_commands") {
             self.log_command_error(command, "syntax", "unrecognized command");
+            self.log_incomplete("unrecognized command");
             self.run_notquit("bad-commands");
             self.log_rejection(&format!(
                 "SMTP call from {} dropped: too many unrecognized commands (last was \"{}\")",

@@ -33,22 +33,31 @@ pub(super) fn word_reply(code: u16, message: &[u8]) -> Worded {
     if let Some((digits, rest)) = split_code(message) {
         if digits / 100 == code / 100 {
             sent = digits;
+            text = rest;
         } else {
             let expected = code / 100;
             fault = Some(format!(
                 "configured error code starts with incorrect digit (expected {expected}) in \"{}\"",
                 message.as_bstr()
             ));
-            shown = format!("{code} {}", rest.as_bstr()).into();
+            text = after_foreign_code(rest);
+            shown = format!("{code} {}", text.as_bstr()).into();
         }
-        text = rest;
     }
     let (extended, text) = split_extended(text, sent);
-    let mut lines = Vec::new();
-    for line in text.split(|b| *b == b'\n') {
-        wrap(line, &mut lines);
+    let mut lines: Vec<BString> = Vec::new();
+    for (index, line) in text.split(|b| *b == b'\n').enumerate() {
+        // Lines after the first lose their white space; one that has nothing else is none.
+        let line = if index == 0 { line } else { line.trim_start() };
+        if index > 0 && line.is_empty() {
+            continue;
+        }
+        let (own, line) = split_extended(line, sent);
+        let code = if own.is_empty() { extended } else { own };
+        let mut wrapped = Vec::new();
+        wrap(line, &mut wrapped);
+        lines.extend(wrapped.into_iter().map(|line| BString::from([code, line].concat())));
     }
-    let lines: Vec<BString> = lines.into_iter().map(|line| [extended, line].concat().into()).collect();
     Worded { reply: Reply::new(sent, bstr::join("\n", lines)), message: shown, fault }
 }
 
@@ -58,6 +67,12 @@ fn split_code(message: &[u8]) -> Option<(u16, &[u8])> {
     let rest = rest.strip_prefix(b" ")?;
     let code = digits.to_str().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))?.parse().ok()?;
     Some((code, rest))
+}
+
+/// What follows an extended code that went with the wrong code.
+fn after_foreign_code(text: &[u8]) -> &[u8] {
+    let class = text.first().map_or(0, |digit| u16::from(digit.wrapping_sub(b'0')));
+    split_extended(text, class * 100).1
 }
 
 /// `n.n.n ` of the class of the code (RFC 3463).
@@ -124,7 +139,15 @@ impl Session<'_, '_> {
     /// Logs and answers a rejection. `what` is what the log says was rejected (`RCPT <a@b>`), `sender` puts
     /// `F=<...>` before it.
     pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &[u8]) -> Next {
-        let reply = self.log_and_word_rejection(answer, what, "", place == Place::Rcpt);
+        let mut answer = answer.clone();
+        // Why the sender failed is told once for each MAIL.
+        if answer.sender_failure.is_some()
+            && let Some(transaction) = &mut self.transaction
+            && std::mem::replace(&mut transaction.sender_failure_told, true)
+        {
+            answer.sender_failure = None;
+        }
+        let reply = self.log_and_word_rejection(&answer, what, "", place == Place::Rcpt);
         match answer.verdict {
             Verdict::Drop => self.drop_connection(&reply),
             _ => self.reply(&reply),
@@ -213,7 +236,11 @@ impl Session<'_, '_> {
     /// `550-Verification failed for <a@b>`, why, and then the reply: permanent failures only.
     fn with_sender_details(&self, reply: Reply, failure: Option<&SenderVerifyFailure>) -> Reply {
         match failure {
-            Some(failure) if !failure.temporary && !self.runner.session_effects().no_multiline_responses => {
+            Some(failure)
+                if !failure.temporary
+                    && reply.code >= 500
+                    && !self.runner.session_effects().no_multiline_responses =>
+            {
                 let text = format!(
                     "Verification failed for <{}>\n{}\n{}",
                     failure.address, failure.message, reply.text

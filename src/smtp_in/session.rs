@@ -149,7 +149,7 @@ impl<'s, 'h> Session<'s, 'h> {
         }
         let last_was_rcpt = std::mem::replace(
             &mut self.last_was_rcpt,
-            command.verb == Verb::Rcpt && self.transaction.is_some(),
+            command.verb == Verb::Rcpt && (self.transaction.is_some() || self.mail_was_rejected),
         );
         self.mail_was_seen |= command.verb == Verb::Mail;
         self.mail_was_rejected &= command.verb == Verb::Rcpt;
@@ -287,6 +287,11 @@ impl<'s, 'h> Session<'s, 'h> {
 
     pub(super) fn is_tcp(&self) -> bool {
         self.local.is_none()
+    }
+
+    /// The messages come from another host, or (`-bs` with `-oMa`) are said to.
+    pub(super) fn is_remote(&self) -> bool {
+        self.context.session.origin.host.is_some()
     }
 
     fn set_command_variables(&mut self, command: &Command) {
