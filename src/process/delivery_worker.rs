@@ -376,7 +376,6 @@ mod tests {
             fn carry_out(&self, _: &Request, _: &mut dyn io::Write) -> bool {
                 true
             }
-            fn end(&self) {}
             fn run_queue(&self) {}
             fn look_at_spool(&self) -> Vec<MessageId> {
                 std::thread::sleep(Duration::from_millis(5));
