@@ -265,7 +265,8 @@ fn identity(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<Ide
     let route = item.route.as_deref();
     let of_router = route.and_then(|route| route.user);
     let generic = &transport.generic;
-    let (mut uid, mut gid) = of_router.unwrap_or((globals.oxim_uid, globals.oxim_gid));
+    let (mut uid, gid) = of_router.unwrap_or((globals.oxim_uid, globals.oxim_gid));
+    let mut gid = Some(gid);
     if let Some(template) = &generic.user {
         let name = expand_for(transport, "user", template, &attempt.context)?;
         (uid, gid) = find_user(name.bytes().trim().as_bstr(), &attempt.context)
@@ -274,8 +275,14 @@ fn identity(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<Ide
     if let Some(template) = &generic.group {
         let name = expand_for(transport, "group", template, &attempt.context)?;
         gid = find_group(name.bytes().trim().as_bstr(), &attempt.context)
+            .map(Some)
             .map_err(|_| not_found(attempt, "group", name.bytes(), template, transport))?;
     }
+    let Some(gid) = gid else {
+        let text = format!("user set without group for the {} transport", transport.name);
+        attempt.env.log().panic(format!("{} {text}", attempt.message.id).as_bytes().as_bstr());
+        return Err(problem(append_errno::USER, text));
+    };
     if uid == 0 && globals.oxim_uid != 0 {
         let text = format!("User 0 set for {} transport is on the fixed_never_users list", transport.name);
         let problem = problem(append_errno::USER, text);

@@ -60,7 +60,7 @@
 //! | orders are for whom the configuration names | `nobody_but_whom_the_configuration_names_is_ever_acted_as`, `no_group_is_had_that_the_configuration_does_not_give`, `the_number_that_changes_nothing_is_no_user` |
 //! | ... and for what it names | `a_path_has_the_shape_that_is_written`, `an_order_of_another_mode_or_switch_than_the_configurations_is_refused`, `what_a_list_includes_is_read_where_the_configuration_allows_it`, `a_fixed_command_is_meant_with_its_whole_path` |
 //! | a user child is one identity's and ends with its orders | `a_child_serves_one_identity_and_ends_when_no_more_orders_come` |
-//! | every order ends, and one user has not all threads | `every_order_has_an_end`, `one_uid_whose_orders_do_not_end_leaves_places_to_all_others` |
+//! | every order ends, and one user has not all threads | `every_order_has_an_end`, `a_child_that_nobody_waits_for_any_more_is_ended_whatever_its_user_does`, `one_uid_whose_orders_do_not_end_leaves_places_to_all_others` |
 //! | a FIFO stops nobody | `a_fifo_in_place_of_a_forward_file_or_a_directory_stops_nobody`, `a_fifo_stops_no_reader` |
 //! | no name out of a message leads out of a mailbox | `no_name_that_a_message_may_choose_leads_out_of_the_mailbox` |
 //! | one user has not all submissions | `a_user_who_fills_the_submission_socket_stops_no_other`, `one_uid_never_takes_the_places_of_others_and_root_gets_in_after_all` |

@@ -5,15 +5,15 @@
 //! [`ipc::ToMaster`]; no mail, no network byte, no user data base. Orders are taken only from a role whose
 //! row in [`super::role`] allows them.
 
+use super::children::Children;
 use super::ipc::{self, Start, ToMaster, ToRole};
-use super::orders::LONGEST_CHILD;
 use super::role::{Right, Role};
 use super::snapshot::Snapshot;
 use super::trigger::{self, Receiver, Trigger};
-use super::user_child::{self, OrderCheck};
+use super::user_child::OrderCheck;
 use crate::sys::identity::Rights;
 use crate::sys::signals::Signals;
-use crate::sys::spawn::{self, Forked};
+use crate::sys::spawn;
 use crate::sys::{fd_passing, listen};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -23,10 +23,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// User children at once: enough for many mailboxes, few enough for memory and process table.
-pub const MOST_USER_CHILDREN: usize = 100;
-/// Longest life of one: an order's longest time, and what the giver keeps it for before.
-const CHILD_LIFE: Duration = LONGEST_CHILD.saturating_add(Duration::from_secs(20 * 60));
 /// A role that dies is started again after this long, doubled each time ...
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// ... up to this, ...
@@ -109,8 +105,7 @@ pub struct Master<'o> {
     running: Vec<Running>,
     due: Vec<Due>,
     delays: Vec<(Role, Duration)>,
-    /// User children and when they were forked.
-    children: Vec<(i32, Instant)>,
+    children: Children,
     signals: Signals,
     stopping: Option<Instant>,
     told_started: bool,
@@ -166,7 +161,7 @@ impl<'o> Master<'o> {
             running: Vec::new(),
             due: Vec::new(),
             delays: Vec::new(),
-            children: Vec::new(),
+            children: Children::default(),
             signals,
             stopping: None,
             told_started: false,
@@ -184,7 +179,7 @@ impl<'o> Master<'o> {
             self.look_at_signals()?;
             self.look_at_roles();
             self.reap();
-            self.end_old_children();
+            self.children.end_old();
             self.start_due();
             if let Some(since) = self.stopping {
                 if self.running.is_empty() {
@@ -206,27 +201,32 @@ impl<'o> Master<'o> {
     }
 
     /// Waits for a signal, a packet, or the time to start something again.
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let heard = self.running.iter().filter(|role| self.hears(role));
         fds.extend(heard.map(|role| PollFd::new(role.control.as_fd(), PollFlags::POLLIN)));
         let next = self.due.iter().map(|due| due.at.saturating_duration_since(Instant::now())).min();
         let patience = self.stopping.map(|_| Duration::from_millis(200));
-        let oldest = self.children.iter().map(|(_, since)| CHILD_LIFE.saturating_sub(since.elapsed())).min();
+        fds.extend(self.children.watched());
+        let oldest = self.children.next_end();
         let timeout = match next.into_iter().chain(patience).chain(oldest).min() {
             // Rounded up, not to spin through the last millisecond.
             Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+            Err(nix::errno::Errno::EINTR) => return Ok(()),
+            polled => polled?,
+        };
+        let watched = self.children.watched().count();
+        let alone: Vec<bool> = fds[fds.len() - watched..].iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        self.children.note(&alone);
+        Ok(())
     }
 
     /// At the limit of children nobody is heard who could ask for one more: orders wait in the socket.
     fn hears(&self, role: &Running) -> bool {
-        !role.condemned && (self.children.len() < MOST_USER_CHILDREN || !role.role.may(Right::OrderUserChild))
+        !role.condemned && (!self.children.is_full() || !role.role.may(Right::OrderUserChild))
     }
 
     fn start(&mut self, role: Role, after_death: bool) {
@@ -380,7 +380,11 @@ impl<'o> Master<'o> {
             }
             ToMaster::Order(()) if role.may(Right::OrderUserChild) && descriptors.len() == 1 => {
                 let control = descriptors.remove(0);
-                self.fork_user_child(&control);
+                // Anything else could do what it likes when it is polled or closed.
+                match fd_passing::is_unix_socket(&control) {
+                    true => self.fork_user_child(control),
+                    false => self.condemn(at),
+                }
             }
             // A role that asks for what its row does not allow is no role of ours any more.
             ToMaster::Order(()) => {
@@ -393,13 +397,6 @@ impl<'o> Master<'o> {
     fn condemn(&mut self, at: usize) {
         self.running[at].condemned = true;
         let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL); // gone: reap() sees it
-    }
-
-    /// A user can stop what runs as himself; it must not take a place for ever.
-    fn end_old_children(&mut self) {
-        for (child, _) in self.children.iter().filter(|(_, since)| since.elapsed() >= CHILD_LIFE) {
-            let _ = spawn::signal(*child, Signal::SIGKILL); // gone: reap() sees it
-        }
     }
 
     /// The log says "started" before a queue run begins. A role that was started again later may go at once.
@@ -422,18 +419,16 @@ impl<'o> Master<'o> {
         }
     }
 
-    fn fork_user_child(&mut self, control: &OwnedFd) {
-        match spawn::fork() {
-            Ok(Forked::Parent(child)) => self.children.push((child, Instant::now())),
-            Ok(Forked::Child) => user_child::run(control, &*self.plan.check),
-            // The socket closes: the one who gave the order tries again later.
-            Err(error) => self.office.log(&format!("cannot fork a process for a delivery: {error}"), true),
+    fn fork_user_child(&mut self, control: OwnedFd) {
+        // The socket closes: the one who gave the order tries again later.
+        if let Err(error) = self.children.fork(control, &*self.plan.check) {
+            self.office.log(&format!("cannot fork a process for a delivery: {error}"), true);
         }
     }
 
     fn reap(&mut self) {
         while let Some((pid, ended)) = spawn::reap() {
-            self.children.retain(|(child, _)| *child != pid);
+            self.children.forget(pid);
             let Some(at) = self.running.iter().position(|role| role.pid == pid) else { continue };
             let gone = self.running.swap_remove(at);
             if self.stopping.is_some() || gone.retiring || gone.generation != self.generation {

@@ -130,20 +130,21 @@ impl ConfigurationCheck {
                 Ok(named == Some(who.gid))
             }
             Some(_) if who.gid >= FIRST_ORDINARY_GID => Ok(true),
-            _ => Ok(self.primary_group(who.uid, allowed.user)? == who.gid),
+            _ => Ok(self.primary_group(who.uid, allowed.user)? == Some(who.gid)),
         }
     }
 
-    /// As routers and transports find it: a uid without an entry goes with oxim's group.
-    fn primary_group(&self, uid: u32, user: User) -> Result<u32, String> {
+    /// As routers and transports find it: a uid without an entry has none.
+    fn primary_group(&self, uid: u32, user: User) -> Result<Option<u32>, String> {
         let entry = match user {
-            User::Own => None,
+            User::Own => return Ok(Some(self.own.gid)),
             User::Named(text) if is_fixed(text) && number(text.trim()).is_none() => {
                 self.user_by_name(text.trim())?
             }
             User::Named(_) | User::Local => self.user_by_uid(uid)?,
         };
-        Ok(entry.map_or(self.own.gid, |entry| entry.gid))
+        let own = (uid == self.own.uid).then_some(self.own.gid);
+        Ok(entry.map(|entry| entry.gid).or(own))
     }
 
     fn user_by_uid(&self, uid: u32) -> Result<Option<UserEntry>, String> {
@@ -382,13 +383,15 @@ mod tests {
         \x20forbid_include\n\
         lists:\n driver = redirect\n user = 1000\n file = /etc/lists/$local_part\n include_directory = /etc/lists.d\n\
         \x20pipe_transport = address_pipe\n forbid_file\n file_transport = address_file\n\
+        to_nobodys:\n driver = accept\n transport = nobodys\n\
         to_archive:\n driver = accept\n transport = archive\n\
         to_virtual:\n driver = accept\n transport = ${if eq{a}{b}{x}{virtual}}\n\
         served:\n driver = redirect\n check_local_user\n user = 1000\n group = mail\n file = /srv/list\n\
         asked:\n driver = accept\n require_files = joe,mail:$home/.procmailrc\n transport = mailbox\n\
         begin transports\n\
         mailbox:\n driver = appendfile\n file = /var/mail/$local_part_data\n\
-        archive:\n driver = appendfile\n file = /srv/archive\n user = 77\n\
+        archive:\n driver = appendfile\n file = /srv/archive\n user = 77\n group = 8\n\
+        nobodys:\n driver = appendfile\n file = /srv/nobodys\n user = 78\n\
         virtual:\n driver = appendfile\n file = /srv/$domain_data\n user = $local_part_data\n\
         \x20group = $domain_data\n\
         address_file:\n driver = appendfile\n\
@@ -429,8 +432,7 @@ mod tests {
         for (uid, gid, router, transport, path) in [
             (1000, 1000, "local", "mailbox", "/var/mail/joe"),
             (1000, 8, "grouped", "mailbox", "/var/mail/joe"),
-            // A number without an entry goes with oxim's group.
-            (77, 101, "to_archive", "archive", "/srv/archive"),
+            (77, 8, "to_archive", "archive", "/srv/archive"),
             (1000, 1000, "to_virtual", "virtual", "/srv/x"),
             (1000, 5000, "to_virtual", "virtual", "/srv/x"),
             (1000, 1000, "forward", "address_file", "/home/joe/mbox"),
@@ -462,6 +464,7 @@ mod tests {
             (1000, "to_archive", "archive", "/srv/archive"),
             (77, "to_archive", "archive", "/etc/cron.d/x"),
             (77, "local", "archive", "/srv/archive"),
+            (78, "to_nobodys", "nobodys", "/srv/nobodys"),
             (100, "local", "remote", "/x"),
             (100, "to_virtual", "virtual", "/srv/x"),
             (u32::MAX, "to_virtual", "virtual", "/srv/x"),
@@ -472,7 +475,11 @@ mod tests {
             (1000, "", "mailbox", "/var/mail/joe"),
             (1000, "local", "address_file", "/home/joe/mbox"),
         ] {
-            let gid = if uid == 77 { 101 } else { uid };
+            let gid = match uid {
+                77 => 8,
+                78 => 101, // of a number that is nobody's, oxim's group would let it into the spool
+                _ => uid,
+            };
             let answer = checked(who(uid, gid, router, transport), append(path));
             assert!(answer.is_err(), "{uid} {transport} {path}");
         }

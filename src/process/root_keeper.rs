@@ -4,8 +4,8 @@
 //! Privileges: as the master's part that forks user children, and nothing else. It ends when the last
 //! process that could give it an order has ended.
 
+use super::children::MOST_USER_CHILDREN;
 use super::ipc::{self, ToMaster};
-use super::master::MOST_USER_CHILDREN;
 use super::orders::Orders;
 use super::user_child::{self, OrderCheck};
 use crate::sys::identity::{Rights, become_root_wholly, become_user, is_root};

@@ -116,6 +116,23 @@ fn receive_all(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<
     Ok((length, descriptors, message.msg_flags))
 }
 
+/// Whether it is a socket of this machine; asked without touching what else it could be.
+pub fn is_unix_socket(fd: impl AsFd) -> bool {
+    let mut domain: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: value and length live longer than the call, and the length is the value's.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DOMAIN,
+            (&raw mut domain).cast(),
+            &raw mut length,
+        )
+    };
+    answer == 0 && domain == libc::AF_UNIX
+}
+
 /// The process at the other end of a connected Unix socket, as it was when it connected: pid, uid, gid.
 pub fn peer(socket: impl AsFd) -> io::Result<(i32, u32, u32)> {
     let peer = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
@@ -170,6 +187,13 @@ mod tests {
         drop(writer);
         assert_eq!(receive(&there, &mut [0; 16]).unwrap().1.len(), MOST_DESCRIPTORS);
         drop(reader);
+    }
+
+    #[test]
+    fn a_file_and_a_socket_of_the_network_are_no_unix_sockets() {
+        assert!(is_unix_socket(packet_pair().unwrap().0));
+        assert!(!is_unix_socket(tempfile::tempfile().unwrap()));
+        assert!(!is_unix_socket(std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
     }
 
     #[test]
