@@ -366,7 +366,7 @@ fn a_late_message_is_told_about_once_in_each_interval() {
 
 #[test]
 fn a_corrupt_header_file_is_named_once_for_each_change_and_delivered_when_it_is_mended() {
-    let lab = lab();
+    let lab = lab_with("F,2h,15m", "freeze_tell = postmaster\n");
     let id = lab.spool("1xVUu5-00034b-1P", "", &["a1@lab.example"], Duration::ZERO);
     let file = lab.root.path().join("spool/input/1xVUu5-00034b-1P-H");
     let good = std::fs::read(&file).unwrap();
@@ -382,6 +382,9 @@ fn a_corrupt_header_file_is_named_once_for_each_change_and_delivered_when_it_is_
     let named = "1xVUu5-00034b-1P Format error in spool file 1xVUu5-00034b-1P-H: size=8";
     assert!(lab.log.lines().iter().any(|(which, text)| *which == Which::Panic && text == named));
     assert_eq!([tried(run), tried(forced), tried(run)], [(Delivery::Frozen, 1); 3]);
+    let told = lab.outbox.0.lock().unwrap().clone();
+    assert_eq!((told.len(), told[0].recipients[0].to_bytes()), (1, "postmaster@lab.example".into()));
+    assert!(told[0].local_error && told[0].text.contains_str("1P-H line 1: expected the file's own name"));
     let changed = || std::os::unix::fs::MetadataExt::ctime_nsec(&std::fs::metadata(&file).unwrap());
     let before = changed();
     while changed() == before {

@@ -3,7 +3,7 @@
 
 use super::message::{Attempt, Setback};
 use super::report;
-use crate::expand;
+use crate::expand::{self, Context};
 use crate::mail::{Address, HeaderKind};
 use crate::route::Item;
 use crate::route::item::Special;
@@ -60,7 +60,7 @@ fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> V
         text.extend_from_slice(format!("Reply-To: {reply_to}\n").as_bytes());
     }
     text.extend_from_slice(b"Auto-Submitted: auto-replied\n");
-    text.extend_from_slice(format!("From: {}\nTo: {to}\n", from_header(attempt)).as_bytes());
+    text.extend_from_slice(format!("From: {}\nTo: {to}\n", from_header(&attempt.context)).as_bytes());
     text.extend(references(attempt));
     text.extend_from_slice(
         format!(
@@ -78,13 +78,13 @@ fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> V
 }
 
 /// `dsn_from`, expanded.
-pub fn from_header(attempt: &Attempt) -> BString {
-    let fallback = || {
-        BString::from(format!("Mail Delivery System <Mailer-Daemon@{}>", attempt.env.globals.qualify_domain))
-    };
-    match attempt.env.globals.main.text("dsn_from") {
+pub fn from_header(context: &Context) -> BString {
+    let globals = &context.globals;
+    let fallback =
+        || BString::from(format!("Mail Delivery System <Mailer-Daemon@{}>", globals.qualify_domain));
+    match globals.main.text("dsn_from") {
         Some(template) => {
-            expand::expand(template, &attempt.context).map_or_else(|_| fallback(), |value| value.into_bytes())
+            expand::expand(template, context).map_or_else(|_| fallback(), |value| value.into_bytes())
         }
         None => fallback(),
     }

@@ -1,7 +1,7 @@
 //! Frozen messages: when they are skipped, thawed, thrown away, and who is told (spec options `auto_thaw`,
 //! `timeout_frozen_after`, `ignore_bounce_errors_after`, `freeze_tell`).
 
-use super::env::Delivery;
+use super::env::{Delivery, Env};
 use super::message::{Attempt, Setback};
 use super::report::{self, about};
 use crate::log::Selector;
@@ -64,25 +64,29 @@ pub fn freeze(attempt: &mut Attempt, text: &BString, kept: &[Setback]) {
     attempt.message_log.extend_from_slice(&[b"*** ", text.as_slice(), b"\n"].concat());
 }
 
-/// The message to `freeze_tell`; not about messages that are such notices or bounces themselves, lest they
-/// go round.
-fn tell(attempt: &mut Attempt, text: &BString, kept: &[Setback]) {
-    let main = &attempt.env.globals.main;
-    let Some(list) = main.plain("freeze_tell").filter(|list| !list.is_empty()) else { return };
-    if attempt.message.envelope.local_error {
-        return;
-    }
-    let recipients: Vec<Address> = crate::route::precondition::items(&list, b',')
+/// `freeze_tell`
+pub fn told(env: &Env) -> Vec<Address> {
+    let list = env.globals.main.plain("freeze_tell").unwrap_or_default();
+    crate::route::precondition::items(&list, b',')
         .iter()
         .flat_map(|part| crate::route::precondition::items(part, b':'))
         .map(|text| Address::split(&text))
         .map(|address| match address.domain().is_empty() {
-            true => Address::new(address.local_part(), attempt.env.globals.qualify_recipient.clone()),
+            true => Address::new(address.local_part(), env.globals.qualify_recipient.clone()),
             false => address,
         })
-        .collect();
+        .collect()
+}
+
+/// The message to `freeze_tell`; not about messages that are such notices or bounces themselves, lest they
+/// go round.
+fn tell(attempt: &mut Attempt, text: &BString, kept: &[Setback]) {
+    let recipients = told(attempt.env);
+    if attempt.message.envelope.local_error || recipients.is_empty() {
+        return;
+    }
     let id = &attempt.message.id;
-    let from = super::bounce::from_header(attempt);
+    let from = super::bounce::from_header(&attempt.context);
     // `Frozen (why)` becomes `has been frozen (why).`
     let why = text.strip_prefix(b"Frozen").unwrap_or_default().as_bstr();
     let mut body = format!(

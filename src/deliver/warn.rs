@@ -101,8 +101,12 @@ fn send(attempt: &mut Attempt, delay: Duration) -> std::io::Result<()> {
         text.extend_from_slice(format!("Reply-To: {reply_to}\n").as_bytes());
     }
     text.extend_from_slice(
-        format!("Auto-Submitted: auto-replied\nFrom: {}\nTo: {}\n", from_header(attempt), to.to_bytes())
-            .as_bytes(),
+        format!(
+            "Auto-Submitted: auto-replied\nFrom: {}\nTo: {}\n",
+            from_header(&attempt.context),
+            to.to_bytes()
+        )
+        .as_bytes(),
     );
     text.extend(references(attempt));
     text.extend_from_slice(
