@@ -36,6 +36,7 @@ pub fn fold(text: &str) -> String {
         ("-ident root".to_owned(), "-ident @CALLER@"),
         ("root@test.example".to_owned(), "@CALLER@@test.example"),
         ("/etc/exim4/exim4.conf".to_owned(), "@DIR@/exim.conf"),
+        ("root <@CALLER@@test.example>".to_owned(), "@CALLER@@test.example"),
         ("From:  <@CALLER@@test.example>".to_owned(), "From: @CALLER@@test.example"),
     ];
     if let Some(name) = gecos.filter(|name| !name.is_empty()) {
