@@ -288,8 +288,8 @@ fn every_test_that_the_manual_names_for_a_row_is_there() {
     let is_there = |name: &str| match name.split_once("::") {
         Some((file, test)) => sources.iter().any(|source| {
             let is_file = source.path.file_stem().is_some_and(|stem| stem == file);
-            is_file && source.code.contains(&format!("#[test]\nfn {test}()"))
-                || is_file && source.code.contains(&format!("#[test]\n    fn {test}()"))
+            let headers = ["\n", "\n    "].map(|space| format!("#[test]{space}fn {test}()"));
+            is_file && headers.iter().any(|header| source.code.contains(header))
         }),
         None => root.join("tests/parity").join(format!("{name}.case")).exists(),
     };
