@@ -51,12 +51,20 @@ fn set_twins_aside(attempt: &mut Attempt, items: &mut Vec<Item>) {
 fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>, driver: &Arc<dyn Remote>) {
     let Some(first) = group.items.first() else { return };
     set_variables(&mut attempt.context, first, transport.name.as_bstr());
-    let hosts = first.route.as_ref().map_or_else(Vec::new, |route| route.hosts.clone());
-    let usable = match hosts.is_empty() || driver.has_own_hosts() {
-        true => Usable { hosts, known: Vec::new(), all_expired: true, skipped_expired: false },
-        false => usable_hosts(attempt, &hosts),
+    let routed = first.route.as_ref().map_or_else(Vec::new, |route| route.hosts.clone());
+    let hosts = match driver.hosts(routed, &attempt.context) {
+        Ok(hosts) => hosts,
+        Err(problem) => {
+            for item in group.items {
+                let outcome = Outcome::Deferred(problem.clone());
+                settle(attempt, item, outcome, &mut true, Duration::ZERO, transport, false);
+            }
+            return;
+        }
     };
-    if usable.hosts.is_empty() && !driver.has_own_hosts() && !usable_is_needless(first) {
+    let usable = usable_hosts(attempt, &hosts);
+    // A transport without hosts says itself what is wrong.
+    if usable.hosts.is_empty() && !hosts.is_empty() {
         return give_up(attempt, group.items, &usable, transport);
     }
     let (took, report) = one_call(attempt, transport, driver, &group.items, usable.hosts.clone());
@@ -80,11 +88,6 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
     for (item, outcome) in group.items.into_iter().zip(report.outcomes) {
         settle(attempt, item, outcome, &mut first, took, transport, expired && any_failed);
     }
-}
-
-/// A remote transport without hosts says itself what is wrong.
-fn usable_is_needless(first: &Item) -> bool {
-    first.route.as_ref().is_none_or(|route| route.hosts.is_empty())
 }
 
 fn first_of(items: &[Item]) -> Option<&Item> {

@@ -2,8 +2,9 @@
 //! (spec chapter "Generic options for transports").
 
 use super::appendfile::Appendfile;
-use super::{Job, Report};
+use super::{Host, Job, Problem, Report};
 use crate::config::{ConfigError, Instance, SettingValue};
+use crate::expand::Context;
 use crate::syntax::Template;
 use bstr::{BStr, BString};
 use std::collections::HashMap;
@@ -24,9 +25,10 @@ pub trait Remote: Send + Sync {
     fn multi_domain(&self) -> bool {
         true
     }
-    /// The hosts of the transport replace the router's (`hosts_override`), or stand in for none (`hosts`).
-    fn has_own_hosts(&self) -> bool {
-        false
+    /// The hosts for addresses that were routed to these: the transport's own where it has none or replaces them
+    /// (`hosts`, `hosts_override`).
+    fn hosts(&self, routed: Vec<Host>, _context: &Context) -> Result<Vec<Host>, Problem> {
+        Ok(routed)
     }
 }
 

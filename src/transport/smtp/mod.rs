@@ -72,7 +72,7 @@ impl Remote for Smtp {
     fn deliver(&self, job: Job) -> Report {
         let mut delivery =
             Delivery { smtp: self, job: &job, outcomes: vec![None; job.addresses.len()], hosts: Vec::new() };
-        match delivery.check_message().and_then(|()| self.hosts(&job)) {
+        match delivery.check_message().and_then(|()| self.hosts_to_try(&job)) {
             Ok(hosts) => delivery.try_hosts(&hosts),
             Err(failure) => delivery.settle_open(&failure.outcome()),
         }
@@ -83,8 +83,12 @@ impl Remote for Smtp {
         !matches!(self.options.flag("multi_domain"), Flag::Fixed(false))
     }
 
-    fn has_own_hosts(&self) -> bool {
-        self.options.bool("hosts_override") || self.options.text("hosts").is_some()
+    fn hosts(&self, routed: Vec<Host>, context: &Context) -> Result<Vec<Host>, Problem> {
+        if !routed.is_empty() && !self.options.bool("hosts_override") {
+            return Ok(routed);
+        }
+        own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", context)
+            .map_err(|failure| failure.problem)
     }
 
     /// A constant; an expansion is the limit of each transaction of one job.
@@ -116,13 +120,9 @@ impl Smtp {
         Ok(usize::try_from(number).ok().filter(|number| *number > 0).unwrap_or(usize::MAX))
     }
 
-    /// The hosts in the order of trying: the router's or our own, then the fall-backs.
-    fn hosts(&self, job: &Job) -> Result<Vec<Host>, Failure> {
-        let mut hosts = if job.hosts.is_empty() || self.options.bool("hosts_override") {
-            own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", job.context)?
-        } else {
-            job.hosts.clone()
-        };
+    /// The hosts in the order of trying: the job's, then the fall-backs.
+    fn hosts_to_try(&self, job: &Job) -> Result<Vec<Host>, Failure> {
+        let mut hosts = job.hosts.clone();
         let limit = usize::try_from(self.options.int("hosts_max_try")).unwrap_or(usize::MAX).max(1);
         hosts.truncate(limit);
         hosts.extend(own_hosts::hosts_of(self.name.as_bstr(), &self.options, "fallback_hosts", job.context)?);
