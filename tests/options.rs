@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// What no test from outside can show, each with its reason.
 const NOT_SHOWN: &[(&str, &str)] = &[
     ("debug_print", "only seen with -d, whose texts are no interface"),
-    ("hosts_randomize", "what it does is left to chance"),
+    ("hosts_randomize", "what it does is left to chance: unit tests of both shuffles"),
     ("maildir_retries", "needs two deliveries that make the same name"),
     ("tcp_nodelay", "a flag of the socket that nothing outside of its process sees"),
 ];

@@ -25,9 +25,17 @@ pub fn deliver_all(attempt: &mut Attempt) {
         let name = first.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
         let Some(transport) = attempt.env.transports.get(name.as_bstr()).cloned() else { break };
         let Driver::Remote(driver) = &transport.driver else { break };
-        let group = take_group(attempt, &mut items, driver.max_rcpt(), driver.multi_domain());
-        let Some(group) = group else { break };
-        deliver_group(attempt, group, &transport, driver);
+        set_variables(&mut attempt.context, first, name.as_bstr());
+        let multi_domain = driver.multi_domain(&attempt.context);
+        let max = driver.max_rcpt();
+        let Some(group) = take_group(attempt, &mut items, max, *multi_domain.as_ref().unwrap_or(&true))
+        else {
+            break;
+        };
+        match multi_domain {
+            Ok(_) => deliver_group(attempt, group, &transport, driver),
+            Err(problem) => defer_all(attempt, group.items, &problem, &transport),
+        }
         if !items.is_empty() {
             attempt.write_journal();
         }
@@ -54,13 +62,7 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
     let routed = first.route.as_ref().map_or_else(Vec::new, |route| route.hosts.clone());
     let hosts = match driver.hosts(routed, &attempt.context) {
         Ok(hosts) => hosts,
-        Err(problem) => {
-            for item in group.items {
-                let outcome = Outcome::Deferred(problem.clone());
-                settle(attempt, item, outcome, &mut true, Duration::ZERO, transport, false);
-            }
-            return;
-        }
+        Err(problem) => return defer_all(attempt, group.items, &problem, transport),
     };
     let usable = usable_hosts(attempt, &hosts);
     // A transport without hosts says itself what is wrong.
@@ -87,6 +89,14 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
     let mut first = true;
     for (item, outcome) in group.items.into_iter().zip(report.outcomes) {
         settle(attempt, item, outcome, &mut first, took, transport, expired && any_failed);
+    }
+}
+
+/// The transport's options could not be read.
+fn defer_all(attempt: &mut Attempt, items: Vec<Item>, problem: &Problem, transport: &Arc<Transport>) {
+    for item in items {
+        let outcome = Outcome::Deferred(problem.clone());
+        settle(attempt, item, outcome, &mut true, Duration::ZERO, transport, false);
     }
 }
 

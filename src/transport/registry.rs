@@ -22,8 +22,8 @@ pub trait Remote: Send + Sync {
     /// The process ends: connections that are kept are closed.
     fn close(&self) {}
     /// May a job hold addresses of several domains (`multi_domain`)?
-    fn multi_domain(&self) -> bool {
-        true
+    fn multi_domain(&self, _context: &Context) -> Result<bool, Problem> {
+        Ok(true)
     }
     /// The hosts for addresses that were routed to these: the transport's own where it has none or replaces them
     /// (`hosts`, `hosts_override`).

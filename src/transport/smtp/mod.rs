@@ -79,16 +79,22 @@ impl Remote for Smtp {
         delivery.report()
     }
 
-    fn multi_domain(&self) -> bool {
-        !matches!(self.options.flag("multi_domain"), Flag::Fixed(false))
+    fn multi_domain(&self, context: &Context) -> Result<bool, Problem> {
+        self.flag("multi_domain", context).map_err(|failure| failure.problem)
     }
 
     fn hosts(&self, routed: Vec<Host>, context: &Context) -> Result<Vec<Host>, Problem> {
-        if !routed.is_empty() && !self.options.bool("hosts_override") {
-            return Ok(routed);
+        let randomize = self.flag("hosts_randomize", context).map_err(|failure| failure.problem)?;
+        if routed.is_empty() || self.options.bool("hosts_override") {
+            return own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", context, randomize)
+                .map_err(|failure| failure.problem);
         }
-        own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", context)
-            .map_err(|failure| failure.problem)
+        let mut hosts = routed;
+        // The order of MX records, and one that the router made by chance, stay.
+        if randomize && hosts.iter().all(|host| host.preference < 0 && !host.randomized) {
+            own_hosts::shuffle(&mut hosts);
+        }
+        Ok(hosts)
     }
 
     /// A constant; an expansion is the limit of each transaction of one job.
@@ -120,12 +126,25 @@ impl Smtp {
         Ok(usize::try_from(number).ok().filter(|number| *number > 0).unwrap_or(usize::MAX))
     }
 
+    /// A boolean option that may be an expansion.
+    fn flag(&self, name: &str, context: &Context) -> Result<bool, Failure> {
+        match self.options.flag(name) {
+            Flag::Fixed(on) => Ok(on),
+            Flag::Expanded(template) => crate::expand::condition(template, context).map_err(|error| {
+                Failure::new(Scope::Message, -1, format!("failed to expand {name}: {error}"))
+            }),
+        }
+    }
+
     /// The hosts in the order of trying: the job's, then the fall-backs.
     fn hosts_to_try(&self, job: &Job) -> Result<Vec<Host>, Failure> {
         let mut hosts = job.hosts.clone();
         let limit = usize::try_from(self.options.int("hosts_max_try")).unwrap_or(usize::MAX).max(1);
         hosts.truncate(limit);
-        hosts.extend(own_hosts::hosts_of(self.name.as_bstr(), &self.options, "fallback_hosts", job.context)?);
+        let randomize = self.flag("hosts_randomize", job.context)?;
+        let name = self.name.as_bstr();
+        let fallback = own_hosts::hosts_of(name, &self.options, "fallback_hosts", job.context, randomize)?;
+        hosts.extend(fallback);
         Ok(hosts)
     }
 }
