@@ -29,8 +29,8 @@ pub trait Deliveries: Send + Sync {
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool;
     /// Runs the queue once as `-q<time>` says.
     fn run_queue(&self);
-    /// Delivers what was never tried: some messages may not have been told.
-    fn look_at_spool(&self);
+    /// What was never tried: some messages may not have been told.
+    fn look_at_spool(&self) -> Vec<MessageId>;
     /// The process ends: connections that are kept are closed.
     fn end(&self);
     /// A thread panicked with this text: for the panic log.
@@ -85,6 +85,17 @@ pub struct DeliveryWorker {
     asked_runs: Pool,
     waiting: Arc<(Mutex<Waiting>, Condvar)>,
     next_run: Option<Instant>,
+}
+
+impl Waiting {
+    /// What finds no room is looked for in the spool when there is room again.
+    fn add(&mut self, id: MessageId) {
+        if self.queue.len() >= MOST_WAITING {
+            self.scan = true;
+        } else if self.known.insert(id.clone()) {
+            self.queue.push_back(id);
+        }
+    }
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
@@ -177,12 +188,8 @@ impl DeliveryWorker {
         let (waiting, condition) = &*self.waiting;
         let mut state = lock(waiting);
         match heard {
-            Heard::Ready(id) if state.queue.len() < MOST_WAITING => {
-                if state.known.insert(id.clone()) {
-                    state.queue.push_back(id);
-                }
-            }
-            Heard::Ready(_) | Heard::Scan => state.scan = true,
+            Heard::Ready(id) => state.add(id),
+            Heard::Scan => state.scan = true,
             Heard::Request(request @ Request::Run(_), asker) => {
                 drop(state);
                 return self.start_asked_run(request, asker);
@@ -199,14 +206,22 @@ impl DeliveryWorker {
     /// One thread that waits for a message and for a place, so that the one that hears never waits.
     fn start_dispatcher(&self) -> io::Result<()> {
         let (waiting, pool, deliveries) = (self.waiting.clone(), self.pool.clone(), self.deliveries.clone());
-        let witness = self.deliveries.clone();
+        let (witness, found_by_scan) = (self.deliveries.clone(), self.waiting.clone());
         let dispatch = move || {
             while let Some(job) = next_job(&waiting) {
                 let place = pool.place();
                 let (worker, witness) = (deliveries.clone(), deliveries.clone());
+                let found_by_scan = found_by_scan.clone();
                 let work = move || match job {
                     Job::Ready(id) => worker.deliver(&id),
-                    Job::Scan => worker.look_at_spool(),
+                    // One after the other they would all wait for the slowest host.
+                    Job::Scan => {
+                        let found = worker.look_at_spool();
+                        let mut state = lock(&found_by_scan.0);
+                        found.into_iter().for_each(|id| state.add(id));
+                        drop(state);
+                        found_by_scan.1.notify_all();
+                    }
                     Job::Request(request, asker) => {
                         let done = worker.carry_out(&request, &mut &asker);
                         asker.done(done);
@@ -323,8 +338,10 @@ mod tests {
         fn run_queue(&self) {
             self.say("run".into());
         }
-        fn look_at_spool(&self) {
+        fn look_at_spool(&self) -> Vec<MessageId> {
             self.say("scan".into());
+            let ids = ["1xVUuV-0003NN-2V", "1xVUuV-0003NN-2W"];
+            ids.iter().map(|id| MessageId::parse(id.as_bytes()).unwrap()).collect()
         }
         fn end(&self) {}
         fn log_panic(&self, text: &str) {
@@ -396,5 +413,17 @@ mod tests {
         assert_eq!(answer, Told::Done(true));
         fd_passing::send(&stop, b"x", &[]).unwrap();
         assert!(thread.join().unwrap());
+    }
+
+    #[test]
+    fn what_a_worker_that_died_knew_of_is_looked_for_and_delivered_side_by_side() {
+        let (told, heard) = channel();
+        let recorder = Arc::new(Recorder(Mutex::new(told)));
+        let settings = Settings { after_death: true, threads: 2, queue_runs: 1, interval: None };
+        let worker = DeliveryWorker::new(recorder, settings).unwrap();
+        let mut words: Vec<String> = (0..3).map(|_| heard.recv().unwrap()).collect();
+        words.sort();
+        assert_eq!(words, ["1xVUuV-0003NN-2V", "1xVUuV-0003NN-2W", "scan"]);
+        assert!(worker.finish(Duration::from_secs(5)));
     }
 }

@@ -31,9 +31,9 @@ const CHILD_LIFE: Duration = LONGEST_CHILD.saturating_add(Duration::from_secs(20
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// ... up to this, ...
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// ... and from the beginning once it has run this many times as long as it was waited for. So one that cannot even begin
-/// is tried ever more seldom, and one that works between its deaths is away for a fifth of the time at most.
-const FORGIVEN: u32 = 4;
+/// ... and from the beginning once it has run as long as it was waited for, and this long at least. So one that cannot even
+/// begin is tried ever more seldom, and one that works between its deaths is soon back.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(2);
 /// How long roles may take to end after SIGTERM before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -452,7 +452,7 @@ impl<'o> Master<'o> {
 /// How long to wait before a role is started again that ran this long; `before`: what was waited the last time.
 fn delay_after(before: Option<Duration>, ran: Duration) -> Duration {
     match before {
-        Some(before) if ran < before * FORGIVEN => (before * 2).min(LONGEST_DELAY),
+        Some(before) if ran < before.max(FORGIVEN_AFTER) => (before * 2).min(LONGEST_DELAY),
         _ => FIRST_DELAY,
     }
 }
@@ -572,7 +572,7 @@ mod tests {
                 .map(|delay| delay.as_secs_f32())
                 .collect();
         assert_eq!(delays, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
-        assert_eq!(delay_after(Some(LONGEST_DELAY), LONGEST_DELAY * FORGIVEN), FIRST_DELAY);
+        assert_eq!(delay_after(Some(LONGEST_DELAY), LONGEST_DELAY), FIRST_DELAY);
     }
 
     #[test]

@@ -364,7 +364,8 @@ fn queue_run(snapshot: &Snapshot) -> Run {
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        deliver::deliver_told(&self.env, id, How::default());
+        // Whoever was told of it later, by a look at the spool, leaves it to the retry rules once it was tried.
+        deliver::deliver_told(&self.env, id, How { first_only: true, ..How::default() });
     }
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
         let waited_for = How { own_mail: OwnMail::AtOnce, ..How::default() };
@@ -394,8 +395,8 @@ impl super::delivery_worker::Deliveries for Delivery {
         self.sweep_spool();
         queue::run(&self.env, &self.run);
     }
-    fn look_at_spool(&self) {
-        queue::deliver_new(&self.env);
+    fn look_at_spool(&self) -> Vec<MessageId> {
+        queue::untried(&self.env)
     }
     fn end(&self) {
         self.env.transports.close();

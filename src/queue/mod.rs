@@ -8,4 +8,4 @@ pub mod view;
 
 pub use admin::{Act, Who, act};
 pub use list::{Listing, list};
-pub use runner::{Run, Selection, deliver_new, run};
+pub use runner::{Run, Selection, run, untried};

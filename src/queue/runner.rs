@@ -70,14 +70,14 @@ pub fn run(env: &Env, run: &Run) {
     }
 }
 
-/// Delivers messages that were never tried: some may not have been told to the delivery worker.
-pub fn deliver_new(env: &Env) {
-    for entry in entries(env) {
-        let Ok((envelope, _)) = message::read_header(&entry.directory, &entry.id) else { continue };
-        if envelope.first_time && envelope.frozen.is_none() {
-            deliver::deliver(env, &entry.id, How { first_only: true, queue_run: true, ..How::default() });
-        }
-    }
+/// Messages that were never tried, the oldest first: some may not have been told to the delivery worker.
+pub fn untried(env: &Env) -> Vec<MessageId> {
+    let mut found = entries(env);
+    found.retain(|entry| {
+        let header = message::read_header(&entry.directory, &entry.id);
+        header.is_ok_and(|(envelope, _)| envelope.first_time && envelope.frozen.is_none())
+    });
+    found.into_iter().map(|entry| entry.id).collect()
 }
 
 fn one_round(env: &Env, run: &Run) {
