@@ -115,13 +115,14 @@ fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
 
 /// Nothing is left: the message goes.
 fn complete(attempt: &mut Attempt) -> Delivery {
-    let message = &attempt.message;
-    if let Err(error) = commit::remove(message) {
-        // It will be delivered again: better twice than never.
-        let line = format!("{} failed to remove spool files: {error}", message.id);
+    if let Err(error) = commit::remove(&attempt.message) {
+        let line = format!("{} failed to remove spool files: {error}", attempt.message.id);
         attempt.env.log().panic(line.as_bytes().as_bstr());
+        // What is done must not be done again by each queue run until the files can be removed.
+        attempt.write_journal();
         return Delivery::Deferred;
     }
+    let message = &attempt.message;
     if !message.envelope.first_time {
         attempt.env.hints.remove_waiting(&message.id);
     }

@@ -146,6 +146,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
     if handed.after_death {
         service.sweep_spool();
+        service.trigger().scan();
     }
     if !sockets.is_empty() {
         service.preload_tls();

@@ -142,6 +142,13 @@ impl Receiver {
 }
 
 impl Trigger {
+    /// Asks for a look at the whole spool: somebody may have died before it told of a message.
+    pub fn scan(&self) {
+        if !self.send(SCAN) {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Hands a request to the delivery worker, and waits until it is carried out; false: not as it was asked. What it has
     /// to say goes to `words`; a failure there ends the waiting, never the work.
     pub fn request(
