@@ -146,7 +146,8 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
     if handed.after_death {
         service.sweep_spool();
-        service.trigger().scan();
+        // It may have died between a commit and its announcement.
+        service.trigger().look();
     }
     if !sockets.is_empty() {
         service.preload_tls();
