@@ -71,10 +71,10 @@ struct Waiting {
     requests: VecDeque<(Request, Asker)>,
     known: HashSet<MessageId>,
     scan: bool,
+    /// A thread looks at the spool: more may come.
+    scanning: bool,
     /// One was taken and its thread has not begun.
     handing: bool,
-    /// A look at the spool goes on, and may find more.
-    scanning: bool,
     closed: bool,
 }
 
@@ -97,6 +97,26 @@ impl Waiting {
         } else if self.known.insert(id.clone()) {
             self.queue.push_back(id);
         }
+    }
+}
+
+/// Held by the thread that looks at the spool.
+struct Scanning(Arc<(Mutex<Waiting>, Condvar)>);
+
+impl Scanning {
+    fn of(job: &Job, waiting: &Arc<(Mutex<Waiting>, Condvar)>) -> Option<Self> {
+        matches!(job, Job::Scan).then(|| Self(waiting.clone()))
+    }
+    fn found(self, ids: Vec<MessageId>) {
+        let mut state = lock(&self.0.0);
+        ids.into_iter().for_each(|id| state.add(id));
+    }
+}
+
+impl Drop for Scanning {
+    fn drop(&mut self) {
+        lock(&self.0.0).scanning = false;
+        self.0.1.notify_all();
     }
 }
 
@@ -209,20 +229,20 @@ impl DeliveryWorker {
     /// One thread that waits for a message and for a place, so that the one that hears never waits.
     fn start_dispatcher(&self) -> io::Result<()> {
         let (waiting, pool, deliveries) = (self.waiting.clone(), self.pool.clone(), self.deliveries.clone());
-        let (witness, found_by_scan) = (self.deliveries.clone(), self.waiting.clone());
+        let witness = self.deliveries.clone();
         let dispatch = move || {
             while let Some(job) = next_job(&waiting) {
                 let place = pool.place();
                 let (worker, witness) = (deliveries.clone(), deliveries.clone());
-                let found_by_scan = found_by_scan.clone();
+                let scanning = Scanning::of(&job, &waiting);
                 let work = move || match job {
                     Job::Ready(id) => worker.deliver(&id),
                     // One after the other they would all wait for the slowest host.
                     Job::Scan => {
-                        let scan = Scan(found_by_scan);
                         let found = worker.look_at_spool();
-                        let mut state = lock(&scan.0.0);
-                        found.into_iter().for_each(|id| state.add(id));
+                        if let Some(scanning) = scanning {
+                            scanning.found(found);
+                        }
                     }
                     Job::Request(request, asker) => {
                         let done = worker.carry_out(&request, &mut &asker);
@@ -234,9 +254,7 @@ impl DeliveryWorker {
                 if let Err(error) = started {
                     // No thread: the message stays in the spool for a later look.
                     deliveries.log_panic(&format!("cannot start a thread for a delivery: {error}"));
-                    let mut state = lock(&waiting.0);
-                    (state.scan, state.scanning) = (true, false);
-                    drop(state);
+                    lock(&waiting.0).scan = true;
                     std::thread::sleep(Duration::from_secs(1));
                 }
                 lock(&waiting.0).handing = false;
@@ -288,16 +306,6 @@ impl DeliveryWorker {
     }
 }
 
-/// A look at the spool; it is over when this is dropped, be it by a panic.
-struct Scan(Arc<(Mutex<Waiting>, Condvar)>);
-
-impl Drop for Scan {
-    fn drop(&mut self) {
-        lock(&self.0.0).scanning = false;
-        self.0.1.notify_all();
-    }
-}
-
 /// Waits for what is to be done next; none at the end.
 fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
     let (waiting, condition) = shared;
@@ -309,12 +317,15 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
             state.known.remove(&id);
             Some(Job::Ready(id))
         } else {
-            std::mem::take(&mut state.scan).then_some(Job::Scan)
+            let begins = state.scan && !state.scanning;
+            if begins {
+                (state.scan, state.scanning) = (false, true);
+            }
+            begins.then_some(Job::Scan)
         };
-        if let Some(job) = job {
+        if job.is_some() {
             state.handing = true;
-            state.scanning |= matches!(job, Job::Scan);
-            return Some(job);
+            return job;
         }
         if state.closed && !state.scanning {
             return None;
@@ -368,7 +379,6 @@ mod tests {
     fn a_worker_that_ends_delivers_everything_it_was_told_of() {
         struct Slow(AtomicUsize);
         impl Deliveries for Slow {
-            fn end(&self) {}
             fn deliver(&self, _: &MessageId) {
                 std::thread::sleep(Duration::from_millis(2));
                 self.0.fetch_add(1, Ordering::Relaxed);
@@ -376,6 +386,7 @@ mod tests {
             fn carry_out(&self, _: &Request, _: &mut dyn io::Write) -> bool {
                 true
             }
+            fn end(&self) {}
             fn run_queue(&self) {}
             fn look_at_spool(&self) -> Vec<MessageId> {
                 std::thread::sleep(Duration::from_millis(5));
@@ -438,9 +449,10 @@ mod tests {
         let recorder = Arc::new(Recorder(Mutex::new(told)));
         let settings = Settings { after_death: true, threads: 2, queue_runs: 1, interval: None };
         let worker = DeliveryWorker::new(recorder, settings).unwrap();
+        // told to end at once, it delivers them all the same
+        assert!(worker.finish(Duration::from_secs(5)));
         let mut words: Vec<String> = (0..3).map(|_| heard.recv().unwrap()).collect();
         words.sort();
         assert_eq!(words, ["1xVUuV-0003NN-2V", "1xVUuV-0003NN-2W", "scan"]);
-        assert!(worker.finish(Duration::from_secs(5)));
     }
 }

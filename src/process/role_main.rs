@@ -1,7 +1,6 @@
 //! The start of an executed role (`--role`): who may start one, what it hears from the master, and its life until it
 //! is told to end.
 
-use super::confinement;
 use super::delivery_worker::{DeliveryWorker, Settings};
 use super::ipc::{self, ToMaster, ToRole};
 use super::reading::{self, Reading};
@@ -141,15 +140,14 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let (control, sockets) = (handed.control, handed.listeners);
     let service = services::Smtp::new(reading, handed.announce)?;
-    // While there is one thread: those that come inherit it.
-    confinement::confine(service.globals(), &reading.snapshot);
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
         submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
     }
     if handed.after_death {
         service.sweep_spool();
-        service.trigger().scan();
+        // It may have died between a commit and its announcement.
+        service.trigger().look();
     }
     if !sockets.is_empty() {
         service.preload_tls();

@@ -87,6 +87,11 @@ impl Trigger {
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.socket.as_fd(), self.missed.as_fd()]
     }
+    /// Asks for a look at the whole spool: some message could not be told of.
+    pub fn look(&self) {
+        // Fails only at 2^64 - 2, which stands for "look" as well.
+        let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
+    }
     fn send(&self, bytes: &[u8]) -> bool {
         if fd_passing::try_send(&self.socket, bytes, &[]).is_ok() {
             return true;
@@ -100,7 +105,7 @@ impl Trigger {
 impl Announce for Trigger {
     fn ready(&self, id: &MessageId) {
         if !self.send(id.as_bstr()) {
-            self.scan();
+            self.look();
         }
     }
 }
@@ -141,12 +146,6 @@ impl Receiver {
 }
 
 impl Trigger {
-    /// Asks for a look at the whole spool: somebody may have died before it told of a message.
-    pub fn scan(&self) {
-        // Fails only at 2^64 - 2, which stands for "look" as well.
-        let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
-    }
-
     /// Hands a request to the delivery worker, and waits until it is carried out; false: not as it was asked. What it has
     /// to say goes to `words`; a failure there ends the waiting, never the work.
     pub fn request(

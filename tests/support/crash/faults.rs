@@ -23,8 +23,9 @@ const CONFIGURATION: &str = "@PRELUDE@\nacl_smtp_rcpt = accept\nbegin routers\n\
     mbox:\n  driver = appendfile\n  file = @DIR@/mail/carl\n  user = @USER@\n  no_use_lockfile\n\
       lock_fcntl_timeout = 60s\n";
 
-/// uid of the user that mailboxes belong to.
+/// uid of the user that mailboxes belong to, and of the one with a .forward file.
 const OWNER: u32 = 64912;
+const CALLER: u32 = 64911;
 
 pub fn own_faults(workshop: &Workshop, long: bool) -> Result<String, String> {
     let mut world = world_with(workshop, "faults", CONFIGURATION)?;
@@ -67,18 +68,26 @@ fn killed_at_the_mailbox(world: &mut World) -> Result<String, String> {
     Ok("  a user child killed at a mailbox: deferred, then delivered once\n".into())
 }
 
-/// A user child that reads a .forward file (a named pipe, so that it waits) is killed.
+/// A user child that opens a .forward file is killed.
 fn killed_at_the_forward_file(world: &mut World) -> Result<String, String> {
     let path = world.directory.join("mail/forward");
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o666)).map_err(|e| e.to_string())?;
+    fs::write(&path, "ann@test.example\n").map_err(|e| e.to_string())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(|e| e.to_string())?;
+    chown(&path, Some(CALLER), Some(CALLER)).map_err(|e| e.to_string())?;
+    let name = path.display().to_string();
+    let kill = "inject=openat:signal=KILL:when=1";
+    let arguments = ["-P", name.as_str(), "-e", "trace=openat", "-e", kill];
+    let master = world.daemon_id().unwrap_or(0);
+    let trace = Trace::attach(&world.directory.join("run/trace"), &[master], &arguments)?;
     send(world, "pcaller", "token-forward-end")?;
-    kill_child(world)?;
     world
         .wait_mainlog("== pcaller@test.example R=forward defer (-1): failed to open @DIR@/mail/forward", 1)?;
-    fs::remove_file(&path).map_err(|e| e.to_string())?;
+    if !trace.has_struck() {
+        return Err("no user child was killed at the .forward file".into());
+    }
+    drop(trace);
     run_queue(world)?;
-    poll(20, "the message", || deliveries_to(world, "pcaller").get("token-forward-end") == Some(&1))?;
+    poll(20, "the message", || deliveries_to(world, "ann").get("token-forward-end") == Some(&1))?;
     Ok("  a user child killed at a .forward file: deferred, then delivered once\n".into())
 }
 
