@@ -252,6 +252,7 @@ impl<'s> Runner<'s> {
             texts.log = None;
             let mut pending = Pending::default();
             let tested = self.test_items(context, place, statement, &mut pending, texts);
+            ::log::debug!(target: "acl", "{:?} at {}: {tested:?}", statement.verb, statement.at);
             if texts_matter(statement.verb, tested, pending.endpass) {
                 set_texts(context, &pending, texts);
                 if statement.verb != Verb::Warn && texts.log.is_none() {
@@ -339,11 +340,11 @@ impl<'s> Runner<'s> {
                     self.add_headers(context, place, &text);
                 }
             }
-            Tested::Defer if log.selectors().has(Selector::AclWarnSkipped) => {
+            Tested::Defer if log.wants(Selector::AclWarnSkipped) => {
                 let why = texts.log.take().map_or_else(String::new, |why| format!(": {}", first_line(&why)));
                 let line =
                     format!("{host} Warning: ACL \"warn\" statement skipped: condition test deferred{why}");
-                log.write(Which::Main, line.as_bytes().as_bstr());
+                log.optional(Selector::AclWarnSkipped, Which::Main, line.as_bytes().as_bstr());
             }
             _ => {}
         }

@@ -8,6 +8,7 @@ mod error_mail;
 pub mod info;
 mod local_smtp;
 mod queue_commands;
+mod settings;
 mod standard_input;
 mod start;
 mod submission;
@@ -18,6 +19,7 @@ pub mod trust;
 
 use crate::expand::context::{Context, Globals};
 use crate::expand::{ExpandError, expand};
+use crate::log::debug::Selection;
 use crate::log::{Log, Which};
 use crate::process::reading::{self, Reading};
 use crate::process::role_main;
@@ -123,6 +125,7 @@ impl Program {
 
     fn become_oxim(&self) -> anyhow::Result<()> {
         if let Some(rights) = daemon::rights_of_roles(self)? {
+            log::debug!(target: "uid", "becoming uid={} gid={}", rights.uid, rights.gid);
             identity::become_user(&rights)?;
         } else if !identity::is_plain() {
             identity::become_user(&Rights::of_caller()?)?;
@@ -173,10 +176,16 @@ fn run() -> anyhow::Result<i32> {
         _ => {}
     }
     check_built(&invocation)?;
-    if invocation.debug.is_some() {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Debug).init();
+    let debug = invocation.debug.as_ref().and_then(|text| Selection::parse(&text.to_str_lossy()).ok());
+    let of_daemon = invocation.action == Action::Daemon;
+    // Before the configuration is read nobody but root is known to be an admin user.
+    if let Some(debug) = debug.filter(|_| nix::unistd::getuid().is_root()) {
+        debug.start(of_daemon);
     }
     let program = start::start(invocation, found)?;
+    if let Some(debug) = debug {
+        debug.start(of_daemon);
+    }
     let named = program.invocation.config.is_some();
     let configuration = named.then(|| program.reading.snapshot.config_file.clone());
     act(program, Call { name, arguments, configuration })
@@ -192,6 +201,13 @@ fn check_built(invocation: &Invocation) -> anyhow::Result<()> {
     }
     if invocation.syslog_tag.is_some() {
         return Err(not_built("-L"));
+    }
+    let message = &invocation.message;
+    if message.bounce_about.is_some() && invocation.action == Action::Smtp {
+        return Err(not_built("-E with -bs"));
+    }
+    if message.delivery == args::DeliveryMode::QueueSmtp && invocation.action == Action::Daemon {
+        return Err(not_built("-odqs with a daemon"));
     }
     Ok(())
 }

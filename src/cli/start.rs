@@ -3,7 +3,7 @@
 
 use super::args::{Action, Invocation};
 use super::trust::{self, Decision, Facts, Relaxed, Standing, TrustLists};
-use super::{Program, environment};
+use super::{Program, environment, settings};
 use crate::as_user::SystemUsers;
 use crate::config::{Options, build_settings};
 use crate::expand::context::{Globals, Users};
@@ -55,9 +55,10 @@ fn trusted_files() -> Option<BString> {
 /// Gives up root's rights for good where the decision says so.
 pub fn apply_decision(facts: &Facts, decision: &Decision) -> anyhow::Result<()> {
     if decision.macros_rejected {
-        log::debug!("macros_trusted rejecting macros for uid {}", facts.real_uid);
+        log::debug!(target: "uid", "macros_trusted rejecting macros for uid {}", facts.real_uid);
     }
     if !decision.keep_rights && !identity::is_plain() {
+        log::debug!(target: "uid", "giving up root's rights for good");
         identity::become_user(&Rights::of_caller()?)?;
     }
     Ok(())
@@ -73,10 +74,12 @@ pub fn read_configuration(
     let named = invocation.config.is_some();
     let (path, content) = trust::open_configuration(list, facts, decision.check_file, named)
         .map_err(|error| anyhow!("LOG: MAIN PANIC DIE\n  {error}"))?;
-    reading::read(&path, &content, &invocation.macros).map_err(|errors| {
+    let mut reading = reading::read(&path, &content, &invocation.macros).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         anyhow!(texts.join("\n"))
-    })
+    })?;
+    reading.snapshot.settings = settings::of(invocation);
+    Ok(reading)
 }
 
 /// From arguments to a program that knows its configuration and caller.

@@ -211,13 +211,13 @@ fn new_mail(asked: &Asked, who: &Caller, sender: &Sender, recipients: Vec<Addres
         started: SystemTime::now(),
         controls: Controls {
             queue_only: when(asked) == When::Never,
-            suppress_local_fixups: given.suppress_fixups && asked.standing.trusted,
+            suppress_local_fixups: given.suppress_fixups,
             ..Controls::default()
         },
         add_headers: Vec::new(),
         remove_headers: Vec::new(),
         about: caller::about(asked),
-        local_error: given.bounce_about.is_some() && asked.standing.trusted,
+        local_error: given.bounce_about.is_some(),
         pipelining: BString::default(),
     }
 }

@@ -179,6 +179,8 @@ pub struct Standing {
     pub trusted: bool,
     /// May see and change the queue, run daemons, debug.
     pub admin: bool,
+    /// The oxim user.
+    pub oxim_uid: u32,
 }
 
 /// What of the configuration makes users trusted or admin, as numbers.
@@ -206,6 +208,7 @@ pub fn standing(uid: u32, gid: u32, groups: &[u32], lists: &TrustLists) -> Stand
         gid,
         trusted: is_ours || lists.trusted_users.contains(&uid) || in_any(&lists.trusted_groups),
         admin: is_ours || in_any(&[lists.oxim_gid]) || in_any(&lists.admin_groups),
+        oxim_uid: lists.oxim_uid,
     }
 }
 
@@ -229,8 +232,15 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
     if invocation.syslog_tag.is_some() && !who.admin {
         return Err("exim: you lack sufficient privilege to specify syslog process name".into());
     }
+    if invocation.message.suppress_fixups && !who.trusted {
+        return Err("exim: permission denied (-G requires a trusted user)".into());
+    }
+    if invocation.daemon.pid_file.is_some() {
+        check_pid_file(who)?;
+    }
     let may = match &invocation.action {
-        Action::Daemon => who.admin,
+        // Without -bd it is a queue run that is repeated.
+        Action::Daemon => who.admin || (!invocation.daemon.listen && !relaxed.prod_requires_admin),
         Action::QueueRun(_) => who.admin || !relaxed.prod_requires_admin,
         Action::ListQueue(_) => who.admin || !relaxed.list_requires_admin,
         Action::Expand | Action::TestAddresses | Action::VerifyAddresses { .. } | Action::TestRetry
@@ -238,6 +248,7 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
         {
             return Err("exim: those command-line flags are set to require admin".into());
         }
+        Action::LogLine(_) => who.admin,
         Action::Messages(command) => return check_messages(command.what, who, relaxed),
         _ => true,
     };
@@ -257,14 +268,23 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
     Ok(())
 }
 
-/// `-M` and `-Mc` as queue runs; `-Mrm` is also for the one who sent the message, which the queue decides.
+/// `-oP` and `-oPX` are for root and oxim alone: a file is written and removed with their rights.
+pub fn check_pid_file(who: &Standing) -> Result<(), String> {
+    if who.uid == 0 || who.uid == who.oxim_uid {
+        return Ok(());
+    }
+    let (uid, oxim, euid) = (who.uid, who.oxim_uid, nix::unistd::geteuid());
+    Err(format!("exim: only uid=0 or uid={oxim} can use -oP and -oPX (uid={uid} euid={euid} | {uid})"))
+}
+
+/// `-M` and `-Mc` as queue runs. All else but `-Mg` is decided on the open message by the queue, since `-Mrm` is also for
+/// the one who sent it.
 fn check_messages(what: Act, who: &Standing, relaxed: Relaxed) -> Result<(), String> {
     match what {
         Act::Deliver | Act::DeliverIfDue if who.admin || !relaxed.prod_requires_admin => Ok(()),
         Act::Deliver | Act::DeliverIfDue => Err("exim: Permission denied".into()),
-        Act::Remove => Ok(()),
-        _ if who.admin => Ok(()),
-        _ => Err("Permission denied".into()),
+        Act::GiveUp if !who.admin => Err("exim: permission denied".into()),
+        _ => Ok(()),
     }
 }
 
@@ -356,7 +376,14 @@ mod tests {
             assert_eq!(asked(line, &admin), Ok(()), "{line}");
         }
         assert_eq!(asked("-M 1aaaaa-000000-00", &user), Err("exim: Permission denied".into()));
-        assert_eq!(asked("-Mvl 1aaaaa-000000-00", &user), Err("Permission denied".into()));
+        assert_eq!(asked("-Mg 1aaaaa-000000-00", &user), Err("exim: permission denied".into()));
+        assert_eq!(asked("-Mvl 1aaaaa-000000-00", &user), Ok(()), "the queue decides");
+        assert_eq!(asked("-z x", &user), Err("exim: permission denied".into()));
+        assert_eq!(
+            asked("-G a@b", &user),
+            Err("exim: permission denied (-G requires a trusted user)".into())
+        );
+        assert!(asked("-bd -oP /x", &admin).unwrap_err().starts_with("exim: only uid=0 or uid=100 can use"));
         assert_eq!(asked("-d -bV", &user), Err("exim: debugging permission denied".into()));
         assert_eq!(asked("-bt x@y", &user), Ok(()));
         assert_eq!(asked("-Mrm 1aaaaa-000000-00", &user), Ok(()));

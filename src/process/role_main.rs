@@ -11,10 +11,11 @@ use super::snapshot::Snapshot;
 use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
+use crate::log::debug::Selection;
 use crate::receive::Station;
 use crate::sys::spawn::CONTROL_FD;
 use crate::sys::{descriptors, fd_passing, limits, secure};
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
@@ -95,6 +96,9 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         io::Error::other(texts.join("\n"))
     })?;
+    if let Some(debug) = reading.snapshot.setting("debug") {
+        Selection::parse(&debug.to_str_lossy()).map_err(io::Error::other)?.start(true);
+    }
     match role {
         Role::SmtpWorker => live_smtp(&reading, handed, calls),
         Role::DeliveryWorker => {

@@ -176,7 +176,7 @@ impl SmtpWorker {
                 Ok((stream, peer)) => {
                     let accepted = AssertUnwindSafe(|| self.accepted(stream, peer));
                     if let Err(cause) = catch_unwind(accepted) {
-                        self.sessions.log_panic(&thread_pool::panic_text(&*cause));
+                        self.sessions.log_panic(&crate::log::panic_text(&*cause));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -240,7 +240,7 @@ impl Door {
             }
         };
         if let Err(cause) = catch_unwind(AssertUnwindSafe(work)) {
-            self.calls.log_panic(&thread_pool::panic_text(&*cause));
+            self.calls.log_panic(&crate::log::panic_text(&*cause));
         }
     }
 }

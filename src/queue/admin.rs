@@ -45,21 +45,45 @@ pub enum Act {
     ViewCopy,
 }
 
-/// Does it to one message; `by` is the caller's login name, for the log. False: the exit code is 1.
+/// Who asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    /// The login name, for the log.
+    pub login: &'a BStr,
+    /// The real uid: whoever handed a message in may remove it.
+    pub uid: u32,
+    /// All else is for admin users.
+    pub admin: bool,
+}
+
+impl<'a> By<'a> {
+    /// An admin user.
+    pub fn admin(login: &'a BStr) -> Self {
+        Self { login, uid: 0, admin: true }
+    }
+    /// Decided on the open message, so that no other can take its place meanwhile.
+    fn may(self, act: Act, message: &Message) -> bool {
+        self.admin || (act == Act::Remove && message.envelope.uid == self.uid)
+    }
+}
+
+/// Does it to one message. False: the exit code is 1. `-M` and `-Mc` are not refused here: whether they are for admin
+/// users is for `prod_requires_admin` to say.
 pub fn act(
     env: &Env,
     act: Act,
     id: &MessageId,
     addresses: &[BString],
-    by: &BStr,
+    by: By,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
     let force = How { force: true, thaw: true, ..How::default() };
     match act {
+        Act::ViewHeader | Act::ViewBody | Act::ViewLog if !by.admin => return denied(act, out),
         Act::ViewHeader => return view::file(&env.layout, id, 'H', out),
         Act::ViewBody => return view::file(&env.layout, id, 'D', out),
         Act::ViewLog => return view::log(&env.layout, id, out),
-        Act::ViewCopy => return view::copy(&env.layout, id, out),
+        Act::ViewCopy if by.admin => return view::copy(&env.layout, id, out),
         Act::Deliver | Act::DeliverIfDue => {
             deliver::deliver(env, id, if act == Act::Deliver { force } else { How::default() });
             return Ok(true);
@@ -70,6 +94,10 @@ pub fn act(
         Ok(message) => message,
         Err(error) => return refused(env, act, id, by, &error, out),
     };
+    if !by.may(act, &message) {
+        return denied(act, out);
+    }
+    let by = by.login;
     let mut change = Change { env, message, by, out };
     match act {
         Act::Freeze => change.freeze(),
@@ -89,16 +117,25 @@ pub fn act(
     }
 }
 
+/// In Exim's words.
+fn denied(act: Act, out: &mut dyn Write) -> io::Result<bool> {
+    writeln!(out, "Permission denied")?;
+    if act == Act::MarkAllDelivered {
+        writeln!(out)?;
+    }
+    Ok(false)
+}
+
 /// A message that cannot be opened: `-Mrm` takes its files away all the same, unless somebody delivers it now.
 fn refused(
     env: &Env,
     act: Act,
     id: &MessageId,
-    by: &BStr,
+    by: By,
     error: &OpenError,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
-    let removing = act == Act::Remove;
+    let removing = act == Act::Remove && by.admin;
     match error {
         OpenError::Locked => {
             writeln!(out, "Message {id} is locked")?;
@@ -133,7 +170,7 @@ fn refused(
     }
     let removed = remove_files(env, id);
     if removed {
-        env.log().write(Which::Main, format!("{id} removed by {by}").as_bytes().as_bstr());
+        env.log().write(Which::Main, format!("{id} removed by {}", by.login).as_bytes().as_bstr());
         env.log().write(Which::Main, format!("{id} Completed").as_bytes().as_bstr());
         writeln!(out, "Message {id} has been removed")?;
     } else {

@@ -3,7 +3,7 @@
 use super::session::{Next, Session};
 use crate::acl::{Place, Verdict};
 use crate::expand::{ExpandError, expand};
-use crate::log::{Selector, Which};
+use crate::log::Selector;
 use crate::mail::Reply;
 use crate::matching::host_name::{self, HostName};
 use crate::text::interval;
@@ -19,7 +19,7 @@ impl Session<'_, '_> {
         }
         if self.is_tcp() {
             if self.host_in("host_reject_connection") {
-                if self.selects(Selector::ConnectionReject) {
+                if self.context.globals.log.selectors().has(Selector::ConnectionReject) {
                     let peer = self.peer(false);
                     self.log_rejection(&format!("refused connection from {peer} (host_reject_connection)"));
                 }
@@ -122,16 +122,13 @@ impl Session<'_, '_> {
             return;
         }
         self.context.session.host_name_looked_up = true;
-        let selected = self.context.globals.log.selectors().has(Selector::HostLookupFailed);
         let found = host_name::look_up(&*self.context.globals.dns, host.ip());
         let origin = &mut self.context.session.origin;
         match found {
             HostName::Found(names) => origin.host_name = names.into_iter().next(),
             HostName::NotFound(why) => {
                 origin.host_lookup_failed = true;
-                if selected {
-                    self.log(Which::Main, &why);
-                }
+                self.log_optional(Selector::HostLookupFailed, &why);
             }
             HostName::Mismatch(_) => origin.host_lookup_failed = true,
             // not known is not failed: the variables tell the two apart

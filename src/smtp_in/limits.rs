@@ -5,7 +5,7 @@
 
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
-use crate::log::{Selector, Which};
+use crate::log::Selector;
 use crate::mail::Reply;
 use std::collections::VecDeque;
 
@@ -128,9 +128,9 @@ impl Session<'_, '_> {
         logged: &str,
     ) -> Next {
         let selector = if kind == "syntax" { Selector::SmtpSyntaxError } else { Selector::SmtpProtocolError };
-        if self.context.globals.log.selectors().has(selector) {
+        if self.wants(selector) {
             let line = format!("SMTP {kind} error in \"{}\" {} {logged}", command.line, self.peer(true));
-            self.log(Which::Main, &line);
+            self.log_optional(selector, &line);
         }
         self.count_error(command, &Reply::new(code, text))
     }

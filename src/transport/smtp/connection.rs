@@ -3,11 +3,13 @@
 //! Clear text and TLS are two types that own the socket. What was read ahead in clear text never
 //! outlives STARTTLS: [`Connection::into_clear_socket`] refuses if there is any (CVE-2021-38371).
 
+use crate::log::Log;
 use crate::mail::Reply;
 use crate::tls::TlsStream;
 use bstr::{BString, ByteSlice};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// All lines of one reply together: no honest reply is near this.
@@ -90,12 +92,45 @@ pub struct Connection {
     ahead: Vec<u8>,
     out: Vec<u8>,
     limit: Duration,
+    /// `-v`: what is said and heard is shown here.
+    watch: Option<Arc<Log>>,
+    /// Commands in `out`, to be shown when they go.
+    said: Vec<BString>,
 }
 
 impl Connection {
     /// Around an open stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new(), out: Vec::new(), limit: Duration::from_secs(300) }
+        Self {
+            stream,
+            ahead: Vec::new(),
+            out: Vec::new(),
+            limit: Duration::from_secs(300),
+            watch: None,
+            said: Vec::new(),
+        }
+    }
+
+    /// Shows from now on what is said and heard, if this log shows anything.
+    pub fn watch(&mut self, log: &Arc<Log>) {
+        self.watch = log.is_shown().then(|| log.clone());
+    }
+
+    /// A remark among what is said.
+    pub fn remark(&self, text: &str) {
+        if let Some(log) = &self.watch {
+            log.remark(text);
+        }
+    }
+
+    /// Commands that wait for the same write are marked, as Exim does.
+    fn show_said(&mut self) {
+        let Some(log) = &self.watch else { return };
+        let last = self.said.len().saturating_sub(1);
+        for (at, line) in self.said.drain(..).enumerate() {
+            let mark = if at < last { "|>" } else { ">>" };
+            log.remark(format!("  SMTP{mark} {line}"));
+        }
     }
 
     /// How long the next waits may take: each write and each whole reply.
@@ -107,11 +142,15 @@ impl Connection {
     pub fn put_line(&mut self, line: &[u8]) {
         self.out.extend_from_slice(line);
         self.out.extend_from_slice(b"\r\n");
+        if self.watch.is_some() {
+            self.said.push(line.into());
+        }
     }
 
     /// Writes what is in the buffer.
     pub fn flush_out(&mut self) -> Result<(), Trouble> {
         if !self.out.is_empty() {
+            self.show_said();
             self.stream.set_limit(self.limit)?;
             self.stream.write_all(&self.out)?;
             self.out.clear();
@@ -158,6 +197,10 @@ impl Connection {
         let mut code = None;
         loop {
             let line = self.read_line(deadline)?;
+            if let Some(log) = &self.watch {
+                let mark = if code.is_some() { "         " } else { "  SMTP<< " };
+                log.remark(format!("{mark}{}", line.as_bstr()));
+            }
             size += line.len();
             let (this, last, rest) =
                 split_reply_line(&line).ok_or_else(|| Trouble::Malformed(line.clone().into()))?;

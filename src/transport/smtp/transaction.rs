@@ -179,6 +179,7 @@ impl Run<'_> {
     /// The message itself, and the peer's word that it has it.
     fn message(&mut self) -> Result<Delivered, Stop> {
         self.session.connection.set_limit(self.limits.data);
+        self.session.connection.remark("  SMTP>> (writing message)");
         let written = write_message(
             &mut self.session.connection,
             self.mail.head,

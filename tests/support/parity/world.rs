@@ -151,6 +151,7 @@ impl World {
             ("@ROUTER_SINK@", ROUTER_SINK),
             ("@TRANSPORT_MAILDIR@", TRANSPORT_MAILDIR),
             ("@TRANSPORT_SMTP@", TRANSPORT_SMTP),
+            ("@PROGRAM@", self.binary.to_str().unwrap_or_default()),
             ("@TESTS@", concat!(env!("CARGO_MANIFEST_DIR"), "/tests")),
         ];
         let mut text = text.to_owned();
@@ -190,6 +191,7 @@ impl World {
         names.push((format!("from {mailer} by"), "from @EXIM@ by".into()));
         let (uid, gid) = self.mailer_ids();
         names.push((format!("{mailer} {uid} {gid}"), "@EXIM@ @EXIM_UID@ @EXIM_GID@".into()));
+        names.push((format!("or uid={uid} can use"), "or uid=@EXIM_UID@ can use".into()));
         names.push((format!("-ident {mailer}"), "-ident @EXIM@".into()));
         names.push((self.binary.display().to_string(), "@BINARY@".into()));
         names
