@@ -68,7 +68,9 @@ impl Session<'_, '_> {
         let ends = if self.is_tcp() { LineEnds::Crlf } else { LineEnds::Any };
         let mut asked = Asked::default();
         let mut context = self.context.clone();
-        if self.sends_in_another_name(&mail) {
+        // What -oMai says stays, as recorded.
+        let told = self.local.as_ref().is_some_and(|local| local.origin.is_some());
+        if !told && self.sends_in_another_name(&mail) {
             context.session.origin.authenticated_id = None;
         }
         let (outcome, ended, fault) = {
