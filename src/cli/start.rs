@@ -10,7 +10,7 @@ use crate::expand::context::{Globals, Users};
 use crate::log::Which;
 use crate::process::reading::{self, Reading};
 use crate::process::{services, spool_directory};
-use crate::sys::identity::{self, Rights};
+use crate::sys::identity::{self, LaidDown, Rights};
 use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
 use std::ffi::OsString;
@@ -83,7 +83,11 @@ pub fn read_configuration(
 }
 
 /// From arguments to a program that knows its configuration and caller.
-pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow::Result<Program> {
+pub fn start(
+    invocation: Invocation,
+    found: Vec<(OsString, OsString)>,
+    drop_group: Option<LaidDown>,
+) -> anyhow::Result<Program> {
     let facts = gather_facts();
     let decision = trust::decide(&facts, &invocation);
     apply_decision(&facts, &decision)?;
@@ -104,6 +108,7 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
         reading,
         globals: Arc::new(globals),
         standing,
+        drop_group,
         environment: kept,
     };
     if purged && program.handles_mail() {

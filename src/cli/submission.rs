@@ -4,13 +4,15 @@
 //! (`-bm`, `-t`), SMTP (`-bs`), listings (`-bp`) and what is done to messages (`-Mrm` ...) come this way.
 //! The process that serves submissions delivers nothing itself: what is to be delivered while the caller waits (`-odi`,
 //! `-q...`, `-M`, `-Mc`, `-Mg`) is asked of the delivery worker. A caller that goes away stops none of it.
+//!
+//! Where no daemon runs a message is left in `drop/` (`process::drop_box`), and taken in from there the same way.
 
-use super::args::{self, Action, CalledAs, Invocation, MessageCommand};
+use super::args::{self, Action, CalledAs, ErrorMode, Invocation, MessageCommand};
 use super::caller;
 use super::delivery::{Ready, When};
 use super::standard_input::TimedInput;
 use super::submit::{self, Intake};
-use super::trust;
+use super::trust::{self, Standing};
 use super::{Asked, Program, queue_commands, start};
 use crate::as_user::{Answer, AsUser, Identity, Order};
 use crate::deliver::Env;
@@ -18,6 +20,7 @@ use crate::expand::context::Globals;
 use crate::load::Configuration;
 use crate::log::Echo;
 use crate::mail::MessageId;
+use crate::process::drop_box::{self, Dropped, Fate};
 use crate::process::submit_socket::{self, Call, Caller, Calls, Input};
 use crate::process::trigger::{Request, Trigger};
 use crate::process::{services, spool_directory};
@@ -59,11 +62,32 @@ pub fn hand_over(program: &Program, call: Call) -> anyhow::Result<i32> {
     }
     match submit_socket::call(spool, &call)? {
         Some(code) => Ok(code),
+        None if leave_for_daemon(program, &call)? => Ok(0),
         None => Err(anyhow!(
             "oxim: the spool {} belongs to another user, and no daemon of this build takes submissions there",
             spool.display()
         )),
     }
+}
+
+/// Where no daemon runs a message is left in `drop/`, if this program was given the right to do so: not one of another
+/// configuration, and nothing that somebody waits for but a message.
+fn leave_for_daemon(program: &Program, call: &Call) -> anyhow::Result<bool> {
+    if program.invocation.action != Action::Receive || program.invocation.config.is_some() {
+        return Ok(false);
+    }
+    // What is wrong with the call itself is told while somebody hears it.
+    let asked = program.asked();
+    caller::sender(&asked, &caller::caller(&asked)?.login)?;
+    let most = submit::longest_message(&program.globals);
+    let spool = &program.globals.spool_directory;
+    let mut input = std::io::stdin().lock();
+    let left = drop_box::leave(spool, program.drop_group.as_ref(), call, &mut input, most)
+        .map_err(|error| anyhow!("oxim: no daemon runs, and the message cannot be left for it: {error}"))?;
+    if left && program.invocation.verbose {
+        eprintln!("no daemon runs: the message is left for it in {}", drop_box::path(spool).display());
+    }
+    Ok(left)
 }
 
 /// The daemon's side.
@@ -108,6 +132,15 @@ impl Calls for SubmissionServer {
             }
         };
         let _ = caller.exit(code); // it may be gone
+    }
+    fn take_dropped(&self, dropped: Dropped) -> Fate {
+        self.take_in_dropped(dropped).unwrap_or_else(|error| Fate::Later(format!("{error:#}")))
+    }
+    fn longest_message(&self) -> u64 {
+        submit::longest_message(&self.configuration.globals)
+    }
+    fn log_bad(&self, text: &str) {
+        self.station.log.panic(text.as_bytes().as_bstr());
     }
     fn log_panic(&self, text: &str) {
         let line = format!("internal error in a submission: {text}");
@@ -174,6 +207,51 @@ impl SubmissionServer {
                 words(invocation, &caller.call)
             )),
         }
+    }
+
+    /// A message that was left while no daemon ran. Nobody hears what is wrong with it: that goes by mail.
+    fn take_in_dropped(&self, dropped: Dropped) -> anyhow::Result<Fate> {
+        let globals = &self.configuration.globals;
+        let mut invocation = match args::parse(&dropped.call.name, &dropped.call.arguments) {
+            Ok(invocation) => invocation,
+            Err(error) => return Ok(Fate::Bad(error.to_string())),
+        };
+        let possible = super::check_built(&invocation).and_then(|()| check_possible(&invocation));
+        if let Err(error) = possible {
+            return Ok(Fate::Bad(error.to_string()));
+        }
+        if invocation.action != Action::Receive || invocation.config.is_some() {
+            return Ok(Fate::Bad("it is no message".into()));
+        }
+        let Some(owner) = globals.users.by_uid(dropped.uid)? else {
+            return Ok(Fate::Bad(format!("there is no user of uid {}", dropped.uid)));
+        };
+        // Not the group of the file, which is oxim's: it would make anybody an administrator.
+        let standing = Standing { admin: false, ..start::standing_of(dropped.uid, owner.gid, globals)? };
+        invocation.verbose = false;
+        if invocation.message.errors == ErrorMode::Print {
+            invocation.message.errors = ErrorMode::Mail;
+        }
+        let asked = Asked { invocation: &invocation, globals, standing: &standing };
+        let allowed = trust::check_action(&invocation, &standing, start::relaxed(&globals.main));
+        let allowed = allowed
+            .and_then(|()| caller::sender(&asked, &owner.name).map(drop).map_err(|error| error.to_string()));
+        if let Err(why) = allowed {
+            return Ok(Fate::Bad(why));
+        }
+        let intake = Intake {
+            asked,
+            configuration: &self.configuration,
+            station: &self.station,
+            submitter: &self.submitter,
+        };
+        let mut input = TimedInput::new(dropped.input, |_| Ok(()));
+        let mut words = Vec::new();
+        let taken = submit::take_in(&intake, &mut input, &mut words)?;
+        Ok(match taken.is_to_be_tried_again {
+            true => Fate::Later(words.trim().as_bstr().to_string()),
+            false => Fate::Done,
+        })
     }
 
     /// Has the delivery worker do it, waits for its end, and gives the exit code.

@@ -3,6 +3,7 @@
 //! The table in [`role`] is the one place that says who may do what; everything else here obeys it.
 //! DESIGN.md section 2 tells why it is cut this way.
 pub mod delivery_worker;
+pub mod drop_box;
 
 pub mod interfaces;
 pub mod ipc;

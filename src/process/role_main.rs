@@ -2,12 +2,14 @@
 //! is told to end.
 
 use super::delivery_worker::{DeliveryWorker, Settings};
+use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
 use super::reading::{self, Reading};
 use super::role::{Right, Role};
 use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
+use super::spool_directory;
 use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
@@ -135,7 +137,12 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     let service = services::Smtp::new(reading, handed.announce)?;
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
-        submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
+        let calls = calls(service.configuration(), service.station(), service.trigger())?;
+        submit_socket::serve(&place, calls.clone())?;
+        if let Err(error) = spool_directory::make_drop(service.globals()) {
+            calls.log_bad(&format!("{}/drop cannot be made: {error}", place.display()));
+        }
+        drop_box::serve(&place, calls)?;
     }
     if handed.after_death {
         service.sweep_spool();

@@ -62,8 +62,13 @@ pub struct Workshop {
 impl Workshop {
     /// Makes the directory and copies the program into it, once plain and once set-uid root.
     pub fn new(program: Program, binary: &Path) -> std::io::Result<Workshop> {
+        Self::named(program, binary, "parity")
+    }
+
+    /// The same, beside others of this process.
+    pub fn named(program: Program, binary: &Path, name: &str) -> std::io::Result<Workshop> {
         // /tmp may be mounted nosuid, and a home directory may be closed to other users
-        let directory = PathBuf::from(format!("/var/tmp/oxim-parity-{}", std::process::id()));
+        let directory = PathBuf::from(format!("/var/tmp/oxim-{name}-{}", std::process::id()));
         fs::create_dir_all(directory.join("bin"))?;
         fs::create_dir_all(directory.join("setuid"))?;
         if program == Program::Oxim {
