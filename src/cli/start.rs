@@ -53,10 +53,7 @@ fn trusted_files() -> Option<BString> {
 }
 
 /// Gives up root's rights for good where the decision says so.
-pub fn apply_decision(facts: &Facts, decision: &Decision) -> anyhow::Result<()> {
-    if decision.macros_rejected {
-        log::debug!(target: "uid", "macros_trusted rejecting macros for uid {}", facts.real_uid);
-    }
+pub fn apply_decision(decision: &Decision) -> anyhow::Result<()> {
     if !decision.keep_rights && !identity::is_plain() {
         log::debug!(target: "uid", "giving up root's rights for good");
         identity::become_user(&Rights::of_caller()?)?;
@@ -90,7 +87,10 @@ pub fn start(
 ) -> anyhow::Result<Program> {
     let facts = gather_facts();
     let decision = trust::decide(&facts, &invocation);
-    apply_decision(&facts, &decision)?;
+    if decision.macros_rejected && says_so(&invocation) && !facts.is_ours() {
+        eprintln!("macros_trusted rejecting macros for uid {}", facts.real_uid);
+    }
+    apply_decision(&decision)?;
     let reading = read_configuration(&facts, &decision, &invocation)?;
     let main = &reading.written.main;
     let keep = main.plain("keep_environment");
@@ -101,6 +101,7 @@ pub fn start(
     let globals = services::globals(&reading).map_err(|text| anyhow!(text))?;
     let standing = standing(main, &globals)?;
     trust::check_action(&invocation, &standing, relaxed(main)).map_err(|text| anyhow!(text))?;
+    let lost = lost_privilege(&facts, &decision, &invocation);
     let program = Program {
         invocation,
         facts,
@@ -111,6 +112,12 @@ pub fn start(
         drop_group,
         environment: kept,
     };
+    if let Some(option) = lost {
+        let line = format!("exim user lost privilege for using {option} option");
+        eprintln!("LOG: MAIN PANIC\n  {line}");
+        program.log_unprivileged(Which::Main, line.as_str().into());
+        program.log_unprivileged(Which::Panic, line.as_str().into());
+    }
     if purged && program.handles_mail() {
         let warning = b"Warning: purging the environment.\n Suggested action: use keep_environment.";
         program.log_unprivileged(Which::Main, warning.as_bstr());
@@ -120,6 +127,23 @@ pub fn start(
         bail!(texts.join("\n"));
     }
     Ok(program)
+}
+
+/// The option that cost the mailer's own user the rights of root: that is worth a line in the logs.
+fn lost_privilege(facts: &Facts, decision: &Decision, invocation: &Invocation) -> Option<&'static str> {
+    let is_ours = facts.is_ours() && facts.real_uid != 0;
+    let macros = decision.macros_rejected && says_so(invocation);
+    let file = decision.file_rejected && invocation.action != Action::Expand;
+    match (file, macros) {
+        (true, _) if is_ours => Some("-C"),
+        (false, true) if is_ours => Some("-D"),
+        _ => None,
+    }
+}
+
+/// Where macros cost nothing that is not given up anyway, Exim does not mention them.
+fn says_so(invocation: &Invocation) -> bool {
+    invocation.config.is_none() && invocation.action != Action::Expand
 }
 
 /// Whether the caller of this process is trusted, and an admin.

@@ -22,7 +22,7 @@ use crate::log::Echo;
 use crate::mail::MessageId;
 use crate::process::drop_box::{self, Dropped, Fate};
 use crate::process::submit_socket::{self, Call, Caller, Calls, Input};
-use crate::process::trigger::{Request, Trigger};
+use crate::process::trigger::{Logged, Request, Trigger};
 use crate::process::{services, spool_directory};
 use crate::queue::{self, Act};
 use crate::receive::{OwnMessages, Station};
@@ -56,7 +56,7 @@ pub fn is_needed(program: &Program) -> bool {
 pub fn hand_over(program: &Program, call: Call) -> anyhow::Result<i32> {
     let spool = &program.globals.spool_directory;
     check_possible(&program.invocation)?;
-    if program.invocation.action == Action::Smtp && listen::is_tcp(&std::io::stdin()) {
+    if program.invocation.action == Action::Smtp && listen::is_tcp(std::io::stdin()) {
         // The daemon would take the peer for a local caller.
         bail!("oxim: -bs with a TCP connection on standard input needs the rights of the spool's owner");
     }
@@ -257,8 +257,7 @@ impl SubmissionServer {
     /// Has the delivery worker do it, waits for its end, and gives the exit code.
     fn request(&self, asked: &Asked, caller: &Caller, request: &Request) -> anyhow::Result<i32> {
         let logged = |text: &[u8]| caller.error(text);
-        let logged: Option<&dyn Fn(&[u8]) -> io::Result<()>> =
-            if asked.invocation.verbose { Some(&logged) } else { None };
+        let logged: Option<&Logged> = if asked.invocation.verbose { Some(&logged) } else { None };
         let done = self.trigger.request(request, &mut |words| caller.output(words), logged);
         done.map(|done| i32::from(!done)).map_err(|error| anyhow!("oxim: {error}"))
     }
@@ -302,7 +301,7 @@ impl SubmissionServer {
     /// Has what this call took in delivered, and waits if the call does, or wants to see what is logged.
     fn deliver(&self, caller: &Caller, ready: &Ready, when: When, verbose: bool) {
         let logged = |text: &[u8]| caller.error(text);
-        let logged: Option<&dyn Fn(&[u8]) -> io::Result<()>> = if verbose { Some(&logged) } else { None };
+        let logged: Option<&Logged> = if verbose { Some(&logged) } else { None };
         for id in ready.take() {
             let request = match when {
                 When::Now | When::Soon | When::Never => Request::Deliver(id.clone()),

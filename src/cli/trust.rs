@@ -36,6 +36,15 @@ pub struct Facts {
     pub macro_values: String,
 }
 
+impl Facts {
+    /// Whether root, the mailer's user or the owner of the configuration calls.
+    pub fn is_ours(&self) -> bool {
+        self.real_uid == 0
+            || Some(self.real_uid) == self.oxim_uid
+            || Some(self.real_uid) == self.configure_owner
+    }
+}
+
 /// What follows for the rights of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -43,6 +52,8 @@ pub struct Decision {
     pub keep_rights: bool,
     /// `-D` is why they are not: Exim says so on standard error.
     pub macros_rejected: bool,
+    /// `-C` is why.
+    pub file_rejected: bool,
     /// Owner and mode of the configuration file are checked.
     pub check_file: bool,
 }
@@ -51,8 +62,7 @@ pub struct Decision {
 pub fn decide(facts: &Facts, invocation: &Invocation) -> Decision {
     let other_file = invocation.config.as_ref().is_some_and(|list| *list != facts.default_path);
     let is_root = facts.real_uid == 0;
-    let is_ours =
-        is_root || Some(facts.real_uid) == facts.oxim_uid || Some(facts.real_uid) == facts.configure_owner;
+    let is_ours = facts.is_ours();
     let file_is_good = match &invocation.config {
         Some(list) if other_file && !is_root => is_ours && is_listed(facts, list),
         _ => true,
@@ -63,6 +73,7 @@ pub fn decide(facts: &Facts, invocation: &Invocation) -> Decision {
     Decision {
         keep_rights,
         macros_rejected: !macros_are_good,
+        file_rejected: !file_is_good,
         check_file: !other_file || (keep_rights && !is_root),
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 /// Where it goes.
 #[derive(Clone)]
-pub struct Echo(Arc<dyn Fn(&[u8]) + Send + Sync>);
+pub struct Echo(Arc<Show>);
+
+type Show = dyn Fn(&[u8]) + Send + Sync;
 
 impl std::fmt::Debug for Echo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -59,6 +59,9 @@ wire_enum! {
     }
 }
 
+/// Where lines go that are logged while somebody waits.
+pub type Logged<'a> = dyn Fn(&[u8]) -> io::Result<()> + 'a;
+
 /// The sending end.
 #[derive(Debug)]
 pub struct Trigger {
@@ -153,7 +156,7 @@ impl Trigger {
         &self,
         request: &Request,
         words: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-        logged: Option<&dyn Fn(&[u8]) -> io::Result<()>>,
+        logged: Option<&Logged>,
     ) -> io::Result<bool> {
         let socket = self.hand_over(request, logged.is_some())?;
         loop {

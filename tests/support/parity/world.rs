@@ -196,6 +196,7 @@ impl World {
         names.push((format!("from {mailer} by"), "from @EXIM@ by".into()));
         let (uid, gid) = self.mailer_ids();
         names.push((format!("{mailer} {uid} {gid}"), "@EXIM@ @EXIM_UID@ @EXIM_GID@".into()));
+        names.push((format!("euid={uid} egid={gid}"), "euid=@EXIM_UID@ egid=@EXIM_GID@".into()));
         names.push((format!("or uid={uid} can use"), "or uid=@EXIM_UID@ can use".into()));
         names.push((format!("-ident {mailer}"), "-ident @EXIM@".into()));
         names.push((self.binary.display().to_string(), "@BINARY@".into()));
