@@ -59,13 +59,16 @@ fn send(sender: &Place) {
 
 fn carries_over(from: Program, to: Program) {
     let server = receiver(to, Some(&ca().proof(&good("leaf"))));
-    let client = sender(from, server.port, "");
-    send(&client);
-    let mail = server.place.wait_for_mail(1);
-    assert!(mail[0].ends_with("\nA line.\n.\n..two dots\n"), "{}", mail[0]);
-    let log = client.wait_for_log("Completed");
-    assert!(log.contains("X=TLS1.3:") && log.contains(" CV=yes "), "{log}");
-    assert_eq!(log.contains("OCSP=verified"), from == Program::Oxim, "{log}");
+    for (count, version) in ["TLS1.2", "TLS1.3"].into_iter().enumerate() {
+        let only = format!("  tls_require_ciphers = NORMAL:-VERS-ALL:+VERS-{version}\n");
+        let client = sender(from, server.port, &only);
+        send(&client);
+        let mail = server.place.wait_for_mail(count + 1);
+        assert!(mail.iter().all(|text| text.ends_with("\nA line.\n.\n..two dots\n")), "{mail:?}");
+        let log = client.wait_for_log("Completed");
+        assert!(log.contains(&format!("X={version}:")) && log.contains(" CV=yes "), "{log}");
+        assert_eq!(log.contains("OCSP=verified"), from == Program::Oxim, "{log}");
+    }
 }
 
 fn defers_without_a_good_staple(from: Program, to: Program, staple: Option<Vec<u8>>) {

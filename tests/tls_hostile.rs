@@ -26,8 +26,13 @@ const SERVER: &str = "acl_smtp_rcpt = accept\ntls_advertise_hosts = *\nsmtp_rece
      directory = @DIR@/mail\n  maildir_format\n  user = @USER@\nbegin retry\n* * F,2h,15m\n";
 
 fn server() -> Daemon {
+    server_with("")
+}
+
+/// With further options of the main section.
+fn server_with(options: &str) -> Daemon {
     let ocsp = if cfg!(ocsp_stapling) { "tls_ocsp_file = @DIR@/proof.der\n" } else { "" };
-    let place = Place::new(Program::Oxim, &SERVER.replace("@OCSP@", ocsp));
+    let place = Place::new(Program::Oxim, &SERVER.replace("@OCSP@", &format!("{ocsp}{options}")));
     for (from, to) in [("leaf-chain.pem", "chain.pem"), ("leaf.key", "key.pem")] {
         fs::write(place.path(to), ca().read(from)).unwrap();
     }
@@ -40,7 +45,7 @@ fn server() -> Daemon {
 
 /// Others are served, over TLS.
 fn serves(daemon: &Daemon) {
-    let seen = openssl(daemon.port, "-quiet", &["EHLO x\\r\\n", "QUIT\\r\\n"]);
+    let seen = openssl(daemon.port, "-quiet", &["QUIT\\r\\n"]);
     assert!(seen.contains("221 "), "{seen}; {}", daemon.place.log());
 }
 
@@ -61,6 +66,12 @@ fn what_is_sent_with_starttls_is_an_error_and_never_a_command() {
     smtp.say("EHLO x\r\n");
     assert!(smtp.say("STARTTLS\r\nMAIL FROM:<a@b.test>\r\n").starts_with("554 "));
     assert_eq!(smtp.reply(), "", "and the connection is closed");
+    // Where commands may come too early, these may not.
+    let lax = server_with("no_smtp_enforce_sync\n");
+    let mut smtp = Smtp::connect(lax.port);
+    smtp.say("EHLO x\r\n");
+    assert!(smtp.say("STARTTLS\r\nMAIL FROM:<a@b.test>\r\n").starts_with("554 Security failure"));
+    assert_eq!(smtp.reply(), "");
     // Clear text after `go ahead` is no TLS: an alert, the end, and no SMTP reply.
     let mut socket = Smtp::starttls(daemon.port);
     socket.write_all(b"MAIL FROM:<a@b.test>\r\nQUIT\r\n").unwrap();
@@ -166,6 +177,9 @@ fn renegotiation_is_refused() {
     assert!(seen.contains("RENEGOTIATING"), "{seen}");
     let after = &seen[seen.find("RENEGOTIATING").unwrap()..];
     assert!(!after.contains("250 OK"), "{after}");
+    // At once, not by a time-out.
+    let log = daemon.place.wait_for_log("TLS error");
+    assert!(log.contains("Rehandshake was requested by the peer"), "{log}");
     serves(&daemon);
 }
 
@@ -190,7 +204,15 @@ fn what_follows_the_end_of_tls_in_clear_is_not_answered() {
         notify: &|_| {},
     };
     let (mut stream, _) = ClientTls::new().connect(socket, &request).unwrap();
-    stream.write_all(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 100 LAST\r\n").unwrap();
+    stream.write_all(b"EHLO x\r\n").unwrap();
+    let mut greeted = Vec::new();
+    while !greeted.ends_with(b"250 HELP\r\n") {
+        let mut some = [0; 512];
+        let length = stream.read(&mut some).unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&greeted));
+        greeted.extend_from_slice(&some[..length]);
+    }
+    stream.write_all(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 100 LAST\r\n").unwrap();
     stream.shutdown().unwrap();
     let _ = raw.write_all(b"X: injected\r\n\r\nQUIT\r\nNOOP\r\n");
     let (all, _) = rest(&mut raw);

@@ -319,4 +319,25 @@ mod tests {
             assert!(Order::from_wire(&bytes[..end]).is_err());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_back_as_it_was_or_refused(
+            changes in proptest::collection::vec((0_usize.., 0_u8..), 0..6),
+            cut in 0_usize..40,
+        ) {
+            let who = Identity { uid: 1, router: "r".into(), ..Identity::default() };
+            let order = Order::Append(Append { path: "/x".into(), create_below: Some("/".into()), ..Append::default() });
+            let mut bytes = (who, order).to_wire();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            bytes.truncate(bytes.len() - cut);
+            if let Ok(read) = <(Identity, Order)>::from_wire(&bytes) {
+                proptest::prop_assert_eq!(&read.to_wire(), &bytes);
+            }
+            let _ = Answer::from_wire(&bytes);
+        }
+    }
 }

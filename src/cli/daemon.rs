@@ -11,6 +11,7 @@ use crate::process::reading::{self, Reading};
 use crate::process::role::Role;
 use crate::process::services;
 use crate::process::spool_directory;
+use crate::process::without_root;
 use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::{self, Forked};
 use crate::sys::{descriptors, secure};
@@ -122,7 +123,7 @@ impl Daemon {
     /// Compiles everything, in a child: a configuration that no role could use never takes the place of one that
     /// works.
     fn check(&self, reading: &Reading) -> Result<(), String> {
-        master::ask_other(self.rights.as_ref(), || {
+        without_root::ask_other(self.rights.as_ref(), || {
             let globals = Arc::new(services::globals(reading)?);
             spool_directory::check(&globals)?;
             services::configure(reading, globals.clone(), None)?;
@@ -194,7 +195,8 @@ impl Daemon {
                 bail!("{what}: daemon abandoned");
             }
             let wait = interfaces::short_interval(pause);
-            self.log(&format!("{what}: waiting {wait} before trying again ({left} more tries)"), false);
+            let tries = if left == 1 { "try" } else { "tries" };
+            self.log(&format!("{what}: waiting {wait} before trying again ({left} more {tries})"), false);
             left -= 1;
             std::thread::sleep(pause);
         }
@@ -243,7 +245,7 @@ impl Office for Daemon {
         };
         let Some(rights) = &self.rights else { return write(&self.log) };
         // The log lies in a directory of oxim's: root opens nothing there.
-        master::as_other(rights, || write(&self.log));
+        without_root::as_other(rights, || write(&self.log));
     }
 
     fn started(&mut self, description: &str) {

@@ -3,7 +3,7 @@
 use super::Program;
 use super::submit::Intake;
 use crate::as_user::AsUser;
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::load::Configuration;
 use crate::mail::MessageId;
 use crate::process::order_check::ConfigurationCheck;
@@ -102,7 +102,10 @@ impl Worker {
     pub fn deliver(&self, when: When) -> anyhow::Result<i32> {
         match when {
             When::Never => {}
-            When::Now | When::LocalNow => self.deliver_all(when == When::LocalNow),
+            When::Now | When::LocalNow => {
+                let local_only = when == When::LocalNow;
+                self.deliver_all(How { local_only, own_mail: OwnMail::AtOnce, ..How::default() });
+            }
             When::Soon | When::LocalSoon => match spawn::fork()? {
                 Forked::Parent(_) => {}
                 Forked::Child => {
@@ -122,11 +125,11 @@ impl Worker {
         // Where they stay open the caller waits for our end; with -v that is what it wants.
         let closed: &[i32] = if self.program.invocation.verbose { &[0, 1] } else { &[0, 1, 2] };
         let _ = descriptors::standard_to_null(closed);
-        self.deliver_all(local_only);
+        self.deliver_all(How { local_only, ..How::default() });
     }
 
     /// Bounces that arise while delivering are announced too, and delivered in their turn.
-    fn deliver_all(&self, local_only: bool) {
+    fn deliver_all(&self, how: How) {
         loop {
             let ids = self.ready.take();
             if ids.is_empty() {
@@ -134,7 +137,7 @@ impl Worker {
                 return self.env.transports.close();
             }
             for id in ids {
-                deliver::deliver(&self.env, &id, How { local_only, ..How::default() });
+                deliver::deliver(&self.env, &id, how);
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::process::reading::{self, Reading};
 use crate::process::role_main;
 use crate::process::submit_socket::Call;
 use crate::sys::identity::{self, LaidDown, Rights};
-use crate::sys::{descriptors, environment as sys_environment, secure};
+use crate::sys::{descriptors, environment as sys_environment, inherited, secure};
 use anyhow::anyhow;
 use args::{Action, Invocation};
 use bstr::{BStr, BString, ByteSlice};
@@ -113,7 +113,7 @@ impl Program {
         let write = |log: &Log| log.write(which, line);
         match daemon::rights_of_roles(self) {
             Ok(None) => write(&self.globals.log),
-            Ok(Some(rights)) => crate::process::master::as_other(&rights, || write(&self.globals.log)),
+            Ok(Some(rights)) => crate::process::without_root::as_other(&rights, || write(&self.globals.log)),
             Err(_) => {} // no user to write it as: what follows fails for the same reason, with words
         }
     }
@@ -155,15 +155,17 @@ fn run() -> anyhow::Result<i32> {
     let name = words.next().unwrap_or_default();
     let arguments: Vec<BString> = words.collect();
     secure::set_umask();
-    if let [option, role] = arguments.as_slice()
+    if let [option, role, rights @ ..] = arguments.as_slice()
         && option == "--role"
     {
-        return Ok(role_main::run(role, submission::server));
+        let rights = rights.first().map(|rights| rights.as_slice());
+        return Ok(role_main::run(role, rights, submission::server));
     }
     descriptors::close_from(3)?;
     let found: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if secure::started_with_foreign_rights() {
         sys_environment::replace(&[]);
+        inherited::forget_timers_and_signals()?;
     }
     let invocation = args::parse(&name, &arguments)?;
     match invocation.action {

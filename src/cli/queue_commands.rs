@@ -6,7 +6,7 @@ use super::delivery::{When, Worker};
 use super::{Asked, Program};
 use crate::deliver::Env;
 use crate::process::services;
-use crate::queue::{self, By, Listing, Run};
+use crate::queue::{self, Listing, Run, Who};
 use bstr::ByteSlice;
 use std::io::Write;
 use std::time::SystemTime;
@@ -45,11 +45,11 @@ pub fn act_on_messages(
     command: &MessageCommand,
     out: &mut dyn Write,
 ) -> anyhow::Result<i32> {
-    let login = caller::caller(asked)?.login;
-    let by = By { login: login.as_bstr(), uid: asked.standing.uid, admin: asked.standing.admin };
+    let by = caller::caller(asked)?.login;
+    let who = Who { login: by.as_bstr(), uid: asked.standing.uid, admin: asked.standing.admin };
     let mut code = 0;
     for id in &command.ids {
-        if !queue::act(env, command.what, id, &command.addresses, by, out)? {
+        if !queue::act(env, command.what, id, &command.addresses, who, out)? {
             code = 1;
         }
     }

@@ -11,6 +11,7 @@ use crate::log::Which;
 use crate::process::reading::{self, Reading};
 use crate::process::{services, spool_directory};
 use crate::sys::identity::{self, LaidDown, Rights};
+use crate::sys::{inherited, secure};
 use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
 use std::ffi::OsString;
@@ -57,6 +58,9 @@ pub fn apply_decision(decision: &Decision) -> anyhow::Result<()> {
     if !decision.keep_rights && !identity::is_plain() {
         log::debug!(target: "uid", "giving up root's rights for good");
         identity::become_user(&Rights::of_caller()?)?;
+    }
+    if identity::is_root() && secure::started_with_foreign_rights() {
+        inherited::forget_limits()?;
     }
     Ok(())
 }

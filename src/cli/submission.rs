@@ -270,7 +270,7 @@ impl SubmissionServer {
     ) -> anyhow::Result<i32> {
         let request: Box<dyn Fn(&MessageId) -> Request> = match command.what {
             Act::Deliver => Box::new(|id| Request::Force(id.clone())),
-            Act::DeliverIfDue => Box::new(|id| Request::Deliver(id.clone())),
+            Act::DeliverIfDue => Box::new(|id| Request::DeliverIfDue(id.clone())),
             Act::GiveUp => {
                 let by = caller::caller(asked)?.login;
                 Box::new(move |id| Request::GiveUp((id.clone(), by.clone())))

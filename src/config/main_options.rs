@@ -183,7 +183,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("ignore_fromline_hosts", HostList, ""),
     refuses("ignore_fromline_local", Bool, "false"),
     acts("keep_environment", Text, ""),
-    refuses("keep_malformed", Time, "4d"),
+    no_effect("keep_malformed", Time, "4d", "a damaged message is kept until somebody mends or removes it"),
     refuses("ldap_ca_cert_dir", Text, ""),
     refuses("ldap_ca_cert_file", Text, ""),
     refuses("ldap_cert_file", Text, ""),

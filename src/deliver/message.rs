@@ -1,7 +1,7 @@
 //! One attempt to deliver one message, from its lock to its end.
 
 use super::env::{Delivery, Env, How};
-use super::{finish, freeze, local, remote, routing};
+use super::{damaged, finish, freeze, local, remote, routing};
 use crate::expand::Context;
 use crate::expand::context::{MessageVars, NoHooks};
 use crate::log::panic_text;
@@ -33,6 +33,8 @@ pub struct Setback {
     pub quiet: bool,
     /// The retry records of all its hosts have run out.
     pub expired: bool,
+    /// Which one it is of this attempt: notices name the latest first.
+    pub nth: usize,
 }
 
 /// A retry record that a failure touches.
@@ -86,6 +88,9 @@ pub struct Attempt<'e> {
     pub freeze: Option<BString>,
     /// Something of -H has changed.
     pub changed: bool,
+    /// Messages about this one that it sees to itself.
+    pub own_mail: Vec<MessageId>,
+    setbacks: usize,
 }
 
 /// How long somebody who only looks at a message may take: about 2.5 s in all, in pauses that grow from this ...
@@ -110,17 +115,17 @@ pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
 
 /// The same for a message that was told to be ready. Whoever has it locked may only look at it (the sweep of the spool,
 /// an administrator's command), and nobody will tell of it again: so this waits a while for it.
-pub fn deliver_told(env: &Env, id: &MessageId) -> Delivery {
+pub fn deliver_told(env: &Env, id: &MessageId, how: How) -> Delivery {
     let mut pause = FIRST_PAUSE;
     without_panic(env, id, || {
         loop {
             match Message::open(&env.layout, id) {
-                Ok(message) => return deliver_open(env, message, How::default()),
+                Ok(message) => return deliver_open(env, message, how),
                 Err(OpenError::Locked) if pause <= LONGEST_PAUSE => {
                     std::thread::sleep(pause);
                     pause *= 2;
                 }
-                Err(error) => return refuse(env, id, How::default(), &error),
+                Err(error) => return refuse(env, id, how, &error),
             }
         }
     })
@@ -152,11 +157,18 @@ pub fn deliver_open(env: &Env, message: Message, how: How) -> Delivery {
     } else {
         remote::postpone_all(&mut attempt);
     }
-    finish::finish(attempt)
+    let delivery = finish::finish(&mut attempt);
+    let own_mail = std::mem::take(&mut attempt.own_mail);
+    drop(attempt); // and its lock: what comes now has nothing to do with this message
+    for id in own_mail {
+        deliver_told(env, &id, How { own_mail: how.own_mail, ..How::default() });
+    }
+    delivery
 }
 
 fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
     match error {
+        OpenError::Gone if damaged::lacks_data(env, id) => return damaged::pass_over(env, id, how, error),
         OpenError::Gone => {
             if !how.queue_run {
                 env.log().write(
@@ -170,9 +182,7 @@ fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
             let skip = crate::log::Selector::SkipDelivery;
             env.log().optional(skip, crate::log::Which::Main, text.as_bstr());
         }
-        OpenError::Format { .. } | OpenError::Io(_) => {
-            env.log().panic(line(id, &error.to_string()).as_bstr());
-        }
+        OpenError::Format { .. } | OpenError::Io(_) => return damaged::pass_over(env, id, how, error),
     }
     Delivery::Skipped
 }
@@ -226,7 +236,15 @@ impl<'e> Attempt<'e> {
             journal: None,
             freeze: None,
             changed: false,
+            own_mail: Vec::new(),
+            setbacks: 0,
         }
+    }
+
+    /// Counts setbacks.
+    pub fn next_setback(&mut self) -> usize {
+        self.setbacks += 1;
+        self.setbacks
     }
 
     /// Time since the message came in.

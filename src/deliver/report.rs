@@ -17,6 +17,8 @@ struct Parts {
     return_path: BString,
     router: BString,
     transport: BString,
+    /// The system's words, where they do not stand in the reason.
+    error: BString,
     reason: BString,
 }
 
@@ -86,7 +88,13 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
     let mut parts = parts_of(attempt, &setback.item);
     parts.router = setback.router.clone();
     parts.transport = setback.transport.clone();
-    parts.reason = reason(&setback.problem);
+    let problem = &setback.problem;
+    if flag == Flag::Deferred && problem.errno > 0 && shows_host(problem) {
+        parts.error = system_words(problem.errno).into();
+        parts.reason = problem.text.replace("\n", "\\n").into();
+    } else {
+        parts.reason = reason(problem);
+    }
     let mut line = line_of(attempt, flag, &parts);
     line.errno = setback.problem.errno;
     line.host = setback
@@ -158,7 +166,7 @@ pub fn system_words(errno: i32) -> String {
 
 /// A host is not named again where the connection itself failed: the line about the host did that.
 fn shows_host(problem: &Problem) -> bool {
-    problem.errno <= 0 && !problem.text.is_empty()
+    problem.host.is_some() && !problem.text.is_empty() && problem.text != system_words(problem.errno)
 }
 
 /// `address <original>`
@@ -195,6 +203,7 @@ fn parts_of(attempt: &Attempt, item: &Item) -> Parts {
         return_path: attempt.errors_to(item),
         router: BString::default(),
         transport: BString::default(),
+        error: BString::default(),
         reason: BString::default(),
     }
 }
@@ -219,6 +228,7 @@ fn line_of<'a>(attempt: &'a Attempt, flag: Flag, parts: &'a Parts) -> Line<'a> {
         queue_time: None,
         delivery_time: None,
         errno: 0,
+        error: parts.error.as_bstr(),
         reason: parts.reason.as_bstr(),
     }
 }

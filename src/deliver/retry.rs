@@ -25,6 +25,8 @@ pub mod errno {
     pub const AUTH_FAILED: i32 = -42;
     /// TLS was required and could not be had.
     pub const TLS_REQUIRED: i32 = -38;
+    /// A file or pipe has no transport.
+    pub const BAD_TRANSPORT: i32 = -30;
     /// A host's address could not be looked up.
     pub const DNS: i32 = -32;
     /// A connection was lost.

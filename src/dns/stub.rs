@@ -164,13 +164,15 @@ fn judge<T>(bytes: &[u8], rtype: Rtype, pick: &impl Fn(&Record) -> Option<T>) ->
     }
     let owner = message.canonical_name();
     let Ok(section) = message.answer() else { return Answer::TryLater("malformed answer".into()) };
-    let records: Vec<T> = section
-        .limit_to::<AllRecordData<_, _>>()
-        .filter_map(Result::ok)
-        .filter(|record| record.rtype() == rtype && owner.as_ref().is_none_or(|name| record.owner() == name))
-        .filter_map(|record| pick(&record))
-        .take(MAX_RECORDS)
-        .collect();
+    let mut records = Vec::new();
+    for record in section.limit_to::<AllRecordData<_, _>>() {
+        // A broken answer says nothing: "there is no such record" would be final.
+        let Ok(record) = record else { return Answer::TryLater("malformed answer".into()) };
+        let asked = record.rtype() == rtype && owner.as_ref().is_none_or(|name| record.owner() == name);
+        if asked && records.len() < MAX_RECORDS {
+            records.extend(pick(&record));
+        }
+    }
     if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure: message.header().ad() } }
 }
 
@@ -379,5 +381,42 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(stub(silent.local_addr().unwrap()).mx(b"x.example"), Answer::TryLater(_)));
         assert!(started.elapsed() < Duration::from_secs(3));
+    }
+
+    /// The answer to a question for `found.example A`, whole.
+    fn good_answer() -> Vec<u8> {
+        let name = Name::<Vec<u8>>::vec_from_str("found.example.").unwrap();
+        let mut query = MessageBuilder::new_vec().question();
+        query.push((name, Rtype::A)).unwrap();
+        reply_to(&query.finish(), true)
+    }
+
+    fn addresses_of(answer: &[u8]) -> Answer<IpAddr> {
+        judge(answer, Rtype::A, &|record: &Record| match record.data() {
+            AllRecordData::A(a) => Some(IpAddr::V4(a.addr())),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_answer_cut_short_is_try_later_not_no_such_record() {
+        let answer = good_answer();
+        assert!(matches!(addresses_of(&answer), Answer::Found { .. }));
+        for end in 0..answer.len() {
+            let judged = addresses_of(&answer[..end]);
+            assert!(matches!(judged, Answer::TryLater(_)), "{end} of {}: {judged:?}", answer.len());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_breaks_the_resolver(changes in proptest::collection::vec((0_usize..200, 0_u8..), 1..8)) {
+            let mut answer = good_answer();
+            for (at, byte) in changes {
+                let at = at % answer.len();
+                answer[at] = byte;
+            }
+            let _ = addresses_of(&answer);
+        }
     }
 }

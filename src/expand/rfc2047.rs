@@ -160,4 +160,15 @@ mod tests {
             assert_eq!(decoded(text), text);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_the_decoder_and_what_is_encoded_is_decoded(text in "(=\\?|\\?=|utf-8|\\?q\\?|\\?b\\?|=[0-9A-F]{2}|\\PC){0,20}") {
+            for check_length in [true, false] {
+                let _ = decode(text.as_bytes(), &Limits { check_length }, Some(b"UTF-8"));
+            }
+            let encoded = encode(text.as_bytes(), b"UTF-8");
+            proptest::prop_assert_eq!(decoded(encoded.to_str().unwrap()), text);
+        }
+    }
 }

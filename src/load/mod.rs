@@ -56,7 +56,7 @@ pub fn read(
     for error in more {
         let later = |known: &ConfigError| known.at.file != error.at.file || known.at.line > error.at.line;
         let place = errors.iter().position(later).unwrap_or(errors.len());
-        if !errors.contains(&error) {
+        if !errors.iter().any(|known| known.tells_the_same(&error)) {
             errors.insert(place, error);
         }
     }

@@ -177,6 +177,19 @@ impl Log {
             echo.line(selector, logs, &line);
         }
     }
+    /// Directories that the files lie in, for who restricts where this process may write: as written up to the first
+    /// part with a name or date in it, and where links of existing files lead.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let Some(pattern) = &self.settings.path else { return Vec::new() };
+        let fixed = pattern.find_byte(b'%').map_or(pattern.as_slice(), |at| &pattern[..at]);
+        let directory = fixed.rfind_byte(b'/').map_or(&b"/"[..], |at| &fixed[..=at]);
+        let mut places = vec![PathBuf::from(OsStr::from_bytes(directory))];
+        for which in [Which::Main, Which::Reject, Which::Panic] {
+            let path = path_of(pattern, which, SystemTime::now(), &self.settings.zone);
+            places.extend(fs::canonicalize(path).ok().and_then(|real| real.parent().map(Path::to_path_buf)));
+        }
+        places
+    }
     /// The time stamp of a line, as selected, with a space after it: also for message logs.
     pub fn stamp(&self, now: SystemTime) -> String {
         let millisec = self.settings.selectors.has(Selector::Millisec);

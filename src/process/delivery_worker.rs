@@ -31,8 +31,8 @@ pub trait Deliveries: Send + Sync {
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write, echo: Option<Echo>) -> bool;
     /// Runs the queue once as `-q<time>` says.
     fn run_queue(&self);
-    /// Delivers what was never tried: some messages may not have been told.
-    fn look_at_spool(&self);
+    /// What was never tried: some messages may not have been told.
+    fn look_at_spool(&self) -> Vec<MessageId>;
     /// The process ends: connections that are kept are closed.
     fn end(&self);
     /// A thread panicked with this text: for the panic log.
@@ -75,6 +75,8 @@ struct Waiting {
     scan: bool,
     /// One was taken and its thread has not begun.
     handing: bool,
+    /// A look at the spool goes on, and may find more.
+    scanning: bool,
     closed: bool,
 }
 
@@ -87,6 +89,17 @@ pub struct DeliveryWorker {
     asked_runs: Pool,
     waiting: Arc<(Mutex<Waiting>, Condvar)>,
     next_run: Option<Instant>,
+}
+
+impl Waiting {
+    /// What finds no room is looked for in the spool when there is room again.
+    fn add(&mut self, id: MessageId) {
+        if self.queue.len() >= MOST_WAITING {
+            self.scan = true;
+        } else if self.known.insert(id.clone()) {
+            self.queue.push_back(id);
+        }
+    }
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
@@ -160,7 +173,8 @@ impl DeliveryWorker {
         let mut state = lock(waiting);
         state.closed = true;
         condition.notify_all();
-        while (state.handing || state.scan || !state.queue.is_empty()) && !left().is_zero() {
+        while (state.handing || state.scan || state.scanning || !state.queue.is_empty()) && !left().is_zero()
+        {
             let woken = condition.wait_timeout(state, left().min(Duration::from_millis(50)));
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -179,12 +193,8 @@ impl DeliveryWorker {
         let (waiting, condition) = &*self.waiting;
         let mut state = lock(waiting);
         match heard {
-            Heard::Ready(id) if state.queue.len() < MOST_WAITING => {
-                if state.known.insert(id.clone()) {
-                    state.queue.push_back(id);
-                }
-            }
-            Heard::Ready(_) | Heard::Scan => state.scan = true,
+            Heard::Ready(id) => state.add(id),
+            Heard::Scan => state.scan = true,
             Heard::Request(request @ Request::Run(_), asker) => {
                 drop(state);
                 return self.start_asked_run(request, asker);
@@ -201,14 +211,21 @@ impl DeliveryWorker {
     /// One thread that waits for a message and for a place, so that the one that hears never waits.
     fn start_dispatcher(&self) -> io::Result<()> {
         let (waiting, pool, deliveries) = (self.waiting.clone(), self.pool.clone(), self.deliveries.clone());
-        let witness = self.deliveries.clone();
+        let (witness, found_by_scan) = (self.deliveries.clone(), self.waiting.clone());
         let dispatch = move || {
             while let Some(job) = next_job(&waiting) {
                 let place = pool.place();
                 let (worker, witness) = (deliveries.clone(), deliveries.clone());
+                let found_by_scan = found_by_scan.clone();
                 let work = move || match job {
                     Job::Ready(id) => worker.deliver(&id),
-                    Job::Scan => worker.look_at_spool(),
+                    // One after the other they would all wait for the slowest host.
+                    Job::Scan => {
+                        let scan = Scan(found_by_scan);
+                        let found = worker.look_at_spool();
+                        let mut state = lock(&scan.0.0);
+                        found.into_iter().for_each(|id| state.add(id));
+                    }
                     Job::Request(request, asker) => {
                         let done = worker.carry_out(&request, &mut &asker, asker.echo());
                         asker.done(done);
@@ -219,7 +236,9 @@ impl DeliveryWorker {
                 if let Err(error) = started {
                     // No thread: the message stays in the spool for a later look.
                     deliveries.log_panic(&format!("cannot start a thread for a delivery: {error}"));
-                    lock(&waiting.0).scan = true;
+                    let mut state = lock(&waiting.0);
+                    (state.scan, state.scanning) = (true, false);
+                    drop(state);
                     std::thread::sleep(Duration::from_secs(1));
                 }
                 lock(&waiting.0).handing = false;
@@ -271,6 +290,16 @@ impl DeliveryWorker {
     }
 }
 
+/// A look at the spool; it is over when this is dropped, be it by a panic.
+struct Scan(Arc<(Mutex<Waiting>, Condvar)>);
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        lock(&self.0.0).scanning = false;
+        self.0.1.notify_all();
+    }
+}
+
 /// Waits for what is to be done next; none at the end.
 fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
     let (waiting, condition) = shared;
@@ -284,11 +313,12 @@ fn next_job(shared: &(Mutex<Waiting>, Condvar)) -> Option<Job> {
         } else {
             std::mem::take(&mut state.scan).then_some(Job::Scan)
         };
-        if job.is_some() {
+        if let Some(job) = job {
             state.handing = true;
-            return job;
+            state.scanning |= matches!(job, Job::Scan);
+            return Some(job);
         }
-        if state.closed {
+        if state.closed && !state.scanning {
             return None;
         }
         state = condition.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -325,8 +355,10 @@ mod tests {
         fn run_queue(&self) {
             self.say("run".into());
         }
-        fn look_at_spool(&self) {
+        fn look_at_spool(&self) -> Vec<MessageId> {
             self.say("scan".into());
+            let ids = ["1xVUuV-0003NN-2V", "1xVUuV-0003NN-2W"];
+            ids.iter().map(|id| MessageId::parse(id.as_bytes()).unwrap()).collect()
         }
         fn end(&self) {}
         fn log_panic(&self, text: &str) {
@@ -338,6 +370,7 @@ mod tests {
     fn a_worker_that_ends_delivers_everything_it_was_told_of() {
         struct Slow(AtomicUsize);
         impl Deliveries for Slow {
+            fn end(&self) {}
             fn deliver(&self, _: &MessageId) {
                 std::thread::sleep(Duration::from_millis(2));
                 self.0.fetch_add(1, Ordering::Relaxed);
@@ -345,10 +378,11 @@ mod tests {
             fn carry_out(&self, _: &Request, _: &mut dyn io::Write, _: Option<Echo>) -> bool {
                 true
             }
-            fn end(&self) {}
             fn run_queue(&self) {}
-            fn look_at_spool(&self) {
+            fn look_at_spool(&self) -> Vec<MessageId> {
+                std::thread::sleep(Duration::from_millis(5));
                 self.0.fetch_add(1000, Ordering::Relaxed);
+                vec![MessageId::parse(b"1xVUuV-0003NN-zz").unwrap()]
             }
             fn log_panic(&self, _: &str) {}
         }
@@ -362,7 +396,7 @@ mod tests {
             }
             worker.told(Heard::Scan);
             assert!(worker.finish(Duration::from_secs(10)));
-            assert_eq!(done.0.load(Ordering::Relaxed), 1000 + told);
+            assert_eq!(done.0.load(Ordering::Relaxed), 1001 + told);
         }
     }
 
@@ -398,5 +432,17 @@ mod tests {
         assert_eq!(answer, Told::Done(true));
         fd_passing::send(&stop, b"x", &[]).unwrap();
         assert!(thread.join().unwrap());
+    }
+
+    #[test]
+    fn what_a_worker_that_died_knew_of_is_looked_for_and_delivered_side_by_side() {
+        let (told, heard) = channel();
+        let recorder = Arc::new(Recorder(Mutex::new(told)));
+        let settings = Settings { after_death: true, threads: 2, queue_runs: 1, interval: None };
+        let worker = DeliveryWorker::new(recorder, settings).unwrap();
+        let mut words: Vec<String> = (0..3).map(|_| heard.recv().unwrap()).collect();
+        words.sort();
+        assert_eq!(words, ["1xVUuV-0003NN-2V", "1xVUuV-0003NN-2W", "scan"]);
+        assert!(worker.finish(Duration::from_secs(5)));
     }
 }

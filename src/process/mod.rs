@@ -2,6 +2,7 @@
 //!
 //! The table in [`role`] is the one place that says who may do what; everything else here obeys it.
 //! DESIGN.md section 2 tells why it is cut this way.
+pub mod confinement;
 pub mod delivery_worker;
 pub mod drop_box;
 
@@ -25,3 +26,4 @@ pub mod submit_socket;
 pub mod thread_pool;
 pub mod trigger;
 pub mod user_child;
+pub mod without_root;

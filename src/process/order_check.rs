@@ -178,9 +178,7 @@ impl OrderCheck for ConfigurationCheck {
                 check_command(&transport.options, program)
             }
             (Order::ReadFile(read), None, Some(router)) if router.driver.name == "redirect" => {
-                let local = router.options.bool("check_local_user");
-                let allowed = if local { of_local_user() } else { of_router(router) };
-                self.check_identity(who, &allowed)?;
+                self.check_identity(who, &of_router(router))?;
                 check_list_file(&router.options, read.path.as_bstr())
             }
             (Order::CheckFiles(_), None, Some(router)) => self.check_required_files(who, router),
@@ -224,6 +222,7 @@ fn of_delivery<'w>(transport: &'w Instance, router: &'w Instance) -> Allowed<'w>
     Allowed { group: of_transport.or(of_router), initgroups: initgroups || below.initgroups, ..below }
 }
 
+/// Whom a router makes deliver, and read a .forward: its user, else the local user that it found.
 fn of_router(router: &Instance) -> Allowed<'_> {
     let user = match written(router, "user") {
         Some(user) => User::Named(user),
@@ -231,11 +230,6 @@ fn of_router(router: &Instance) -> Allowed<'_> {
         None => User::Own,
     };
     Allowed { user, group: written(router, "group"), initgroups: router.options.bool("initgroups") }
-}
-
-/// A .forward or filter is read as the user that the router found, whatever it delivers as.
-fn of_local_user() -> Allowed<'static> {
-    Allowed { user: User::Local, group: None, initgroups: false }
 }
 
 /// What an option is set to; an empty text is as good as none.
@@ -390,6 +384,7 @@ mod tests {
         \x20pipe_transport = address_pipe\n forbid_file\n file_transport = address_file\n\
         to_archive:\n driver = accept\n transport = archive\n\
         to_virtual:\n driver = accept\n transport = ${if eq{a}{b}{x}{virtual}}\n\
+        served:\n driver = redirect\n check_local_user\n user = 1000\n group = mail\n file = /srv/list\n\
         asked:\n driver = accept\n require_files = joe,mail:$home/.procmailrc\n transport = mailbox\n\
         begin transports\n\
         mailbox:\n driver = appendfile\n file = /var/mail/$local_part_data\n\
@@ -449,6 +444,11 @@ mod tests {
         }
         let read = Order::ReadFile(ReadFile { path: "/home/joe/.forward".into(), limit: 1 });
         assert_eq!(checked(who(1000, 1000, "forward", ""), read), Ok(()));
+        let read = Order::ReadFile(ReadFile { path: "/srv/list".into(), limit: 1 });
+        assert_eq!(checked(who(1000, 8, "served", ""), read.clone()), Ok(()));
+        for (uid, gid) in [(1000, 1000), (33, 33), (0, 0), (4711, 8)] {
+            assert!(checked(who(uid, gid, "served", ""), read.clone()).is_err(), "{uid} {gid}");
+        }
         let files = Order::CheckFiles(CheckFiles { paths: vec!["/home/joe/.procmailrc".into()] });
         assert_eq!(checked(who(1000, 8, "asked", ""), files), Ok(()));
     }

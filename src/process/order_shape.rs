@@ -38,14 +38,19 @@ pub fn check_way(router: &Instance, transport: &Instance) -> Result<(), String> 
 /// last at its end; and it leads nowhere back.
 pub fn check_path(template: &Template, path: &BStr) -> Result<(), String> {
     let refusal = || Err(format!("the configuration fixes the path {}, not {path}", template.text()));
-    let path = without_end(path);
     let back = |text: &[u8]| text.split_str("/").any(|part| part == b"..");
     if let Some(text) = template.as_literal() {
-        return if without_end(text) == path { Ok(()) } else { refusal() };
+        return if without_end(text) == without_end(path) { Ok(()) } else { refusal() };
     }
     if back(path) && !back(template.text()) {
         return refusal();
     }
+    // A slash at the end means nothing, and is what an empty variable leaves.
+    let path = without_end(path);
+    if has_shape(template, path) || has_shape(template, &[path, b"/"].concat()) { Ok(()) } else { refusal() }
+}
+
+fn has_shape(template: &Template, path: &[u8]) -> bool {
     let mut rest = path;
     let parts = &template.tree().parts;
     for (at, part) in parts.iter().enumerate() {
@@ -55,10 +60,10 @@ pub fn check_path(template: &Template, path: &BStr) -> Result<(), String> {
             (_, true) => rest.ends_with(without_end(text)).then_some(rest.len()),
             _ => rest.find(text).map(|start| start + text.len()),
         };
-        let Some(end) = found else { return refusal() };
+        let Some(end) = found else { return false };
         rest = &rest[end..];
     }
-    Ok(())
+    true
 }
 
 fn without_end(path: &[u8]) -> &[u8] {
@@ -114,6 +119,7 @@ mod tests {
         for (template, path) in [
             ("/var/mail/$local_part_data", "/var/mail/joe"),
             ("/var/mail/$local_part_data", "/var/mail/a/b"),
+            ("/var/mail/$local_part_data", "/var/mail"),
             ("/srv/$domain_data/$local_part_data/Maildir/", "/srv/d/l/Maildir"),
             ("$home/Maildir", "/home/joe/Maildir"),
             ("${if eq{a}{b}{/x/../y}{/z}}", "/anything"),
@@ -128,7 +134,7 @@ mod tests {
         for (template, path) in [
             ("/var/mail/$local_part_data", "/home/joe/.ssh/authorized_keys"),
             ("/var/mail/$local_part_data", "/var/mail/../../home/joe/.profile"),
-            ("/var/mail/$local_part_data", "/var/mail"),
+            ("/var/mail/$local_part_data", "/var"),
             ("$home/Maildir", "/home/joe/.ssh"),
             ("$home/.forward", "/home/joe/.forward/x"),
             ("/srv/$domain/box/$local_part", "/srv/d/l"),

@@ -37,8 +37,18 @@ const PLACE_PATIENCE: Duration = Duration::from_secs(5);
 /// What a child reads: who it is (the same each time), and what it does.
 pub type Commission = (Identity, Order);
 
-/// A child that waits for its next order, and since when.
-type Idle = (OwnedFd, Instant);
+/// A child is not used any more when it is this old: the master ends it some time.
+const CHILD_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// A child that waits for its next order, since when, and since when it is there.
+type Idle = (Child, Instant);
+
+/// A child's socket, and since when it is there.
+#[derive(Debug)]
+struct Child {
+    socket: OwnedFd,
+    born: Instant,
+}
 
 /// Gives orders over one control socket. Any number of threads may use it.
 #[derive(Debug)]
@@ -120,13 +130,13 @@ impl Orders {
         }
     }
 
-    fn new_child(&self) -> io::Result<OwnedFd> {
+    fn new_child(&self) -> io::Result<Child> {
         let (ours, theirs) = fd_passing::packet_pair()?;
         ipc::say(&self.control, &ToMaster::Order(()), &[theirs.as_fd()])?;
-        Ok(ours)
+        Ok(Child { socket: ours, born: Instant::now() })
     }
 
-    fn idle_child(&self, key: &[u8]) -> Option<OwnedFd> {
+    fn idle_child(&self, key: &[u8]) -> Option<Child> {
         let mut idle = lock(&self.idle);
         idle.retain(|_, children| {
             children.retain(|(_, since)| since.elapsed() < KEPT_FOR);
@@ -135,7 +145,10 @@ impl Orders {
         idle.get_mut(key)?.pop().map(|(child, _)| child)
     }
 
-    fn keep(&self, key: Vec<u8>, child: OwnedFd) {
+    fn keep(&self, key: Vec<u8>, child: Child) {
+        if child.born.elapsed() > CHILD_AGE {
+            return; // it hears that nobody wants more, and ends
+        }
         let mut idle = lock(&self.idle);
         let children = idle.entry(key).or_default();
         if children.len() < MOST_IDLE {
@@ -153,15 +166,15 @@ impl AsUser for Orders {
         let descriptors: Vec<BorrowedFd> = files.iter().map(|file| file.as_fd()).collect();
         let child = match self.idle_child(&key) {
             // It may have ended meanwhile; then nothing was done yet and a new one is asked for.
-            Some(kept) if parcel::send_bytes(&kept, &commission, &descriptors).is_ok() => kept,
+            Some(kept) if parcel::send_bytes(&kept.socket, &commission, &descriptors).is_ok() => kept,
             _ => {
                 let fresh = self.new_child()?;
-                parcel::send_bytes(&fresh, &commission, &descriptors)?;
+                parcel::send_bytes(&fresh.socket, &commission, &descriptors)?;
                 fresh
             }
         };
-        wait_readable(&child, longest(order))?;
-        match parcel::receive::<Answer>(&child, parcel::MAX_PARCEL, PARCEL_PATIENCE)? {
+        wait_readable(&child.socket, longest(order))?;
+        match parcel::receive::<Answer>(&child.socket, parcel::MAX_PARCEL, PARCEL_PATIENCE)? {
             Some((answer, _)) => {
                 self.keep(key, child);
                 Ok(answer)

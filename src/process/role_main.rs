@@ -1,6 +1,7 @@
 //! The start of an executed role (`--role`): who may start one, what it hears from the master, and its life until it
 //! is told to end.
 
+use super::confinement;
 use super::delivery_worker::{DeliveryWorker, Settings};
 use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
@@ -15,6 +16,7 @@ use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
 use crate::log::debug::Selection;
 use crate::receive::Station;
+use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::CONTROL_FD;
 use crate::sys::{descriptors, fd_passing, limits, secure};
 use bstr::{BString, ByteSlice};
@@ -47,13 +49,13 @@ struct Handed {
     after_death: bool,
 }
 
-/// The whole life of a role; gives the exit code.
-pub fn run(name: &[u8], calls: MakeCalls) -> i32 {
+/// The whole life of a role; gives the exit code. `rights` are those that it is to have, if it has root's now.
+pub fn run(name: &[u8], rights: Option<&[u8]>, calls: MakeCalls) -> i32 {
     let Some(role) = Role::executed_by_name(name) else {
         eprintln!("oxim: there is no role of this name");
         return 1;
     };
-    let control = match check_starter() {
+    let control = match check_starter().and_then(|control| give_up_rights(rights).map(|()| control)) {
         Ok(control) => control,
         Err(error) => {
             eprintln!("oxim: --role is for oxim's master only: {error}");
@@ -89,8 +91,18 @@ fn check_starter() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
+/// Before anything is heard: root's rights go, and others of the new uid (who may have broken into another role) can
+/// neither look into this process nor change it. The kernel sees to that from the change on.
+fn give_up_rights(rights: Option<&[u8]>) -> io::Result<()> {
+    if let Some(word) = rights {
+        let rights = Rights::of_word(word).ok_or_else(|| io::Error::other("these are no rights"))?;
+        identity::become_user(&rights)?;
+    }
     secure::forbid_inspection()?;
+    if identity::is_root() { Err(io::Error::other("no role runs as root")) } else { Ok(()) }
+}
+
+fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     limits::raise_open_files(OPEN_FILES)?;
     ipc::check_build_id(&control)?;
     let mut handed = hear_start(role, control)?;
@@ -135,6 +147,8 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let (control, sockets) = (handed.control, handed.listeners);
     let service = services::Smtp::new(reading, handed.announce)?;
+    // While there is one thread: those that come inherit it.
+    confinement::confine(service.globals(), &reading.snapshot);
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
         let calls = calls(service.configuration(), service.station(), service.trigger())?;
@@ -146,6 +160,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
     if handed.after_death {
         service.sweep_spool();
+        service.trigger().scan();
     }
     if !sockets.is_empty() {
         service.preload_tls();

@@ -9,7 +9,7 @@ use super::spool_directory;
 use super::trigger::{Request, Trigger};
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::dns::{Resolver, stub::Stub};
 use crate::expand::context::{Context, Globals, NoHooks, Users};
 use crate::expand::expand;
@@ -18,7 +18,7 @@ use crate::load::{self, Configuration};
 use crate::log::{Echo, Which};
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
-use crate::queue::{self, Act, By, Run, Selection};
+use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
@@ -64,7 +64,7 @@ pub fn configure(
         Ok(_) if !reading.unsupported.is_empty() => Err(texts(&reading.unsupported)),
         Ok(configuration) => Ok(configuration),
         Err(mut errors) => {
-            errors.retain(|error| !reading.unsupported.contains(error));
+            errors.retain(|error| !reading.unsupported.iter().any(|known| known.tells_the_same(error)));
             errors.splice(0..0, reading.unsupported.iter().cloned());
             Err(texts(&errors))
         }
@@ -391,21 +391,23 @@ fn queue_run(snapshot: &Snapshot) -> Run {
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        deliver::deliver_told(&self.env, id);
+        // Whoever was told of it later, by a look at the spool, leaves it to the retry rules once it was tried.
+        deliver::deliver_told(&self.env, id, How { first_only: true, ..How::default() });
     }
     fn carry_out(&self, request: &Request, words: &mut dyn io::Write, echo: Option<Echo>) -> bool {
         let env = &self.env_for(echo);
+        let waited_for = How { own_mail: OwnMail::AtOnce, ..How::default() };
         match request {
-            Request::Deliver(id) => deliver::deliver(env, id, How::default()),
-            Request::DeliverLocally(id) => {
-                deliver::deliver(env, id, How { local_only: true, ..How::default() })
-            }
+            Request::Deliver(id) => deliver::deliver(env, id, waited_for),
+            Request::DeliverIfDue(id) => deliver::deliver(env, id, How::default()),
+            Request::DeliverLocally(id) => deliver::deliver(env, id, How { local_only: true, ..waited_for }),
             Request::Force(id) => {
                 deliver::deliver(env, id, How { force: true, thaw: true, ..How::default() })
             }
             Request::GiveUp((id, by)) => {
-                return queue::act(env, Act::GiveUp, id, &[], By::admin(by.as_bstr()), words)
-                    .unwrap_or(false);
+                // Whoever asks was found to be an admin user where the call came in.
+                let who = Who { login: by.as_bstr(), uid: self.env.globals.oxim_uid, admin: true };
+                return queue::act(env, Act::GiveUp, id, &[], who, words).unwrap_or(false);
             }
             Request::Run(run) => {
                 queue::run(env, run);
@@ -419,8 +421,8 @@ impl super::delivery_worker::Deliveries for Delivery {
         self.sweep_spool();
         queue::run(&self.env, &self.run);
     }
-    fn look_at_spool(&self) {
-        queue::deliver_new(&self.env);
+    fn look_at_spool(&self) -> Vec<MessageId> {
+        queue::untried(&self.env)
     }
     fn end(&self) {
         self.env.transports.close();

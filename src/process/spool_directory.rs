@@ -2,7 +2,7 @@
 
 use crate::expand::context::Globals;
 use crate::sys::identity;
-use anyhow::Context;
+use anyhow::anyhow;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::Path;
@@ -24,8 +24,11 @@ pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     let below = if identity::is_root() { &[][..] } else { BELOW };
     let below = below.iter().map(|name| (root.join(name), MODE));
     for (directory, mode) in std::iter::once((root.clone(), ROOT_MODE)).chain(below) {
-        make(&directory, mode, globals)
-            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        make(&directory, mode, globals).map_err(|error| {
+            // the first fault on the way down, as a worker would tell it
+            let first = (!identity::is_root()).then(|| check(globals).err()).flatten();
+            anyhow!(first.unwrap_or_else(|| in_words(&directory, &error)))
+        })?;
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 wire_enum! {
     /// What the delivery worker is asked to do while somebody waits for it.
     pub enum Request {
-        /// `-odi`, `-odf`, `-Mc`: deliver this message if its retry times allow.
+        /// `-odi`, `-odf`: deliver this message, and what bounces of it, before the caller goes on.
         Deliver(MessageId) = 1,
         /// `-odqs`: the same for local addresses only.
         DeliverLocally(MessageId) = 2,
@@ -44,6 +44,8 @@ wire_enum! {
         GiveUp((MessageId, BString)) = 4,
         /// `-q...`, `-R`, `-S`: run the queue.
         Run(Run) = 5,
+        /// `-Mc`: deliver this message if its retry times allow.
+        DeliverIfDue(MessageId) = 6,
     }
 }
 
@@ -106,8 +108,7 @@ impl Trigger {
 impl Announce for Trigger {
     fn ready(&self, id: &MessageId) {
         if !self.send(id.as_bstr()) {
-            // Fails only at 2^64 - 2, which stands for "look" as well.
-            let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
+            self.scan();
         }
     }
 }
@@ -149,6 +150,12 @@ impl Receiver {
 }
 
 impl Trigger {
+    /// Asks for a look at the whole spool: somebody may have died before it told of a message.
+    pub fn scan(&self) {
+        // Fails only at 2^64 - 2, which stands for "look" as well.
+        let _ = nix::unistd::write(&self.missed, &1u64.to_ne_bytes());
+    }
+
     /// Hands a request to the delivery worker, and waits until it is carried out; false: not as it was asked. What it has
     /// to say goes to `words`, what is logged meanwhile to `logged` if that is wanted; a failure there ends the waiting,
     /// never the work.

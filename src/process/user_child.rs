@@ -9,16 +9,33 @@ use super::orders::{CHILD_PATIENCE, Commission, PARCEL_PATIENCE, wait_readable};
 use super::parcel;
 use crate::as_user::{Answer, Identity, Order, Trouble};
 use crate::sys::identity::{Rights, become_user, is_root};
+use crate::sys::{descriptors, secure, signals, spawn};
 use crate::transport::appendfile::perform_order;
 use bstr::BString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// What the child holds an order against: the master's own copy of the configuration.
 pub trait OrderCheck {
     /// Refuses what no router or transport of the configuration could have meant, with a text for the log.
     fn check(&self, who: &Identity, order: &Order) -> Result<(), String>;
+}
+
+/// In the forked child: nothing stays open but the standard descriptors and the order socket.
+pub fn run(control: &OwnedFd, check: &dyn OrderCheck) -> ! {
+    secure::set_process_name("oxim-user");
+    secure::clear_umask();
+    let kept = control.as_raw_fd();
+    let prepared = signals::reset().and_then(|()| descriptors::close_all_but(kept));
+    let serve = || prepared.and_then(|()| serve(control, check));
+    // A panic must not unwind into what was the master's stack.
+    let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(_)) | Err(_) => 1,
+    };
+    // Destructors of what the parent owns must not run here.
+    spawn::exit_now(code)
 }
 
 /// The whole life of a child; `control` is where its orders come from.
@@ -81,7 +98,8 @@ fn take_identity(who: &Identity) -> Result<(), Trouble> {
         Some(login) => Rights::with_groups_of(who.uid, who.gid, login),
         None => Ok(Rights::new(who.uid, who.gid)),
     };
-    let become_it = |rights: Rights| become_user(&rights);
+    // It has a copy of what the master knows: not for the user's eyes.
+    let become_it = |rights: Rights| become_user(&rights).and_then(|()| secure::forbid_inspection());
     rights.and_then(become_it).map_err(|error| {
         // Rights may be half changed: the caller answers and ends this process.
         Trouble::ours(format!("unable to set gid={} or uid={}: {error}", who.gid, who.uid))

@@ -1,7 +1,7 @@
 //! What `-bt` and `-bv` say about an address, as exim4 4.96 says it.
 
 use super::chain::{Chain, How};
-use super::item::{Ancestor, Item, Routed, Special, Trouble};
+use super::item::{Ancestor, Barred, Item, Routed, Special, Trouble};
 use super::verify;
 use crate::expand::Context;
 use crate::mail::Address;
@@ -65,10 +65,6 @@ pub fn test(
         if rounds > ROUNDS_MAX {
             break;
         }
-        if item.special.is_some() {
-            local.push(item);
-            continue;
-        }
         for answer in chain.route(context, item, How::AddressTest) {
             match answer {
                 Routed::Assigned(item) => {
@@ -76,7 +72,12 @@ pub fn test(
                     if is_remote { remote.push(item) } else { local.push(item) }
                 }
                 Routed::Children { children, .. } => {
-                    for child in children.into_iter().rev() {
+                    let (special, addresses): (Vec<_>, Vec<_>) =
+                        children.into_iter().partition(|child| child.special.is_some());
+                    for child in &special {
+                        write_routed(out, child, shown)?;
+                    }
+                    for child in addresses.into_iter().rev() {
                         new.push_front(child);
                     }
                 }
@@ -187,8 +188,19 @@ fn write_routed(out: &mut dyn Write, item: &Item, shown: &mut Shown) -> io::Resu
         let target = match special {
             Special::Pipe(_) | Special::File(_) | Special::Directory(_) => item.text(),
         };
-        writeln!(out, "{} -> {target}", item.address.to_bytes())?;
+        let mark = match item.barred.as_deref() {
+            Some(Barred { no_transport: None, .. }) => " *** forbidden ***",
+            _ => "",
+        };
+        writeln!(out, "{} -> {target}{mark}", item.address.to_bytes())?;
         write_parents(out, item.parent.as_ref().and_then(|parent| parent.parent.as_ref()))?;
+        match item.barred.as_deref() {
+            Some(Barred { no_transport: Some(why), .. }) => {
+                return writeln!(out, "*** Error in setting up pipe, file, or autoreply:\n{why}");
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
         let transport =
             if route.transport.is_empty() { "**bypassed**".into() } else { route.transport.clone() };
         return writeln!(out, "  transport = {transport}");

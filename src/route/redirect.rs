@@ -2,14 +2,17 @@
 //!
 //! Filters (`# Exim filter`, `# Sieve filter`) are not built: such data defers the address.
 
-use super::chain::{Asked, Verdict, known_transport};
-use super::generic::{not_built, wrong};
-use super::item::{Ancestor, Item, Route, Special, Trouble, ancestors, same_address};
+use super::chain::{Asked, How, Verdict, known_transport};
+use super::generic::{Generic, not_built, wrong};
+use super::identity::identity;
+use super::item::{Ancestor, Barred, Item, Route, Special, Trouble, ancestors, same_address};
 use super::precondition::{expand_trouble, items};
 use super::redirect_list::{self, Allowed, List, ListItem};
+use crate::as_user::AsUser;
 use crate::as_user::order::{Answer, FileRead, Identity, Order, ReadFile};
 use crate::config::{ConfigError, Instance};
 use crate::expand::{self, Context, ExpandError};
+use crate::log::Which;
 use crate::mail::Address;
 use crate::syntax::Template;
 use crate::text::Value;
@@ -78,14 +81,12 @@ struct Ownership {
 /// What a redirection gives.
 pub struct Children {
     items: Vec<ListItem>,
-    transports: HashMap<u8, BString>,
+    targets: HashMap<Kind, Target>,
     check_ancestor: bool,
     /// `hide_child_in_errmsg`
     pub hide: bool,
     /// `one_time`
     pub one_time: bool,
-    /// Lines for the log about items that were skipped.
-    pub log_lines: Vec<BString>,
 }
 
 impl Redirect {
@@ -166,7 +167,7 @@ impl Redirect {
             Err(trouble) => return Verdict::Defer(trouble),
         };
         let our_fault = Cell::new(false);
-        let include = |path: &BStr| self.include(asked, path, &our_fault);
+        let include = |path: &BStr| self.include(asked, context, path, &our_fault);
         match redirect_list::parse(&data, &allowed, &include) {
             List::Nothing => Verdict::Decline,
             List::Blackhole => Verdict::Discard,
@@ -176,10 +177,13 @@ impl Redirect {
                 our_fault: our_fault.get(),
                 ..bad_data(asked, format!("error in redirect data: {text}"))
             }),
-            List::Items(items, skipped) => match self.children(items, skipped, asked, context) {
-                Ok(children) => Verdict::Children(children),
-                Err(trouble) => Verdict::Defer(trouble),
-            },
+            List::Items(items, skipped) => {
+                log_skipped(&skipped, asked, context);
+                if items.is_empty() {
+                    return Verdict::DeclineWith("syntax error in redirection data".into());
+                }
+                Verdict::Children(self.children(items, asked, context))
+            }
         }
     }
 
@@ -210,7 +214,8 @@ impl Redirect {
         if !path.starts_with(b"/") {
             return Err(defer(format!("error in redirect data: \"{path}\" is not an absolute path")));
         }
-        match read_file(path, asked) {
+        let reader = Reader::new(asked, context)?;
+        match reader.read(path) {
             Ok(file) => {
                 self.ownership.check(path, &file, asked, context).map_err(defer)?;
                 Ok(Some(file.content).filter(|text| !text.is_empty()))
@@ -223,9 +228,8 @@ impl Redirect {
             Err(Unread { errno: libc::ENOTDIR, .. }) if self.ignore_enotdir => Ok(None),
             Err(Unread { errno: libc::EACCES, .. }) if self.ignore_eacces => Ok(None),
             Err(Unread { errno: libc::EACCES, text, .. }) => {
-                let as_whom = asked
-                    .user
-                    .map_or_else(String::new, |user| format!(" (euid={} egid={})", user.uid, user.gid));
+                let as_whom =
+                    reader.user.map_or_else(String::new, |(uid, gid)| format!(" (euid={uid} egid={gid})"));
                 Err(defer(format!("failed to open {path}: {text}{as_whom}")))
             }
             Err(Unread { text, .. }) => Err(defer(format!("failed to open {path}: {text}"))),
@@ -242,14 +246,21 @@ impl Redirect {
         Err(Trouble::defer(asked.router.name.as_bstr(), text))
     }
 
-    fn include(&self, asked: &Asked, path: &BStr, our_fault: &Cell<bool>) -> Result<BString, BString> {
+    fn include(
+        &self,
+        asked: &Asked,
+        context: &Context,
+        path: &BStr,
+        our_fault: &Cell<bool>,
+    ) -> Result<BString, BString> {
         let inside = |directory: &BString| {
             path.starts_with(directory.as_slice()) && path.get(directory.len()) == Some(&b'/')
         };
         if let Some(directory) = self.include_directory.as_ref().filter(|directory| !inside(directory)) {
             return Err(format!("included file {path} is not in directory {directory}").into());
         }
-        match read_file(path, asked) {
+        let reader = Reader::new(asked, context).map_err(|trouble| trouble.text)?;
+        match reader.read(path) {
             Ok(file) if is_regular(&file) => Ok(file.content),
             Ok(_) => Err(format!("included file {path} is not a regular file").into()),
             Err(unread) => {
@@ -280,56 +291,75 @@ impl Redirect {
         }))
     }
 
-    fn children(
-        &self,
-        items: Vec<ListItem>,
-        skipped: Vec<(BString, BString)>,
-        asked: &Asked,
-        context: &Context,
-    ) -> Result<Children, Trouble> {
-        let defer = |text: String| Trouble::defer(asked.router.name.as_bstr(), text);
-        let mut transports = HashMap::new();
+    /// Files and pipes are named even where they are barred: each fails or waits for itself.
+    fn children(&self, items: Vec<ListItem>, asked: &Asked, context: &Context) -> Children {
+        let mut targets = HashMap::new();
         for item in &items {
-            let (kind, option, template, forbidden) = match item {
-                ListItem::Address(_) => continue,
-                ListItem::Pipe(_) => (b'|', "pipe_transport", &self.pipe_transport, self.forbid_pipe),
-                ListItem::File(path) if path.ends_with(b"/") => {
-                    (b'd', "directory_transport", &self.directory_transport, self.forbid_file)
-                }
-                ListItem::File(_) => (b'/', "file_transport", &self.file_transport, self.forbid_file),
-            };
-            if forbidden {
-                let what = if kind == b'|' { "pipe" } else { "file" };
-                return Err(bad_data(
-                    asked,
-                    format!("error in redirect data: delivery to a {what} is not permitted"),
-                ));
-            }
-            if matches!(item, ListItem::File(path) if *path == "/dev/null") || transports.contains_key(&kind)
-            {
-                continue;
-            }
-            let Some(template) = template else {
-                return Err(defer(format!("{option} unset in {} router", asked.router.name)));
-            };
-            let name = expand::expand(template, context)
-                .map_err(|error| expand_trouble(asked.router, template, option, &error))?;
-            transports.insert(kind, known_transport(asked.router, name, asked.transports)?);
+            let Some(kind) = Kind::of(item) else { continue };
+            targets.entry(kind).or_insert_with(|| self.target(kind, asked, context));
         }
-        let log_lines = skipped
-            .iter()
-            .map(|(text, error)| {
-                format!("{} router: skipped error: {error} in \"{text}\"", asked.router.name).into()
-            })
-            .collect();
-        Ok(Children {
+        Children {
             items,
-            transports,
+            targets,
             check_ancestor: self.check_ancestor,
             hide: self.hide_child_in_errmsg,
             one_time: self.one_time,
-            log_lines,
-        })
+        }
+    }
+
+    fn target(&self, kind: Kind, asked: &Asked, context: &Context) -> Target {
+        let (option, template, forbidden) = match kind {
+            Kind::Pipe => ("pipe_transport", &self.pipe_transport, self.forbid_pipe),
+            Kind::Directory => ("directory_transport", &self.directory_transport, self.forbid_file),
+            Kind::File => ("file_transport", &self.file_transport, self.forbid_file),
+        };
+        let transport = match template {
+            None => Err(format!("{option} unset in {} router", asked.router.name).into()),
+            Some(template) => expand::expand(template, context)
+                .map_err(|error| expand_trouble(asked.router, template, "transport", &error))
+                .and_then(|name| known_transport(asked.router, name, asked.transports))
+                .map_err(|trouble| trouble.text),
+        };
+        Target { forbidden, transport }
+    }
+}
+
+/// What an item that is no address asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Pipe,
+    Directory,
+    File,
+}
+
+impl Kind {
+    fn of(item: &ListItem) -> Option<Self> {
+        match item {
+            ListItem::Address(_) => None,
+            ListItem::Pipe(_) => Some(Self::Pipe),
+            ListItem::File(path) if path.ends_with(b"/") => Some(Self::Directory),
+            ListItem::File(_) => Some(Self::File),
+        }
+    }
+}
+
+/// How items of one kind are delivered.
+#[derive(Clone, Debug)]
+struct Target {
+    forbidden: bool,
+    /// The transport, or why there is none.
+    transport: Result<BString, BString>,
+}
+
+/// Items that were skipped are in the log, whether or not the rest is delivered.
+fn log_skipped(skipped: &[(BString, BString)], asked: &Asked, context: &Context) {
+    if asked.how == How::AddressTest {
+        return;
+    }
+    let id = context.message.id.as_ref().map_or_else(String::new, |id| format!("{id} "));
+    for (text, error) in skipped {
+        let line = format!("{id}{} router: skipped error: {error} in \"{text}\"", asked.router.name);
+        context.globals.log.write(Which::Main, line.as_bytes().as_bstr());
     }
 }
 
@@ -343,7 +373,7 @@ pub fn make_items(
 ) -> Vec<Item> {
     let mut made = Vec::new();
     for child in &children.items {
-        let (kind, special) = match child {
+        let special = match child {
             ListItem::Address(address) => {
                 let address = replace_ancestor(children, item, address);
                 let mut new = item.child(ancestor, address);
@@ -351,15 +381,19 @@ pub fn make_items(
                 made.push(new);
                 continue;
             }
-            ListItem::Pipe(command) => (b'|', Special::Pipe(Value::tainted(command.clone()))),
-            ListItem::File(path) if path.ends_with(b"/") => {
-                (b'd', Special::Directory(Value::clean(path.clone())))
-            }
-            ListItem::File(path) => (b'/', Special::File(Value::clean(path.clone()))),
+            ListItem::Pipe(command) => Special::Pipe(Value::tainted(command.clone())),
+            ListItem::File(path) if path.ends_with(b"/") => Special::Directory(Value::clean(path.clone())),
+            ListItem::File(path) => Special::File(Value::clean(path.clone())),
         };
         let mut new = item.child(ancestor, item.address.clone());
         let mut way = route.clone();
-        way.transport = children.transports.get(&kind).cloned().unwrap_or_default();
+        if let Some(target) = Kind::of(child).and_then(|kind| children.targets.get(&kind)) {
+            way.transport = target.transport.clone().unwrap_or_default();
+            if target.forbidden || target.transport.is_err() {
+                let no_transport = target.transport.clone().err();
+                new.barred = Some(Box::new(Barred { forbidden: target.forbidden, no_transport }));
+            }
+        }
         way.vars.transport_name = way.transport.clone();
         match &special {
             Special::Pipe(command) => way.vars.address_pipe = Some(command.clone()),
@@ -416,19 +450,32 @@ struct Unread {
     ours: bool,
 }
 
-/// Reads a file with the user's rights if the router has a user, else with those at hand.
-fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, Unread> {
-    let file = ReadFile { path: path.into(), limit: FILE_MAX };
-    let failed = |errno: i32, text: String| Unread { errno, text, ours: false };
-    let not_done = |text: String| Unread { errno: libc::EAGAIN, text, ours: true };
-    if let (Some(orders), Some(user)) = (asked.orders, asked.user) {
-        let who = Identity {
-            uid: user.uid,
-            gid: user.gid,
-            router: asked.router.name.clone(),
-            ..Identity::default()
+/// Who reads files: the user of the generic options `user` and `group`, whose defaults are the local user's; without
+/// one, whoever routes.
+struct Reader<'a> {
+    orders: Option<&'a Arc<dyn AsUser>>,
+    router: &'a Generic,
+    user: Option<(u32, u32)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(asked: &Asked<'a>, context: &Context) -> Result<Self, Trouble> {
+        let user = identity(asked.router, asked.user, context)?;
+        Ok(Self { orders: asked.orders.as_ref(), router: asked.router, user })
+    }
+
+    fn read(&self, path: &BStr) -> Result<FileRead, Unread> {
+        let file = ReadFile { path: path.into(), limit: FILE_MAX };
+        let failed = |errno: i32, text: String| Unread { errno, text, ours: false };
+        let not_done = |text: String| Unread { errno: libc::EAGAIN, text, ours: true };
+        let (Some(orders), Some((uid, gid))) = (self.orders, self.user) else {
+            return read_file_here(&file).map_err(|error| {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                failed(errno, words(errno))
+            });
         };
-        return match orders.carry_out(&who, &Order::ReadFile(file), &[]) {
+        let who = Identity { uid, gid, router: self.router.name.clone(), ..Identity::default() };
+        match orders.carry_out(&who, &Order::ReadFile(file), &[]) {
             Ok(Answer::File(file)) => Ok(file),
             Ok(Answer::Trouble(trouble)) if trouble.ours => Err(not_done(trouble.text.to_string())),
             Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => {
@@ -437,12 +484,8 @@ fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, Unread> {
             Ok(Answer::Trouble(trouble)) => Err(failed(libc::EIO, trouble.text.to_string())),
             Ok(_) => Err(not_done("unexpected answer".into())),
             Err(error) => Err(not_done(error.to_string())),
-        };
+        }
     }
-    read_file_here(&file).map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        failed(errno, words(errno))
-    })
 }
 
 fn is_regular(file: &FileRead) -> bool {

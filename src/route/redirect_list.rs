@@ -47,7 +47,7 @@ pub enum ListItem {
 /// A whole list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum List {
-    /// The items; those that were skipped: the text and what is wrong with it.
+    /// The items; those that were skipped: the text and what is wrong with it. Not both are empty.
     Items(Vec<ListItem>, Vec<(BString, BString)>),
     /// Nothing of effect: the router declines (also `:unknown:`).
     Nothing,
@@ -69,7 +69,7 @@ pub fn parse(text: &[u8], allowed: &Allowed, include: Include) -> List {
     let mut reader = Reader { allowed, include, items: Vec::new(), skipped: Vec::new(), included: 0 };
     match reader.read(text, 0) {
         Some(end) => end,
-        None if reader.items.is_empty() => List::Nothing,
+        None if reader.items.is_empty() && reader.skipped.is_empty() => List::Nothing,
         None => List::Items(reader.items, reader.skipped),
     }
 }
@@ -99,7 +99,7 @@ impl Reader<'_> {
             }
             let (item, after) = next_item(rest);
             rest = after;
-            if let Some(end) = self.item(item, text, depth) {
+            if let Some(end) = self.item(item, depth) {
                 return Some(end);
             }
         }
@@ -122,7 +122,7 @@ impl Reader<'_> {
         None
     }
 
-    fn item(&mut self, item: &[u8], whole: &[u8], depth: u32) -> Option<List> {
+    fn item(&mut self, item: &[u8], depth: u32) -> Option<List> {
         let inner = match item.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) {
             Some(inner) if !item.is_empty() => unescape(inner),
             _ => BString::from(item),
@@ -143,12 +143,12 @@ impl Reader<'_> {
         if let Some(path) = text.strip_prefix(b":include:") {
             return self.include_file(path.trim(), depth);
         }
-        self.destination(item, text, whole)
+        self.destination(text)
     }
 
     fn include_file(&mut self, path: &[u8], depth: u32) -> Option<List> {
         if !self.allowed.include {
-            return Some(not_permitted(&[b":include:", path].concat()));
+            return Some(List::Wrong("included files not permitted".into()));
         }
         if depth >= INCLUDE_DEPTH_MAX {
             return Some(List::Wrong(
@@ -170,7 +170,7 @@ impl Reader<'_> {
         }
     }
 
-    fn destination(&mut self, written: &[u8], text: &[u8], whole: &[u8]) -> Option<List> {
+    fn destination(&mut self, text: &[u8]) -> Option<List> {
         let (bare, backslash) = match text.strip_prefix(b"\\") {
             Some(rest) => (rest, true),
             None => (text, false),
@@ -202,16 +202,9 @@ impl Reader<'_> {
                 self.skipped.push((text.into(), error.message));
                 None
             }
-            Err(error) => Some(List::Wrong(
-                format!("{} in \"{}\"", error.message, shown_from(written, whole).as_bstr()).into(),
-            )),
+            Err(error) => Some(List::Wrong(format!("{} in \"{}\"", error.message, text.as_bstr()).into())),
         }
     }
-}
-
-/// Exim shows the list from the bad item on.
-fn shown_from<'a>(item: &[u8], whole: &'a [u8]) -> &'a [u8] {
-    whole.find(item).map_or(whole, |at| whole[at..].trim_end())
 }
 
 fn not_permitted(text: &[u8]) -> List {
@@ -240,8 +233,8 @@ fn next_item(text: &[u8]) -> (&[u8], &[u8]) {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => quoted = !quoted,
-            b'(' if !quoted => depth += 1,
-            b')' if !quoted => depth = depth.saturating_sub(1),
+            b'(' | b'<' if !quoted => depth += 1,
+            b')' | b'>' if !quoted => depth = depth.saturating_sub(1),
             b'\n' | b',' if !quoted && depth == 0 => return (text[..at].trim_end(), &text[at + 1..]),
             _ => {}
         }
@@ -327,7 +320,37 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_item_is_named_alone_and_skipped_alone() {
+        let wrong = |text: &str| match read(text) {
+            List::Wrong(text) => text.to_string(),
+            other => panic!("{text}: {other:?}"),
+        };
+        const MALFORMED: &str = "domain missing or malformed in";
+        for (text, shown) in [
+            ("ann, bad@@x, bob", "bad@@x"),
+            ("\"bad@@x\", bob", "bad@@x"),
+            ("ann\nbad@@x # not a comment\nbob", "bad@@x # not a comment"),
+        ] {
+            assert_eq!(wrong(text), format!("{MALFORMED} \"{shown}\""), "{text}");
+        }
+        assert!(wrong("ann, <bad@x, bob").ends_with("in \"<bad@x, bob\""), "brackets protect commas");
+        let lenient = Allowed { skip_syntax_errors: true, ..allowed() };
+        let none = |_: &BStr| Err("no".into());
+        let List::Items(items, skipped) = parse(b"bad@@x, bob", &lenient, &none) else { panic!() };
+        assert_eq!((items, skipped.len()), (vec![address("bob", "q.example")], 1));
+        assert!(matches!(parse(b"bad@@x", &lenient, &none), List::Items(items, _) if items.is_empty()));
+    }
+
+    #[test]
     fn an_included_file_is_a_list_of_its_own() {
         assert!(matches!(read(":include:/x"), List::Items(items, _) if items.len() == 1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_breaks_its_reader(text in "([a-z@.]|[,;:|/\\\\\"<>()# \n]|:include:/x|:fail:|\\PC){0,40}", skip: bool) {
+            let allowed = Allowed { skip_syntax_errors: skip, ..allowed() };
+            let _ = parse(text.as_bytes(), &allowed, &|_| Ok("a, |b, /c".into()));
+        }
     }
 }

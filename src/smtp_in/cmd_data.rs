@@ -22,7 +22,7 @@ impl Session<'_, '_> {
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
-            return self.reject(Place::Predata, answer, "DATA");
+            return self.reject(Place::Predata, answer, b"DATA");
         }
         let text = "Enter message, ending with \".\" on a line by itself";
         if let Next::Close(reason) = self.reply_accepted(354, answer.as_ref(), text) {
@@ -39,7 +39,9 @@ impl Session<'_, '_> {
         let transaction = self.transaction.as_ref();
         if !transaction.is_some_and(Transaction::has_recipient) {
             let mut text = String::new();
-            if let Rejections::Same(rejection) = &self.rejections {
+            if let Rejections::Same(rejection) = &self.rejections
+                && !self.runner.session_effects().no_multiline_responses
+            {
                 text = format!("All RCPT commands were rejected with this error:\n{rejection}\n");
             }
             // sent together with RCPT commands it is no error of its own
@@ -251,7 +253,7 @@ impl Session<'_, '_> {
         let with_headers = answer.log_targets.contains(&Which::Reject);
         let mut without = answer.clone();
         without.log_targets.retain(|target| *target != Which::Reject);
-        let reply = self.log_and_word_rejection(&without, "after DATA", &id, true);
+        let reply = self.log_and_word_rejection(&without, b"after DATA", &id, true);
         if with_headers {
             self.log_rejected_message(answer, draft, &id);
         }
@@ -259,8 +261,8 @@ impl Session<'_, '_> {
     }
 
     fn log_rejected_message(&self, answer: &Answer, draft: &Draft, id: &str) {
-        for line in self.rejection_lines(answer, "after DATA", id, true) {
-            let mut entry = BString::from(line);
+        for line in self.rejection_lines(answer, b"after DATA", id, true) {
+            let mut entry = line;
             if entry.find("rejected after DATA").is_some() {
                 let added = draft.add_headers.iter().map(|added| Header::new(added.text.clone()));
                 let headers: Vec<Header> = draft.headers.iter().cloned().chain(added).collect();

@@ -29,12 +29,15 @@ impl Session<'_, '_> {
         if let Some(next) = self.check_mail_allowed(command) {
             return next;
         }
-        let (path, parameters) = self.cut_parameters(command.argument);
+        let (path, parameters) = match self.cut_parameters(command.argument) {
+            Ok(cut) => cut,
+            Err(fault) => return self.syntax_error(command, 501, fault),
+        };
         let sender = match self.read_sender(command, path) {
             Ok(sender) => sender,
             Err(next) => return next,
         };
-        if let Some(next) = self.check_size(command, parameters.size) {
+        if let Some(next) = self.check_size(&sender, parameters.size) {
             return next;
         }
         self.begin_transaction(sender, parameters);
@@ -48,7 +51,7 @@ impl Session<'_, '_> {
                 self.reply_accepted(250, Some(&answer), "OK")
             }
             Some(answer) if answer.verdict != Verdict::Accept => {
-                let what = format!("MAIL {path}");
+                let what = bstr::concat([&b"MAIL "[..], path]);
                 self.reset_transaction();
                 self.reject(Place::Mail, &answer, &what)
             }
@@ -82,34 +85,34 @@ impl Session<'_, '_> {
         None
     }
 
-    /// Takes known parameters off the end, as Exim does; what it does not know is left for the address parser
-    /// to complain about.
-    fn cut_parameters<'a>(&self, argument: &'a BStr) -> (&'a BStr, Parameters) {
+    /// Takes known parameters off the end, as Exim does, after EHLO; what it does not know is left for the address
+    /// parser to complain about. The error is what the peer hears.
+    fn cut_parameters<'a>(&self, argument: &'a BStr) -> Result<(&'a BStr, Parameters), &'static str> {
         let mut rest = argument;
         let mut parameters = Parameters::default();
-        if !self.esmtp && !self.greeted {
-            return (rest, parameters);
+        if !self.esmtp {
+            return Ok((rest, parameters));
         }
         while let Some(space) = rest.rfind_byteset(b" \t") {
-            let Some((name, value)) = rest[space + 1..].split_once_str("=") else { break };
+            let (name, value) = rest[space + 1..].split_once_str("=").unwrap_or((&rest[space + 1..], b""));
             match name.to_ascii_uppercase().as_slice() {
-                b"SIZE" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
-                    // more digits than fit are more than any limit
-                    parameters.size =
-                        Some(value.to_str().ok().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX));
-                }
+                b"SIZE" => parameters.size = Some(size_of(value)),
                 b"BODY" if self.context.globals.main.bool("accept_8bitmime") => {
                     match value.to_ascii_uppercase().as_slice() {
                         b"8BITMIME" => parameters.body = 8,
                         b"7BIT" => parameters.body = 7,
-                        _ => break,
+                        b"" => {}
+                        _ => return Err("invalid data for BODY"),
                     }
                 }
+                b"SMTPUTF8" => return Err("SMTPUTF8 used when not advertised"),
+                // Of DSN and AUTH, which are not advertised.
+                b"RET" | b"ENVID" | b"AUTH" if rest[space + 1..].contains(&b'=') => {}
                 _ => break,
             }
             rest = rest[..space].trim_end().as_bstr();
         }
-        (rest, parameters)
+        Ok((rest, parameters))
     }
 
     fn read_sender(&mut self, command: &Command, path: &BStr) -> Result<Address, Next> {
@@ -146,13 +149,12 @@ impl Session<'_, '_> {
     }
 
     /// The declared size against the limit; the spool must have room for it besides what `check_spool_space` asks for.
-    fn check_size(&mut self, command: &Command, size: Option<u64>) -> Option<Next> {
+    fn check_size(&mut self, sender: &Address, size: Option<u64>) -> Option<Next> {
         let declared = size.unwrap_or(0);
         if self.size_limit > 0 && declared > self.size_limit {
             let shown = if declared >= SIZE_SHOWN_MAX { ">=" } else { "=" };
             self.log_rejection(&format!(
-                "rejected {} {}: message too big: size{shown}{} max={}",
-                mail_shown(command),
+                "rejected MAIL FROM:<{sender}> {}: message too big: size{shown}{} max={}",
                 self.peer(true),
                 declared.min(SIZE_SHOWN_MAX),
                 self.size_limit
@@ -195,11 +197,13 @@ impl Session<'_, '_> {
     }
 }
 
-/// The command without its parameters.
-fn mail_shown<'a>(command: &Command<'a>) -> &'a BStr {
-    let end = command
-        .line
-        .find_byteset(b" \t")
-        .and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
-    command.line[..end.unwrap_or(command.line.len())].as_bstr()
+/// The number that the value begins with, as Exim reads it: nothing is 0, and what is below zero or does not fit is more
+/// than any limit.
+fn size_of(value: &[u8]) -> u64 {
+    let digits: Vec<u8> = value.iter().copied().take_while(u8::is_ascii_digit).collect();
+    match digits.to_str() {
+        Ok("") if value.starts_with(b"-") => u64::MAX,
+        Ok("") => 0,
+        digits => digits.ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX),
+    }
 }

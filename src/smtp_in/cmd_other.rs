@@ -35,8 +35,12 @@ impl Session<'_, '_> {
     pub(super) fn quit(&mut self) -> Next {
         self.log_incomplete("QUIT");
         let answer = self.ask_acl(Place::Quit, None);
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.verdict == Verdict::Error) {
+            let why = answer.log_message.clone().unwrap_or_default();
+            self.log_panic(&format!("ACL for QUIT returned ERROR: {why}"));
+        }
         let text = match answer.and_then(|answer| answer.message) {
-            Some(message) => message,
+            Some(message) => self.word(221, &message).reply.text,
             None => format!("{} closing connection", self.active_hostname()).into(),
         };
         let next = self.reply(&Reply::new(221, text));
@@ -76,7 +80,7 @@ impl Session<'_, '_> {
     fn refuse_vrfy(&mut self, answer: Option<&Answer>, command: &Command) -> Next {
         let denied = denial();
         let answer = answer.unwrap_or(&denied);
-        let what = format!("VRFY {}", command.argument);
+        let what = bstr::concat([&b"VRFY "[..], command.argument]);
         let reply = self.log_and_word_rejection(answer, &what, "", false);
         let has_code = answer.message.as_ref().is_some_and(|message| message.starts_with(b"5"));
         let code = if has_code || reply.is_temporary() { reply.code } else { 252 };
@@ -100,7 +104,7 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn expn(&mut self, command: &Command) -> Next {
-        self.reject(Place::Expn, &denial(), &format!("EXPN {}", command.argument))
+        self.reject(Place::Expn, &denial(), &bstr::concat([&b"EXPN "[..], command.argument]))
     }
 
     pub(super) fn etrn(&mut self, command: &Command) -> Next {
@@ -109,7 +113,12 @@ impl Session<'_, '_> {
         }
         let line = format!("ETRN {} received from {}", command.argument, self.peer(false));
         self.log_optional(Selector::Etrn, &line);
-        let reply = self.log_and_word_rejection(&denial(), &format!("ETRN {}", command.argument), "", false);
+        let reply = self.log_and_word_rejection(
+            &denial(),
+            &bstr::concat([&b"ETRN "[..], command.argument]),
+            "",
+            false,
+        );
         self.reply(&Reply::new(458, reply.text))
     }
 

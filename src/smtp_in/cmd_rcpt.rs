@@ -1,6 +1,7 @@
 //! RCPT TO (RFC 5321 section 4.1.1.3).
 
 use super::command::Command;
+use super::reject::word_reply;
 use super::session::{Next, Session};
 use super::transaction::RECIPIENTS_MAX;
 use crate::acl::{Answer, Place, Verdict};
@@ -134,11 +135,11 @@ impl Session<'_, '_> {
                 transaction.rcpt_deferred += 1;
                 self.context.session.rcpt_defer_count = transaction.rcpt_deferred;
             }
-            self.rejections.add(&text);
+            self.rejections.add(&word_reply(451, &text).reply.text);
         } else {
-            self.fail_recipient(&text);
+            self.fail_recipient(&word_reply(550, &text).reply.text);
         }
-        self.reject(Place::Rcpt, answer, &format!("RCPT {path}"))
+        self.reject(Place::Rcpt, answer, &bstr::concat([&b"RCPT "[..], path]))
     }
 
     fn fail_recipient(&mut self, text: &BString) {

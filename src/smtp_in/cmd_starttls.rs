@@ -20,7 +20,7 @@ impl<'h> Session<'_, 'h> {
             && answer.verdict != Verdict::Accept
         {
             // what follows the verb is named, and nothing does
-            return self.reject(Place::Starttls, answer, "STARTTLS ");
+            return self.reject(Place::Starttls, answer, b"STARTTLS ");
         }
         // whatever was said in clear is forgotten (RFC 3207 section 4.2)
         self.reset_transaction();

@@ -5,9 +5,9 @@ use crate::acl::{Place, Verdict};
 use crate::expand::{ExpandError, expand};
 use crate::log::Selector;
 use crate::mail::Reply;
-use crate::matching::host_name::{self, HostName};
+use crate::matching::host_name;
 use crate::text::interval;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::time::Duration;
 
 impl Session<'_, '_> {
@@ -33,7 +33,7 @@ impl Session<'_, '_> {
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
-            let reply = self.log_and_word_rejection(answer, "connection in \"connect\" ACL", "", false);
+            let reply = self.log_and_word_rejection(answer, b"connection in \"connect\" ACL", "", false);
             return self.reply_and_close(&reply, "");
         }
         if self.tls_on_connect
@@ -46,7 +46,7 @@ impl Session<'_, '_> {
 
     fn send_banner(&mut self, message: Option<BString>) -> Next {
         let banner = match message {
-            Some(message) => self.word(220, &message).reply,
+            Some(message) => self.word(220, message.trim_end()).reply,
             None => match self.expand_banner() {
                 Ok(text) => Reply::new(220, text),
                 Err(None) => return Next::Close(""),
@@ -122,17 +122,7 @@ impl Session<'_, '_> {
             return;
         }
         self.context.session.host_name_looked_up = true;
-        let found = host_name::look_up(&*self.context.globals.dns, host.ip());
-        let origin = &mut self.context.session.origin;
-        match found {
-            HostName::Found(names) => origin.host_name = names.into_iter().next(),
-            HostName::NotFound(why) => {
-                origin.host_lookup_failed = true;
-                self.log_optional(Selector::HostLookupFailed, &why);
-            }
-            HostName::Mismatch(_) => origin.host_lookup_failed = true,
-            // not known is not failed: the variables tell the two apart
-            HostName::TryLater(_) => origin.host_lookup_deferred = true,
-        }
+        let found = host_name::look_up_and_log(&self.context, host.ip());
+        host_name::set_name(&mut self.context.session.origin, found);
     }
 }

@@ -11,6 +11,7 @@ use super::wire::{NoLine, Wire};
 use super::{LocalCall, Server};
 use crate::acl::{Answer, Place, Runner, peer};
 use crate::expand::context::Context;
+use crate::expand::printing;
 use crate::expand::{ExpandError, expand};
 use crate::log::{Selector, Which};
 use crate::mail::{Address, Reply};
@@ -58,7 +59,7 @@ pub struct Session<'s, 'h> {
     pub(super) transaction: Option<Transaction>,
     /// The errors that RCPT commands got since MAIL.
     pub(super) rejections: Rejections,
-    /// MAIL was rejected just now: RCPT commands sent with it are no errors of their own.
+    /// MAIL was rejected, and nothing but RCPT came since: they were sent with it and are no errors of their own.
     pub(super) mail_was_rejected: bool,
     /// The last command was RCPT.
     pub(super) last_was_rcpt: bool,
@@ -124,8 +125,15 @@ impl<'s, 'h> Session<'s, 'h> {
             Ok(line) => line,
             Err(fault) => return self.end_without_line(&fault),
         };
+        let has_nul = line.find_byte(0).is_some();
+        let line = if has_nul { line.replace("\0", "?").into() } else { line };
         let command = Command::parse(&line);
         self.set_command_variables(&command);
+        if has_nul {
+            let text = "NUL characters are not allowed in SMTP commands";
+            let logged = "NUL character(s) present (shown as '?')";
+            return self.synprot_error(&command, "syntax", 501, text, logged);
+        }
         if too_long {
             return self.syntax_error(&command, 500, "Line too long");
         }
@@ -144,9 +152,10 @@ impl<'s, 'h> Session<'s, 'h> {
         }
         let last_was_rcpt = std::mem::replace(
             &mut self.last_was_rcpt,
-            command.verb == Verb::Rcpt && self.transaction.is_some(),
+            command.verb == Verb::Rcpt && (self.transaction.is_some() || self.mail_was_rejected),
         );
         self.mail_was_seen |= command.verb == Verb::Mail;
+        self.mail_was_rejected &= command.verb == Verb::Rcpt;
         match command.verb {
             Verb::Helo | Verb::Ehlo => self.helo(&command),
             Verb::Mail => {
@@ -286,10 +295,9 @@ impl<'s, 'h> Session<'s, 'h> {
         self.local.is_none()
     }
 
-    /// True if the peer has an address: over TCP, or because a trusted caller says so (`-oMa`).
+    /// The messages come from another host, or (`-bs` with `-oMa`) are said to.
     pub(super) fn is_remote(&self) -> bool {
-        let named = |local: &LocalCall| local.origin.as_ref().is_some_and(|origin| origin.host.is_some());
-        self.local.as_ref().is_none_or(named)
+        self.context.session.origin.host.is_some()
     }
 
     /// Whether an address without domain gets one: by a local caller without `-bnq`, or by a peer of this list.
@@ -333,7 +341,7 @@ impl<'s, 'h> Session<'s, 'h> {
         self.log_rejection(&format!(
             "SMTP protocol synchronization error (next input sent too soon: pipelining {was} advertised): \
              rejected \"{}\" {peer} next input=\"{shown}\"",
-            command.line
+            self.shown(command.line)
         ));
         self.reply_and_close(&Reply::new(554, "SMTP synchronization error"), "synchronization-error")
     }
@@ -379,6 +387,13 @@ impl<'s, 'h> Session<'s, 'h> {
             self.log_optional(Selector::SmtpConnection, &line);
         }
         if self.is_tcp() { Next::Close("") } else { self.close_421("lost input connection", "") }
+    }
+
+    /// What the peer said, as a log line shows it. With `print_topbitchars` bytes over 127 stay as they are, where they
+    /// are UTF-8.
+    pub(super) fn shown(&self, text: &[u8]) -> BString {
+        let top_bit_prints = self.context.globals.main.bool("print_topbitchars") && text.to_str().is_ok();
+        printing(text, top_bit_prints)
     }
 
     /// Whether a line of this selector has a reader.

@@ -1,4 +1,5 @@
 //! The log of one message (`msglog/<id>`): copies of its lines of the main log, without id and flag.
+//! `preserve_message_logs` moves it to `msglog.OLD/<id>` when the message is done.
 
 use super::body_file::{FILE_MODE, create_directory};
 use super::commit::remove_if_there;
@@ -36,8 +37,11 @@ pub fn sweep(layout: &Layout) -> io::Result<Vec<String>> {
             else {
                 continue;
             };
-            // -D comes before everything else of a message, and goes last but for this log.
-            let is_there = |place: &PathBuf| place.join(file_name(&id, 'D')).try_exists().unwrap_or(true);
+            // -D comes before everything else of a message, and goes last but for this log; a message that has lost
+            // its -D has its -H.
+            let has =
+                |place: &PathBuf, letter| place.join(file_name(&id, letter)).try_exists().unwrap_or(true);
+            let is_there = |place: &PathBuf| has(place, 'D') || has(place, 'H');
             if !layout.places_of(&id).iter().any(is_there) {
                 remove_if_there(&entry.path())?;
                 removed.push(format!("msglog/{id}"));
@@ -45,6 +49,19 @@ pub fn sweep(layout: &Layout) -> io::Result<Vec<String>> {
         }
     }
     Ok(removed)
+}
+
+/// Keeps it when the message is done. None was written: there is nothing to keep.
+pub fn preserve(layout: &Layout, id: &MessageId) -> io::Result<()> {
+    let (from, to) = (layout.message_log(id), layout.preserved_message_log(id));
+    match fs::rename(&from, &to) {
+        Err(error) if error.kind() == ErrorKind::NotFound && from.exists() => {
+            to.parent().map_or(Ok(()), create_directory)?;
+            fs::rename(&from, &to)
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes it, when the message is done.

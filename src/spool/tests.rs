@@ -167,7 +167,9 @@ fn the_sweep_removes_what_a_crash_left_and_nothing_else() {
         ["1xVV28-0007Rd-0u-D", "hdr.1xVV28-0007Rd-0u", "1xVV28-0007Rd-0w-J", "hdr.1xVV28-0007Rd-0s"];
     assert_eq!(removed, expected.into_iter().map(str::to_owned).collect());
     assert!(Message::open(&layout, &id("1xVV28-0007Rd-0s")).is_ok());
-    for log in ["1xVV28-0007Rd-0s", "1xVV28-0007Rd-0t", "1xVV28-0007Rd-0u"] {
+    // It has lost its -D: the log is what tells of it.
+    std::fs::write(layout.input().join("1xVV28-0007Rd-0v-H"), "x").unwrap();
+    for log in ["1xVV28-0007Rd-0s", "1xVV28-0007Rd-0t", "1xVV28-0007Rd-0u", "1xVV28-0007Rd-0v"] {
         message_log::append(&layout, &id(log), b"line").unwrap();
     }
     assert_eq!(message_log::sweep(&layout).unwrap(), ["msglog/1xVV28-0007Rd-0u"]);

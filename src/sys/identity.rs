@@ -33,6 +33,22 @@ impl Rights {
         let groups = getgrouplist(&login, Gid::from_raw(gid))?;
         Ok(Self { uid, gid, groups: groups.into_iter().map(Gid::as_raw).collect() })
     }
+    /// As one word of a command line; [`Rights::of_word`] reads it.
+    pub fn to_word(&self) -> String {
+        let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
+        format!("{}:{}:{}", self.uid, self.gid, groups.join(","))
+    }
+    /// From such a word.
+    pub fn of_word(word: &[u8]) -> Option<Self> {
+        let word = std::str::from_utf8(word).ok()?;
+        let [uid, gid, groups] = word.split(':').collect::<Vec<_>>().try_into().ok()?;
+        let groups = groups.split(',').filter(|group| !group.is_empty()).map(str::parse);
+        Some(Self {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            groups: groups.collect::<Result<_, _>>().ok()?,
+        })
+    }
     /// The rights of whoever started this process: its real ids and its groups.
     pub fn of_caller() -> io::Result<Self> {
         let groups = getgroups()?.into_iter().map(Gid::as_raw).collect();
@@ -124,6 +140,17 @@ fn check(rights: &Rights) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sys::spawn::{Forked, fork, wait_for};
+
+    #[test]
+    fn rights_are_a_word_and_no_other_word_is_rights() {
+        for groups in [vec![], vec![7], vec![7, 8]] {
+            let rights = Rights { uid: 5, gid: 6, groups };
+            assert_eq!(Rights::of_word(rights.to_word().as_bytes()), Some(rights));
+        }
+        for word in ["", "1", "1:2", "1:2:x", "-1:2:", "1:2:3:4", "a:2:"] {
+            assert_eq!(Rights::of_word(word.as_bytes()), None, "{word}");
+        }
+    }
 
     #[test]
     fn the_number_that_changes_nothing_is_no_user() {

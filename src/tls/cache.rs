@@ -159,8 +159,15 @@ fn watch<K: Clone + Eq + Hash, V, E>(cache: &Weak<Mutex<Inner<K, V, E>>>) {
             let inner = lock(&inner);
             (files_of(&inner.loaded), files_of(&inner.failed))
         };
-        let changed = |files: Vec<(K, Arc<Files>)>| -> Vec<(K, Arc<Files>)> {
-            files.into_iter().filter(|(_, files)| files.changed()).collect()
+        // Many units may have the same authorities: each file is looked at once.
+        let mut seen: HashMap<PathBuf, Option<Stamp>> = HashMap::new();
+        let mut look = |path: &Path| match seen.get(path) {
+            Some(stamp) => *stamp,
+            None => *seen.entry(path.to_owned()).or_insert(stamp_of(path)),
+        };
+        let mut changed = |mut files: Vec<(K, Arc<Files>)>| {
+            files.retain(|(_, files)| files.changed(&mut look));
+            files
         };
         let (loaded, failed) = (changed(loaded), changed(failed));
         let mut held = lock(&inner);
@@ -207,7 +214,7 @@ fn fresh<K: Eq + Hash, T: Clone>(
         return None;
     }
     if !watcher && now.saturating_duration_since(entry.checked) >= CHECK_INTERVAL {
-        if entry.files.changed() {
+        if entry.files.changed(&mut stamp_of) {
             return None;
         }
         entry.checked = now;
@@ -282,9 +289,13 @@ impl Files {
         metadata
     }
 
-    fn changed(&self) -> bool {
-        self.seen.iter().any(|(path, seen)| fs::metadata(path).ok().as_ref().map(stamp) != *seen)
+    fn changed(&self, look: &mut impl FnMut(&Path) -> Option<Stamp>) -> bool {
+        self.seen.iter().any(|(path, seen)| look(path) != *seen)
     }
+}
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().as_ref().map(stamp)
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

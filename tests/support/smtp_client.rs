@@ -23,7 +23,7 @@ impl Smtp {
         let mut all = String::new();
         loop {
             let start = all.len();
-            if self.0.read_line(&mut all).unwrap_or(0) == 0 || all[start..].as_bytes().get(3) != Some(&b'-') {
+            if self.0.read_line(&mut all).unwrap_or(0) == 0 || all.as_bytes()[start..].get(3) != Some(&b'-') {
                 return all;
             }
         }

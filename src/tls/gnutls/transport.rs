@@ -66,9 +66,11 @@ impl Transport {
         })
     }
 
-    /// True as soon as there is something to read, false after `limit`.
+    /// True as soon as there is something to read, false after `limit` (which GnuTLS may mean as "for ever") or at the
+    /// deadline.
     pub(super) fn wait_readable(&self, limit: Duration) -> Result<bool, Errno> {
-        self.wait(PollFlags::POLLIN, Some(Instant::now() + limit))
+        let end = Instant::now() + limit;
+        self.wait(PollFlags::POLLIN, Some(self.deadline.get().map_or(end, |deadline| deadline.min(end))))
     }
 
     /// Tries first and waits only if the socket is not ready: one system call where there is data.
@@ -134,6 +136,9 @@ mod tests {
         let mut byte = [0];
         transport.set_deadline(Some(Instant::now()));
         assert_eq!(transport.pull(&mut byte), Ok(1));
+        let silent = Transport::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        silent.set_deadline(Some(Instant::now() + Duration::from_millis(50)));
+        assert!(!silent.wait_readable(Duration::from_secs(3600)).unwrap());
         transport.set_deadline(Some(Instant::now() - GRACE * 2));
         assert_eq!(transport.pull(&mut byte), Err(Errno::EAGAIN));
         assert_eq!(transport.take_failure().unwrap().kind(), io::ErrorKind::TimedOut);

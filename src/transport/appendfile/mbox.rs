@@ -27,17 +27,16 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
         return write_to_fifo(order, &path, data);
     }
     let mut left = order.lock_retries.max(1);
+    // It is ours while the other locks are tried, so that nobody comes between.
+    let _lockfile = if order.use_lockfile { Some(LockFile::take(order, &path)?) } else { None };
     loop {
-        let lockfile = if order.use_lockfile { Some(LockFile::take(order, &path)?) } else { None };
         let (file, is_new) = open(order, &path)?;
         check_open(order, &path, &file)?;
         if let Some(locked) = lock(order, file)? {
             let done = write(order, &path, (locked.file(), is_new), data);
             drop(locked);
-            drop(lockfile);
             return done;
         }
-        drop(lockfile);
         left -= 1;
         if left == 0 {
             let text = format!("failed to lock mailbox {} (fcntl/flock)", path.display());

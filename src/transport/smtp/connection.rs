@@ -91,6 +91,8 @@ pub struct Connection {
     stream: Stream,
     ahead: Vec<u8>,
     out: Vec<u8>,
+    /// Bytes written since [`Connection::count_from_here`].
+    written: u64,
     limit: Duration,
     /// `-v`: what is said and heard is shown here.
     watch: Option<Arc<Log>>,
@@ -105,6 +107,7 @@ impl Connection {
             stream,
             ahead: Vec::new(),
             out: Vec::new(),
+            written: 0,
             limit: Duration::from_secs(300),
             watch: None,
             said: Vec::new(),
@@ -138,6 +141,16 @@ impl Connection {
         self.limit = limit;
     }
 
+    /// [`Connection::written`] counts from here.
+    pub fn count_from_here(&mut self) {
+        self.written = 0;
+    }
+
+    /// Bytes that went out whole.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Puts a command into the buffer; CRLF is added.
     pub fn put_line(&mut self, line: &[u8]) {
         self.out.extend_from_slice(line);
@@ -153,6 +166,7 @@ impl Connection {
             self.show_said();
             self.stream.set_limit(self.limit)?;
             self.stream.write_all(&self.out)?;
+            self.written += self.out.len() as u64;
             self.out.clear();
         }
         Ok(())

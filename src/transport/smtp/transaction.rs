@@ -179,6 +179,7 @@ impl Run<'_> {
     /// The message itself, and the peer's word that it has it.
     fn message(&mut self) -> Result<Delivered, Stop> {
         self.session.connection.set_limit(self.limits.data);
+        self.session.connection.count_from_here();
         self.session.connection.remark("  SMTP>> (writing message)");
         let written = write_message(
             &mut self.session.connection,
@@ -190,17 +191,16 @@ impl Run<'_> {
         let size = match written {
             Ok(size) => size,
             Err(error) => {
-                return Err(lost(Failure::trouble(
-                    Scope::Host,
-                    b"sending data block",
-                    &Trouble::from(error),
-                )));
+                let failure = Failure::trouble(Scope::Host, b"sending data block", &Trouble::from(error));
+                return Err(lost(self.with_count(failure)));
             }
         };
         self.session.connection.put_line(b".");
-        self.flush(b"sending data block")?;
+        let flushed = self.flush(b"sending data block");
+        flushed.map_err(|stop| lost(self.with_count(stop.failure)))?;
         self.session.connection.set_limit(self.limits.last);
-        let reply = self.reply(Scope::Message, b"end of data")?;
+        let reply = self.reply(Scope::Message, b"end of data");
+        let reply = reply.map_err(|stop| lost(self.with_count(stop.failure)))?;
         self.session.messages += 1;
         self.session.needs_reset = false;
         if reply.code / 100 != 2 {
@@ -216,6 +216,15 @@ impl Run<'_> {
             continued: self.session.messages > 1,
             ..Delivered::default()
         })
+    }
+
+    /// A time-out within the message says how far it came.
+    fn with_count(&self, mut failure: Failure) -> Failure {
+        if failure.problem.errno == libc::ETIMEDOUT {
+            let count = format!(" ({} bytes written)", self.session.connection.written());
+            failure.problem.text.extend_from_slice(count.as_bytes());
+        }
+        failure
     }
 
     fn mail_line(&self) -> Vec<u8> {

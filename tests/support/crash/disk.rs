@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,8 +21,14 @@ const RETRY: &str = "begin retry\n* * F,1d,1s\n";
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
+    /// Mode and owner are the directory's; one that is made is its parent's owner's, who will work in it.
     fn over(directory: PathBuf, kilobytes: usize) -> Result<SmallDisk, String> {
-        fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
+        if !directory.exists() {
+            fs::create_dir(&directory).map_err(|e| e.to_string())?;
+            let parent = directory.parent().ok_or("no parent")?;
+            let owner = fs::metadata(parent).map_err(|e| e.to_string())?;
+            chown(&directory, Some(owner.uid()), Some(owner.gid())).map_err(|e| e.to_string())?;
+        }
         let owner = fs::metadata(&directory).map_err(|e| e.to_string())?;
         let (mode, uid, gid) = (owner.mode() & 0o7777, owner.uid(), owner.gid());
         let options = format!("size={kilobytes}k,mode={mode:o},uid={uid},gid={gid}");

@@ -32,6 +32,7 @@ pub fn own_faults(workshop: &Workshop, long: bool) -> Result<String, String> {
     let mut report = killed_at_the_mailbox(&mut world)?;
     report += &killed_at_the_forward_file(&mut world)?;
     report += &panics(&mut world)?;
+    report += &killed_before_it_tells(&mut world)?;
     let log = world.mainlog();
     if log.contains("** ") || log.contains("<= <>") {
         return Err(format!("a message bounced:\n{log}"));
@@ -120,6 +121,21 @@ fn panics(world: &mut World) -> Result<String, String> {
         return Err("a worker died of a panic in one of its threads".into());
     }
     Ok("  a session and a delivery that panicked: 421 and a deferral, a line each, all else goes on\n".into())
+}
+
+/// A message that is committed and was not told of is delivered without a queue run (this daemon has none).
+fn killed_before_it_tells(world: &mut World) -> Result<String, String> {
+    let receiver = worker_id(world.daemon_id(), "smtp")?;
+    let arguments = ["-e", "trace=sendmsg", "-e", "inject=sendmsg:signal=KILL:when=1"];
+    let trace = Trace::attach(&world.directory.join("run/trace"), &[receiver], &arguments)?;
+    let answer = Client::connect(world.port)?.send(&["ann"], "token-untold-end", 1);
+    let struck = trace.has_struck();
+    drop(trace);
+    if answer.is_ok() || !struck {
+        return Err(format!("the SMTP worker was not killed before it told of the message: {answer:?}"));
+    }
+    poll(20, "the message", || deliveries_to(world, "ann").contains_key("token-untold-end"))?;
+    Ok("  an SMTP worker killed after the commit, before the delivery worker was told: delivered\n".into())
 }
 
 fn send(world: &World, to: &str, token: &str) -> Result<(), String> {

@@ -21,7 +21,7 @@ const CLIENTS: usize = 6;
 /// Between two messages of a client: enough load that each moment is met, few enough messages to count in the end.
 const CLIENT_PAUSE: Duration = Duration::from_millis(30);
 /// A worker that works for a while between its deaths is soon started again (see the master).
-const LET_WORK: Duration = Duration::from_millis(2200);
+const LET_WORK: Duration = Duration::from_millis(2300);
 /// The daemon runs its queue, so what an interrupted delivery left is tried again while the test runs.
 const DAEMON: &str = "-q2s";
 
@@ -36,8 +36,8 @@ const LONG: &[Wish] = &[
     ("user child", Doing::Other, 5),
     ("master", Doing::Other, 12),
 ];
-/// Kills of anybody, whatever it does, that fill up the hundred.
-const LONG_ANY: usize = 12;
+/// Kills in all: anybody, whatever it does, fills up the number.
+const LONG_ALL: usize = 100;
 const SHORT: &[Wish] = &[
     ("smtp", Doing::Commit, 3),
     ("delivery", Doing::Delivery, 2),
@@ -51,7 +51,8 @@ type Hits = BTreeMap<(String, Doing, &'static str), usize>;
 struct Hunt {
     world: World,
     hits: Hits,
-    last: BTreeMap<String, Instant>,
+    /// When each process was first seen.
+    first_seen: BTreeMap<i32, Instant>,
     /// Messages that were being delivered when their process was killed: only these may come twice.
     in_flight: usize,
     random: u64,
@@ -59,15 +60,15 @@ struct Hunt {
 
 /// The long form: 100 kills, at least 30 inside a commit and 30 inside a delivery; the short one a few of each.
 pub fn kills_at_random(workshop: &Workshop, long: bool) -> Result<String, String> {
-    let (wishes, any, longest) = if long { (LONG, LONG_ANY, 900) } else { (SHORT, 0, 120) };
+    let (wishes, all, longest) = if long { (LONG, LONG_ALL, 900) } else { (SHORT, 0, 120) };
     let mut world = new_world(workshop, "random")?;
     world.start_daemon(&[DAEMON.into()])?;
     let load = Load::start(world.port);
-    let (hits, last) = (Hits::new(), BTreeMap::new());
+    let (hits, first_seen) = (Hits::new(), BTreeMap::new());
     let random = u64::from(std::process::id()) | 1;
-    let mut hunt = Hunt { world, hits, last, in_flight: 0, random };
+    let mut hunt = Hunt { world, hits, first_seen, in_flight: 0, random };
     let deadline = Instant::now() + Duration::from_secs(longest);
-    let hunted = hunt.fulfil(wishes, any, deadline);
+    let hunted = hunt.fulfil(wishes, all, deadline);
     let answered = load.stop();
     hunt.end_all();
     let Hunt { mut world, hits, in_flight, .. } = hunt;
@@ -113,22 +114,18 @@ fn examine(world: &World, answered: &BTreeSet<String>, in_flight: usize) -> Resu
 }
 
 impl Hunt {
-    fn fulfil(&mut self, wishes: &[Wish], any: usize, deadline: Instant) -> Result<(), String> {
-        let mut any = any;
+    fn fulfil(&mut self, wishes: &[Wish], all: usize, deadline: Instant) -> Result<(), String> {
         loop {
             let open: Vec<Wish> = wishes.iter().filter(|wish| self.count(wish) < wish.2).copied().collect();
             let killed: usize = self.hits.values().sum();
-            if open.is_empty() && any == 0 {
+            if open.is_empty() && killed >= all {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(format!("{killed} kills, and these are missing: {open:?}"));
             }
-            let at = self.dice(open.len() + usize::from(any > 0));
+            let at = self.dice(open.len());
             self.hunt_one(open.get(at))?;
-            if at == open.len() && self.hits.values().sum::<usize>() > killed {
-                any -= 1;
-            }
         }
     }
 
@@ -150,6 +147,9 @@ impl Hunt {
             let processes = tree(self.world.daemon_id().unwrap_or(0));
             if processes.is_empty() {
                 return self.world.start_daemon(&[DAEMON.into()]);
+            }
+            for process in &processes {
+                self.first_seen.entry(process.id).or_insert_with(Instant::now);
             }
             let fits = |p: &&Process| wish.is_none_or(|(role, ..)| p.role == *role) && !self.is_fresh(p);
             let candidates: Vec<Process> = processes.iter().filter(fits).cloned().collect();
@@ -178,7 +178,7 @@ impl Hunt {
     /// A worker that was started a moment ago is left alone.
     fn is_fresh(&self, process: &Process) -> bool {
         let is_worker = process.role != "user child" && process.role != "master";
-        is_worker && self.last.get(&process.role).is_some_and(|killed| killed.elapsed() < LET_WORK)
+        is_worker && self.first_seen.get(&process.id).is_none_or(|seen| seen.elapsed() < LET_WORK)
     }
 
     fn kill(&mut self, process: &Process, seen: tree::Seen, all: &[Process]) -> Result<(), String> {
@@ -189,7 +189,6 @@ impl Hunt {
         };
         tree::send(process.id, Signal::SIGKILL);
         *self.hits.entry((process.role.clone(), seen.doing, seen.step)).or_default() += 1;
-        self.last.insert(process.role.clone(), Instant::now());
         if process.role == "master" {
             self.end(all);
             let _ = self.world.stop_daemon();
