@@ -175,6 +175,8 @@ impl Connection {
     /// Says QUIT and nothing more, and does not wait for the answer.
     pub fn say_quit(&mut self) {
         self.set_limit(QUIT_LIMIT);
+        // Said when nothing more is to be sent, which may be long after the delivery that is watched.
+        self.watch = None;
         self.put_line(b"QUIT");
         // The peer may be gone already; then there is nobody to say it to.
         let _ = self.flush_out();
