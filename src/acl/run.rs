@@ -256,6 +256,7 @@ impl<'s> Runner<'s> {
             texts.log = None;
             let mut pending = Pending::default();
             let tested = self.test_items(context, place, statement, &mut pending, texts);
+            ::log::debug!(target: "acl", "{:?} at {}: {tested:?}", statement.verb, statement.at);
             if tested == Tested::Met
                 && matches!(statement.verb, Verb::Accept | Verb::Discard)
                 && texts.sender_failure.take().is_some()
@@ -378,11 +379,11 @@ impl<'s> Runner<'s> {
                     None => {}
                 }
             }
-            Tested::Defer if log.selectors().has(Selector::AclWarnSkipped) => {
+            Tested::Defer if log.wants(Selector::AclWarnSkipped) => {
                 let why = texts.log.take().map_or_else(String::new, |why| format!(": {}", first_line(&why)));
                 let line =
                     format!("{host} Warning: ACL \"warn\" statement skipped: condition test deferred{why}");
-                log.write(Which::Main, line.as_bytes().as_bstr());
+                log.optional(Selector::AclWarnSkipped, Which::Main, line.as_bytes().as_bstr());
             }
             _ => {}
         }

@@ -138,6 +138,7 @@ impl Runner<'_> {
             Err(ExpandError::Forced(_)) => return Tested::Ignored,
             Err(error) => return super::condition::fail_expansion(&item.argument, &error, texts),
         };
+        ::log::debug!(target: "verify", "verify = {}", value.bytes());
         let verification = match parse(value.bytes()) {
             Ok(verification) => verification,
             Err(VerifyError::Syntax) => {

@@ -7,7 +7,6 @@ use crate::deliver::{self, Env, How, OwnMail};
 use crate::load::Configuration;
 use crate::mail::MessageId;
 use crate::process::order_check::ConfigurationCheck;
-
 use crate::process::{root_keeper, services, spool_directory};
 use crate::receive::{OwnMessages, Station};
 use crate::sys::descriptors;
@@ -123,7 +122,9 @@ impl Worker {
     /// In the background: nothing of the caller's is kept open.
     fn deliver_apart(&self, local_only: bool) {
         let _ = nix::unistd::setsid(); // it leads no group: it was just forked
-        let _ = descriptors::standard_to_null(&[0, 1, 2]); // then the caller waits for our end
+        // Where they stay open the caller waits for our end; with -v that is what it wants.
+        let closed: &[i32] = if self.program.invocation.verbose { &[0, 1] } else { &[0, 1, 2] };
+        let _ = descriptors::standard_to_null(closed);
         self.deliver_all(How { local_only, ..How::default() });
     }
 

@@ -8,6 +8,7 @@ mod error_mail;
 pub mod info;
 mod local_smtp;
 mod queue_commands;
+mod settings;
 mod standard_input;
 mod start;
 mod submission;
@@ -18,11 +19,12 @@ pub mod trust;
 
 use crate::expand::context::{Context, Globals};
 use crate::expand::{ExpandError, expand};
+use crate::log::debug::Selection;
 use crate::log::{Log, Which};
 use crate::process::reading::{self, Reading};
 use crate::process::role_main;
 use crate::process::submit_socket::Call;
-use crate::sys::identity::{self, Rights};
+use crate::sys::identity::{self, LaidDown, Rights};
 use crate::sys::{descriptors, environment as sys_environment, inherited, secure};
 use anyhow::anyhow;
 use args::{Action, Invocation};
@@ -67,6 +69,8 @@ pub struct Program {
     pub globals: Arc<Globals>,
     /// The caller.
     pub standing: Standing,
+    /// oxim's group of a set-gid start, for a message that is left in `drop/`.
+    pub drop_group: Option<LaidDown>,
     /// The environment that was kept.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -123,6 +127,7 @@ impl Program {
 
     fn become_oxim(&self) -> anyhow::Result<()> {
         if let Some(rights) = daemon::rights_of_roles(self)? {
+            log::debug!(target: "uid", "becoming uid={} gid={}", rights.uid, rights.gid);
             identity::become_user(&rights)?;
         } else if !identity::is_plain() {
             identity::become_user(&Rights::of_caller()?)?;
@@ -145,6 +150,7 @@ pub fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<i32> {
     descriptors::make_standard_valid()?;
+    let group = identity::lay_down_group()?;
     let mut words = std::env::args_os().map(|word| BString::from(word.into_vec()));
     let name = words.next().unwrap_or_default();
     let arguments: Vec<BString> = words.collect();
@@ -175,13 +181,31 @@ fn run() -> anyhow::Result<i32> {
         _ => {}
     }
     check_built(&invocation)?;
-    if invocation.debug.is_some() {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Debug).init();
+    let debug = invocation.debug.as_ref().and_then(|text| Selection::parse(&text.to_str_lossy()).ok());
+    let of_daemon = invocation.action == Action::Daemon;
+    // Before the configuration is read nobody but root is known to be an admin user.
+    if let Some(debug) = debug.filter(|_| nix::unistd::getuid().is_root()) {
+        debug.start(of_daemon);
     }
-    let program = start::start(invocation, found)?;
+    let group = keep_group(group, &invocation)?;
+    let program = start::start(invocation, found, group)?;
+    if let Some(debug) = debug {
+        debug.start(of_daemon);
+    }
     let named = program.invocation.config.is_some();
     let configuration = named.then(|| program.reading.snapshot.config_file.clone());
     act(program, Call { name, arguments, configuration })
+}
+
+/// The group of a set-gid start is for a message of the installed configuration that no daemon takes: anything else
+/// goes on without it, for good.
+fn keep_group(group: Option<LaidDown>, invocation: &Invocation) -> anyhow::Result<Option<LaidDown>> {
+    let needed =
+        invocation.action == Action::Receive && invocation.config.is_none() && invocation.macros.is_empty();
+    if group.is_some() && !needed {
+        identity::become_user(&Rights::of_caller()?)?;
+    }
+    Ok(group.filter(|_| needed))
 }
 
 /// Options that change what another option does, and that are not built.
@@ -194,6 +218,13 @@ fn check_built(invocation: &Invocation) -> anyhow::Result<()> {
     }
     if invocation.syslog_tag.is_some() {
         return Err(not_built("-L"));
+    }
+    let message = &invocation.message;
+    if message.bounce_about.is_some() && invocation.action == Action::Smtp {
+        return Err(not_built("-E with -bs"));
+    }
+    if message.delivery == args::DeliveryMode::QueueSmtp && invocation.action == Action::Daemon {
+        return Err(not_built("-odqs with a daemon"));
     }
     Ok(())
 }
@@ -230,9 +261,12 @@ fn print_version() -> anyhow::Result<()> {
 }
 
 /// Does what was asked for, with the rights it needs.
-fn act(program: Program, called: Call) -> anyhow::Result<i32> {
+fn act(mut program: Program, called: Call) -> anyhow::Result<i32> {
     if submission::is_needed(&program) {
         return submission::hand_over(&program, called);
+    }
+    if program.drop_group.take().is_some() && !identity::is_root() {
+        identity::become_user(&Rights::of_caller()?)?;
     }
     match program.invocation.action.clone() {
         Action::Version => {

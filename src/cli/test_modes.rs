@@ -16,10 +16,7 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
     }
     let mut context = Context::new(program.globals.clone(), &NoHooks);
     let who = caller::caller(&program.asked())?;
-    context.session.origin = caller::origin(&program.asked(), &who.login);
-    if program.invocation.message.protocol.is_none() {
-        context.session.origin.protocol.clear();
-    }
+    context.session.origin = caller::origin_of_test(&program.asked(), &who.login);
     if program.invocation.message.sender.is_some() {
         context.session.origin.authenticated_id = program.invocation.message.authenticated_id.clone();
         context.session.origin.authenticated_sender = program.invocation.message.authenticated_sender.clone();
@@ -49,7 +46,7 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     let worker = Worker::start(program)?;
     let program = &worker.program;
     let mut context = Context::new(program.globals.clone(), &NoHooks);
-    context.session.origin = caller::origin(&program.asked(), &who.login);
+    context.session.origin = caller::origin_of_test(&program.asked(), &who.login);
     context.message.sender = Some(sender);
     let mut out = std::io::stdout().lock();
     let mut shown = Shown::new(program.standing.admin);

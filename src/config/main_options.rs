@@ -249,7 +249,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("queue_run_in_order", Bool, "false"),
     refuses("queue_run_max", ExpandedInt, "5"),
     refuses("queue_smtp_domains", DomainList, ""),
-    refuses("receive_timeout", Time, "0s"),
+    acts("receive_timeout", Time, "0s"),
     acts("received_header_text", Expanded, RECEIVED),
     acts("received_headers_max", Int, "30"),
     acts("recipient_unqualified_hosts", HostList, ""),
@@ -351,7 +351,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("trusted_users", UserList, ""),
     refuses("unknown_login", Expanded, ""),
     refuses("unknown_username", Text, ""),
-    refuses("untrusted_set_sender", AddressList, ""),
+    acts("untrusted_set_sender", AddressList, ""),
     acts(
         "uucp_from_pattern",
         Text,

@@ -198,6 +198,13 @@ impl Options {
         };
     }
 
+    /// Puts another value in place of what was written: for options of the command line that stand above the
+    /// configuration. The value is in the form that `-bP` would print.
+    pub fn overrule(&mut self, name: &str, value: &str) {
+        self.set.remove(name);
+        self.put_default(name, value);
+    }
+
     /// The rows of these options, table by table.
     pub fn defs(&self) -> impl Iterator<Item = &'static OptionDef> + '_ {
         self.tables.iter().flat_map(|table| table.iter())

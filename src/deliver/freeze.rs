@@ -3,7 +3,7 @@
 
 use super::env::{Delivery, Env};
 use super::message::{Attempt, Setback};
-use super::report::{self, about};
+use super::report::{self, about, about_optional};
 use crate::log::Selector;
 use crate::mail::Address;
 use crate::upward::NewMessage;
@@ -40,9 +40,7 @@ pub fn check(attempt: &mut Attempt) -> Check {
     } else if auto_thaw > Duration::ZERO && frozen_for > auto_thaw {
         thaw(attempt, "Unfrozen by auto-thaw");
     } else {
-        if attempt.env.log().selectors().has(Selector::SkipDelivery) {
-            about(attempt, b"Message is frozen");
-        }
+        about_optional(attempt, Selector::SkipDelivery, "Message is frozen");
         return Check::Skip(Delivery::Frozen);
     }
     Check::Go

@@ -41,6 +41,7 @@ pub fn deliver_all(attempt: &mut Attempt) {
 
 fn deliver_one(attempt: &mut Attempt, item: Item) {
     let route = item.route.clone().unwrap_or_default();
+    ::log::debug!(target: "transport", "{} by {}", item.address, route.transport);
     let base = |item: Item, problem: Problem| Setback {
         router: route.router.clone(),
         transport: route.transport.clone(),

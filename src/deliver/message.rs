@@ -101,6 +101,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(1280);
 /// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it: a panic too, so
 /// that a queue run goes on with the next.
 pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
+    ::log::debug!(target: "deliver", "delivering {id} as {how:?}");
+    if env.log().is_shown() {
+        let run =
+            if how.queue_run { format!(" (queue run pid {})", std::process::id()) } else { String::new() };
+        env.log().remark(format!("delivering {id}{run}"));
+    }
     without_panic(env, id, || match Message::open(&env.layout, id) {
         Ok(message) => deliver_open(env, message, how),
         Err(error) => refuse(env, id, how, &error),
@@ -172,13 +178,9 @@ fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
             }
         }
         OpenError::Locked => {
-            let log = env.log();
-            if log.selectors().has(crate::log::Selector::SkipDelivery) {
-                log.write(
-                    crate::log::Which::Main,
-                    line(id, "Spool file is locked (another process is handling this message)").as_bstr(),
-                );
-            }
+            let text = line(id, "Spool file is locked (another process is handling this message)");
+            let skip = crate::log::Selector::SkipDelivery;
+            env.log().optional(skip, crate::log::Which::Main, text.as_bstr());
         }
         OpenError::Format { .. } | OpenError::Io(_) => return damaged::pass_over(env, id, how, error),
     }

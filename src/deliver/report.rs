@@ -112,11 +112,8 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
 
 /// `== x routing defer (-52): retry time not reached`
 pub fn routing_deferred(attempt: &mut Attempt, item: &Item, problem: &Problem) {
-    if !attempt.env.log().selectors().has(crate::log::Selector::RetryDefer) {
-        return;
-    }
     let text = format!("== {} routing defer ({}): {}", with_original(item), problem.errno, problem.text);
-    about(attempt, text.as_bytes());
+    about_optional(attempt, crate::log::Selector::RetryDefer, &text);
 }
 
 /// A line of the message's own log about a host: `H=name [address] error` or `...: text` (the main log
@@ -137,6 +134,12 @@ pub fn host_problem(attempt: &mut Attempt, host: &Host, problem: &Problem) {
 /// Any line about the message.
 pub fn about(attempt: &Attempt, text: &[u8]) {
     attempt.env.log().event(&Event::About { id: &attempt.message.id, text: text.as_bstr() });
+}
+
+/// The same if this selector is on.
+pub fn about_optional(attempt: &Attempt, selector: crate::log::Selector, text: &str) {
+    let line = format!("{} {text}", attempt.message.id);
+    attempt.env.log().optional(selector, crate::log::Which::Main, line.as_bytes().as_bstr());
 }
 
 /// The words of a problem: the system's for its errors, then its own.

@@ -375,6 +375,7 @@ pub fn update_one(attempt: &Attempt, key: &RetryKey, problem: &Problem) -> bool 
         hints.remove_retry(key.key.as_bstr());
         return true;
     }
+    log::debug!(target: "retry", "{}: next try in {} s, expired: {expired}", key.key, next - now);
     hints.put_retry(
         key.key.as_bstr(),
         &RetryRecord {

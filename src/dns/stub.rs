@@ -58,12 +58,20 @@ impl Stub {
                 match ask_server(*server, &name, rtype, self.conf.timeout) {
                     Ok(bytes) => match judge(&bytes, rtype, &pick) {
                         Answer::TryLater(why) => reason = format!("{server}: {why}"),
-                        answer => return answer,
+                        answer => {
+                            let words = match &answer {
+                                Answer::Found { .. } => "found",
+                                _ => "not found",
+                            };
+                            log::debug!(target: "dns", "{text} {rtype} at {server}: {words}");
+                            return answer;
+                        }
                     },
                     Err(error) => reason = format!("{server}: {error}"),
                 }
             }
         }
+        log::debug!(target: "dns", "{text} {rtype}: {reason}");
         Answer::TryLater(reason)
     }
 }

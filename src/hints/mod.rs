@@ -85,7 +85,7 @@ impl Hints {
         match work(connection) {
             Ok(value) => Some(value),
             Err(error) => {
-                log::warn!(target: "hints", "{}: {error}", file.display());
+                log::warn!(target: "hints_lookup", "{}: {error}", file.display());
                 close(state);
                 None
             }
@@ -112,7 +112,7 @@ fn ensure_open(state: &mut State, file: &Path, create: bool) {
             state.inode = std::fs::metadata(file).map_or(0, |meta| meta.ino());
             state.connection = Some(connection);
         }
-        Err(error) => log::warn!(target: "hints", "{}: {error}", file.display()),
+        Err(error) => log::warn!(target: "hints_lookup", "{}: {error}", file.display()),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What is written to the main, reject and panic logs, and how.
+pub mod debug;
+pub mod echo;
 pub mod line;
 pub mod selector;
 pub mod sink;
 pub mod syslog;
 
+pub use echo::Echo;
 pub use line::{Arrival, Delivery, DeliveryHost, Event, Flag};
 pub use selector::{Selector, SelectorError, Selectors};
 pub use sink::{Log, LogSettings, Which, parse_log_file_path};

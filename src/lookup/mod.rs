@@ -113,6 +113,8 @@ pub fn single_key(
     if found.is_none() {
         found = search.defaults(text)?;
     }
+    let what = if found.is_some() { "found" } else { "not found" };
+    log::debug!(target: "lookup", "{} in {}: {what}", text.as_bstr(), path.display());
     let by_key = kind.option("ret") == Some(b"key");
     Ok(found.map(|found| match by_key {
         true => Found { value: Value::clean(text), ..found },

@@ -19,7 +19,17 @@
 //! over a socket; the kernel says who is at the other end. A daemon without root runs everything under its own
 //! uid and carries out orders for that uid only. Admin users list the queue and change messages over the same socket;
 //! who they are is decided by the daemon from what the kernel says, and deliveries they ask for are passed on to the
-//! delivery worker. Where no daemon runs, a program without rights refuses to take mail in.
+//! delivery worker.
+//!
+//! Where no daemon runs, a message is left in `drop/`, and nothing else is done. The installed program is set-gid oxim for
+//! this alone: the group is laid down before anything is read, is given up for good by every call that is not a message
+//! of the installed configuration (no `-C`, no `-D`), and is taken up for the system calls that make and rename the one
+//! file. The directory (mode 2730) lets its group put files in, and neither list nor read them. The daemon takes in
+//! regular files with one name, of the directory's group and of bounded length; the owner of the file is the caller,
+//! never an admin user, and what is written in it counts as little as what a caller of the socket says. Whoever made this
+//! program do something else before the group is given up would have what the group has: read the queue and the logs,
+//! and ask the daemon for what is an admin user's. A group of its own for the directory would leave only the disk to
+//! fill; a packager who wants that gives `drop/` and the program such a group, and the daemon's user that group too.
 //!
 //! A role is executed with root's rights and gives them up itself, before it hears anything: the kernel then keeps
 //! others of the same uid out of its memory from the first moment. (A process that gets its uid before `exec` can be

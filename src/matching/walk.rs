@@ -130,6 +130,7 @@ impl Walk<'_, '_> {
             (Answer::Unknown, Unknown::Ignored) => Answer::No,
             (known, _) => known,
         };
+        log::debug!(target: "lists", "{text}: {}", if matches!(answer, Answer::Yes(_)) { "yes" } else { "no" });
         Ok(match answer {
             Answer::Yes(_) if *ends_negated => Some(Match::No),
             Answer::Yes(data) => Some(Match::Yes(data)),

@@ -6,6 +6,7 @@
 use super::submit_socket::MOST_CALLS;
 use super::thread_pool::{self, Pool};
 use super::trigger::{self, Asker, Heard, Request};
+use crate::log::Echo;
 use crate::mail::MessageId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{HashSet, VecDeque};
@@ -25,8 +26,9 @@ const MOST_ASKED_RUNS: usize = 50;
 pub trait Deliveries: Send + Sync {
     /// Delivers one message that is ready, if nobody else has it.
     fn deliver(&self, id: &MessageId);
-    /// Carries out what somebody waits for; what there is to say goes to `words`. False: not as it was asked.
-    fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool;
+    /// Carries out what somebody waits for; what there is to say goes to `words`, what is logged to `echo`. False: not
+    /// as it was asked.
+    fn carry_out(&self, request: &Request, words: &mut dyn io::Write, echo: Option<Echo>) -> bool;
     /// Runs the queue once as `-q<time>` says.
     fn run_queue(&self);
     /// What was never tried: some messages may not have been told.
@@ -245,7 +247,7 @@ impl DeliveryWorker {
                         }
                     }
                     Job::Request(request, asker) => {
-                        let done = worker.carry_out(&request, &mut &asker);
+                        let done = worker.carry_out(&request, &mut &asker, asker.echo());
                         asker.done(done);
                     }
                 };
@@ -296,7 +298,7 @@ impl DeliveryWorker {
         };
         let (runner, witness) = (self.deliveries.clone(), self.deliveries.clone());
         let work = move || {
-            let done = runner.carry_out(&request, &mut &asker);
+            let done = runner.carry_out(&request, &mut &asker, asker.echo());
             asker.done(done);
         };
         let started = thread_pool::start(place, "queue-run", work, move |text| witness.log_panic(text));
@@ -357,7 +359,7 @@ mod tests {
             assert!(!id.as_str().ends_with("00"), "bad id");
             self.say(id.to_string());
         }
-        fn carry_out(&self, request: &Request, _: &mut dyn io::Write) -> bool {
+        fn carry_out(&self, request: &Request, _: &mut dyn io::Write, _: Option<Echo>) -> bool {
             self.say(format!("{request:?}"));
             true
         }
@@ -383,7 +385,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(2));
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
-            fn carry_out(&self, _: &Request, _: &mut dyn io::Write) -> bool {
+            fn carry_out(&self, _: &Request, _: &mut dyn io::Write, _: Option<Echo>) -> bool {
                 true
             }
             fn end(&self) {}
@@ -426,7 +428,7 @@ mod tests {
             trigger.ready(&MessageId::parse(id.as_bytes()).unwrap());
         }
         let id = MessageId::parse(b"1xVUuV-0003NN-2U").unwrap();
-        let answer = trigger.hand_over(&Request::Force(id)).unwrap();
+        let answer = trigger.hand_over(&Request::Force(id), false).unwrap();
         let thread = std::thread::spawn(move || {
             worker.work_until(&control, &receive).unwrap();
             worker.finish(Duration::from_secs(5))

@@ -5,6 +5,7 @@
 pub mod children;
 pub mod confinement;
 pub mod delivery_worker;
+pub mod drop_box;
 
 pub mod interfaces;
 pub mod ipc;

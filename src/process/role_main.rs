@@ -2,20 +2,23 @@
 //! is told to end.
 
 use super::delivery_worker::{DeliveryWorker, Settings};
+use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
 use super::reading::{self, Reading};
 use super::role::{Right, Role};
 use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
+use super::spool_directory;
 use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
+use crate::log::debug::Selection;
 use crate::receive::Station;
 use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::CONTROL_FD;
 use crate::sys::{descriptors, fd_passing, limits, secure};
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
@@ -106,6 +109,9 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         io::Error::other(texts.join("\n"))
     })?;
+    if let Some(debug) = reading.snapshot.setting("debug") {
+        Selection::parse(&debug.to_str_lossy()).map_err(io::Error::other)?.start(true);
+    }
     match role {
         Role::SmtpWorker => live_smtp(&reading, handed, calls),
         Role::DeliveryWorker => {
@@ -142,7 +148,12 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     let service = services::Smtp::new(reading, handed.announce)?;
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
-        submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
+        let calls = calls(service.configuration(), service.station(), service.trigger())?;
+        submit_socket::serve(&place, calls.clone())?;
+        if let Err(error) = spool_directory::make_drop(service.globals()) {
+            calls.log_bad(&format!("{}/drop cannot be made: {error}", place.display()));
+        }
+        drop_box::serve(&place, calls)?;
     }
     if handed.after_death {
         service.sweep_spool();

@@ -15,7 +15,7 @@ use crate::expand::context::{Context, Globals, NoHooks, Users};
 use crate::expand::expand;
 use crate::hints::Hints;
 use crate::load::{self, Configuration};
-use crate::log::Which;
+use crate::log::{Echo, Which};
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
 use crate::queue::{self, Act, Run, Selection, Who};
@@ -37,7 +37,16 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
     let main = &reading.written.main;
     let run_as = reading::run_as(main, &*users)?;
     let dns: Arc<dyn Resolver> = Arc::new(Stub::system(!main.bool("disable_ipv6")));
-    load::globals(&reading.written, run_as, dns, users).map_err(|error| reading::error_text(&error))
+    let mut globals =
+        load::globals(&reading.written, run_as, dns, users).map_err(|error| reading::error_text(&error))?;
+    let setting = |name: &str| reading.snapshot.setting(name);
+    if setting("verbose").is_some() {
+        globals.log = Arc::new(globals.log.shown_by(Echo::to_standard_error()));
+    }
+    if let Some(time) = setting("smtp_timeout") {
+        globals.main.overrule("smtp_receive_timeout", &time.to_str_lossy());
+    }
+    Ok(globals)
 }
 
 /// The meant configuration: everything compiled, or everything that is wrong with it. What is not
@@ -110,6 +119,7 @@ pub struct Smtp {
     tls_ports: Vec<u16>,
     always_tls: bool,
     queue_only: bool,
+    suppress_fixups: bool,
 }
 
 impl Smtp {
@@ -123,6 +133,7 @@ impl Smtp {
         Ok(Self {
             tls_ports: tls_ports(&server.station.globals),
             always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
+            suppress_fixups: reading.snapshot.setting("suppress_fixups").is_some(),
             queue_only: reading.snapshot.setting("queue_only").is_some()
                 || configuration.globals.main.bool("queue_only"),
             configuration,
@@ -244,6 +255,7 @@ impl Sessions for Smtp {
             count: accepted.count,
             tls_on_connect: self.always_tls || self.tls_ports.contains(&accepted.local.port()),
             queue_only: accepted.queue_only || self.queue_only,
+            suppress_fixups: self.suppress_fixups,
         };
         smtp_in::serve(&self.server, accepted.stream, how);
     }
@@ -304,6 +316,7 @@ const DELIVERIES: usize = 32;
 /// The service of the delivery worker.
 pub struct Delivery {
     env: Env,
+    station: Station,
     run: Run,
 }
 
@@ -323,7 +336,21 @@ impl Delivery {
         }
         let submit = Arc::new(submitter(&station)?);
         let run = queue_run(&reading.snapshot);
-        Ok(Self { env: environment(&configuration, &station, submit, orders), run })
+        Ok(Self { env: environment(&configuration, &station, submit, orders), station, run })
+    }
+    /// What one request delivers with: who asked with `-v` is shown what is logged.
+    fn env_for(&self, echo: Option<Echo>) -> Env {
+        let Some(echo) = echo else { return self.env.clone() };
+        let globals = Arc::new(Globals {
+            log: Arc::new(self.env.globals.log.shown_by(echo)),
+            ..(*self.env.globals).clone()
+        });
+        let station = Station { globals: globals.clone(), log: globals.log.clone(), ..self.station.clone() };
+        let submit: Arc<dyn Submit> = match submitter(&station) {
+            Ok(submitter) => Arc::new(submitter),
+            Err(_) => self.env.submit.clone(), // its lines are not shown, all else is
+        };
+        Env { globals, submit, ..self.env.clone() }
     }
     /// Removes what a crash left in the spool: files of messages that never were, or are no more.
     pub fn sweep_spool(&self) {
@@ -367,24 +394,23 @@ impl super::delivery_worker::Deliveries for Delivery {
         // Whoever was told of it later, by a look at the spool, leaves it to the retry rules once it was tried.
         deliver::deliver_told(&self.env, id, How { first_only: true, ..How::default() });
     }
-    fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
+    fn carry_out(&self, request: &Request, words: &mut dyn io::Write, echo: Option<Echo>) -> bool {
+        let env = &self.env_for(echo);
         let waited_for = How { own_mail: OwnMail::AtOnce, ..How::default() };
         match request {
-            Request::Deliver(id) => deliver::deliver(&self.env, id, waited_for),
-            Request::DeliverIfDue(id) => deliver::deliver(&self.env, id, How::default()),
-            Request::DeliverLocally(id) => {
-                deliver::deliver(&self.env, id, How { local_only: true, ..waited_for })
-            }
+            Request::Deliver(id) => deliver::deliver(env, id, waited_for),
+            Request::DeliverIfDue(id) => deliver::deliver(env, id, How::default()),
+            Request::DeliverLocally(id) => deliver::deliver(env, id, How { local_only: true, ..waited_for }),
             Request::Force(id) => {
-                deliver::deliver(&self.env, id, How { force: true, thaw: true, ..How::default() })
+                deliver::deliver(env, id, How { force: true, thaw: true, ..How::default() })
             }
             Request::GiveUp((id, by)) => {
                 // Whoever asks was found to be an admin user where the call came in.
                 let who = Who { login: by.as_bstr(), uid: self.env.globals.oxim_uid, admin: true };
-                return queue::act(&self.env, Act::GiveUp, id, &[], who, words).unwrap_or(false);
+                return queue::act(env, Act::GiveUp, id, &[], who, words).unwrap_or(false);
             }
             Request::Run(run) => {
-                queue::run(&self.env, run);
+                queue::run(env, run);
                 return true;
             }
         };

@@ -33,6 +33,20 @@ pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes `drop/`, which whoever has oxim's group may put files into, and only that.
+pub fn make_drop(globals: &Globals) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    /// Set-gid: files in it are oxim's group's. The group may write and pass, others nothing.
+    const DROP_MODE: u32 = 0o2730;
+    let directory = super::drop_box::path(&globals.spool_directory);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        // The mode as it is meant, whatever the umask.
+        Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(DROP_MODE)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes what is missing below the spool directory, as whoever works in it; what is wrong is told with its cure.
 pub fn check(globals: &Globals) -> Result<(), String> {
     let root = &globals.spool_directory;

@@ -3,6 +3,7 @@
 //! The kernel tells who calls (SO_PEERCRED); arguments and standard input come in packets, output and exit code
 //! go back the same way. Nothing that comes in is trusted, and every wait has an end.
 
+use super::drop_box::{Dropped, Fate};
 use super::ipc;
 use super::orders::wait_readable;
 use super::parcel;
@@ -155,6 +156,12 @@ impl Read for Input {
 pub trait Calls: Send + Sync {
     /// One call, in a thread of its own.
     fn serve(&self, caller: Arc<Caller>);
+    /// A call that was left in `drop/` while no daemon ran.
+    fn take_dropped(&self, dropped: Dropped) -> Fate;
+    /// The longest message that is taken in, in bytes.
+    fn longest_message(&self) -> u64;
+    /// Something in `drop/` is not as it is to be: for the main and the panic log.
+    fn log_bad(&self, text: &str);
     /// A thread panicked with this text: for the panic log.
     fn log_panic(&self, text: &str);
 }
@@ -341,6 +348,13 @@ mod tests {
             caller.output(words.as_bytes()).unwrap();
             caller.exit(7).unwrap();
         }
+        fn take_dropped(&self, _: Dropped) -> Fate {
+            Fate::Done
+        }
+        fn longest_message(&self) -> u64 {
+            0
+        }
+        fn log_bad(&self, _: &str) {}
         fn log_panic(&self, text: &str) {
             panic!("{text}");
         }

@@ -7,6 +7,7 @@
 
 use super::ipc;
 use crate::as_user::Wire;
+use crate::log::Echo;
 use crate::mail::MessageId;
 use crate::queue::Run;
 use crate::sys::fd_passing;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 const PATIENCE_MS: u16 = 100;
 /// Before an [`Request`] in its wire form; a socket for the answer comes with it.
 const REQUEST: u8 = b'o';
+/// The same, of somebody who wants to see what is logged meanwhile (`-v`).
+const WATCHED: u8 = b'v';
 /// Longest request: a queue run with two patterns from a command line.
 const MAX_REQUEST: usize = 64 * 1024;
 /// How long somebody who waits for an answer anyway waits for room in a full queue.
@@ -53,8 +56,13 @@ wire_enum! {
         Words(BString) = 1,
         /// It is done; true: as was asked.
         Done(bool) = 2,
+        /// What is logged, for its standard error (`-v`).
+        Logged(BString) = 3,
     }
 }
+
+/// Where lines go that are logged while somebody waits.
+pub type Logged<'a> = dyn Fn(&[u8]) -> io::Result<()> + 'a;
 
 /// The sending end.
 #[derive(Debug)]
@@ -133,8 +141,9 @@ impl Receiver {
             Err(error) => return Err(error),
         };
         Ok(match &buffer[..length] {
-            [REQUEST, request @ ..] => {
-                let asker = descriptors.into_iter().next().map(Asker);
+            [kind @ (REQUEST | WATCHED), request @ ..] => {
+                let watches = *kind == WATCHED;
+                let asker = descriptors.into_iter().next().map(|socket| Asker { socket, watches });
                 Request::from_wire(request)
                     .ok()
                     .zip(asker)
@@ -147,16 +156,19 @@ impl Receiver {
 
 impl Trigger {
     /// Hands a request to the delivery worker, and waits until it is carried out; false: not as it was asked. What it has
-    /// to say goes to `words`; a failure there ends the waiting, never the work.
+    /// to say goes to `words`, what is logged meanwhile to `logged` if that is wanted; a failure there ends the waiting,
+    /// never the work.
     pub fn request(
         &self,
         request: &Request,
         words: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        logged: Option<&Logged>,
     ) -> io::Result<bool> {
-        let socket = self.hand_over(request)?;
+        let socket = self.hand_over(request, logged.is_some())?;
         loop {
             match ipc::hear::<Told>(&socket)? {
                 Some((Told::Words(text), _)) => words(&text)?,
+                Some((Told::Logged(text), _)) => logged.map_or(Ok(()), |logged| logged(&text))?,
                 Some((Told::Done(done), _)) => return Ok(done),
                 None => return Err(io::Error::other("the delivery worker has ended before it was done")),
             }
@@ -164,8 +176,9 @@ impl Trigger {
     }
 
     /// Hands a request over without waiting for its end.
-    pub fn hand_over(&self, request: &Request) -> io::Result<OwnedFd> {
-        let bytes = [&[REQUEST][..], &request.to_wire()].concat();
+    pub fn hand_over(&self, request: &Request, watched: bool) -> io::Result<OwnedFd> {
+        let kind = if watched { WATCHED } else { REQUEST };
+        let bytes = [&[kind][..], &request.to_wire()].concat();
         if bytes.len() > MAX_REQUEST {
             return Err(io::Error::other("the pattern for the queue run is too long"));
         }
@@ -188,19 +201,32 @@ impl Trigger {
 
 /// The end that answers a request; dropped without an answer, the asker hears that it was not done.
 #[derive(Debug)]
-pub struct Asker(OwnedFd);
+pub struct Asker {
+    socket: OwnedFd,
+    watches: bool,
+}
 
 impl Asker {
     /// It is done. An asker that is gone hears nothing.
     pub fn done(self, as_asked: bool) {
-        let _ = ipc::say(&self.0, &Told::Done(as_asked), &[]);
+        let _ = ipc::say(&self.socket, &Told::Done(as_asked), &[]);
+    }
+
+    /// Shows log lines to an asker that wants to see them.
+    pub fn echo(&self) -> Option<Echo> {
+        let socket = self.socket.try_clone().ok().filter(|_| self.watches)?;
+        Some(Echo::new(move |text| {
+            for piece in text.chunks(ipc::MAX_PACKET / 2) {
+                let _ = ipc::say(&socket, &Told::Logged(piece.into()), &[]); // it may be gone
+            }
+        }))
     }
 }
 
 impl io::Write for &Asker {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = &bytes[..bytes.len().min(ipc::MAX_PACKET / 2)];
-        ipc::say(&self.0, &Told::Words(taken.into()), &[]).map(|()| taken.len())
+        ipc::say(&self.socket, &Told::Words(taken.into()), &[]).map(|()| taken.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -251,16 +277,24 @@ mod tests {
     fn who_makes_a_request_hears_its_words_and_its_end_or_that_it_was_not_done() {
         let (trigger, theirs) = pair().unwrap();
         let long = Run { from: Some(BString::from(vec![b'x'; MAX_REQUEST])), ..Run::default() };
-        assert!(trigger.hand_over(&Request::Run(long)).is_err());
+        assert!(trigger.hand_over(&Request::Run(long), false).is_err());
         let run = Request::Run(Run { force: true, ..Run::default() });
         let given = run.clone();
+        let logged = std::sync::Mutex::new(Vec::new());
+        let log = |text: &[u8]| {
+            logged.lock().unwrap().extend_from_slice(text);
+            Ok(())
+        };
         let worker = std::thread::spawn(move || {
             for answers in [true, false] {
                 let Some(Heard::Request(request, asker)) = theirs.hear().unwrap() else {
                     panic!("no request")
                 };
                 assert_eq!(request, given);
+                assert_eq!(asker.echo().is_some(), answers);
                 if answers {
+                    let shown = crate::log::Log::memory().shown_by(asker.echo().unwrap());
+                    shown.write(crate::log::Which::Main, "line".into());
                     io::Write::write_all(&mut &asker, b"words").unwrap();
                     asker.done(true);
                 }
@@ -271,8 +305,9 @@ mod tests {
             said.extend_from_slice(text);
             Ok(())
         };
-        assert!(trigger.request(&run, &mut words).unwrap());
-        assert!(trigger.request(&run, &mut words).is_err());
+        assert!(trigger.request(&run, &mut words, Some(&log)).unwrap());
+        assert!(trigger.request(&run, &mut words, None).is_err());
+        assert_eq!(logged.lock().unwrap().as_slice(), b"LOG: MAIN\n  line\n");
         assert_eq!(said, b"words");
         worker.join().unwrap();
     }

@@ -49,11 +49,12 @@ wire_struct! {
 /// does not always come before the same others.
 pub fn run(env: &Env, run: &Run) {
     let log = env.log();
-    let told = log.selectors().has(Selector::QueueRun);
     let what = format!("pid={}{}", std::process::id(), options(run));
-    if told {
-        log.write(Which::Main, format!("Start queue run: {what}").as_bytes().as_bstr());
-    }
+    let tell = |word: &str| {
+        let line = format!("{word} queue run: {what}");
+        log.optional(Selector::QueueRun, Which::Main, line.as_bytes().as_bstr());
+    };
+    tell("Start");
     let rounds = if run.two_stage { 2 } else { 1 };
     for _ in 0..rounds {
         one_round(env, run);
@@ -65,9 +66,7 @@ pub fn run(env: &Env, run: &Run) {
         env.hints.tidy_retry(i64::try_from(now.saturating_sub(expire)).unwrap_or(0));
     }
     deliver::damaged::tidy(env);
-    if told {
-        log.write(Which::Main, format!("End queue run: {what}").as_bytes().as_bstr());
-    }
+    tell("End");
 }
 
 /// Messages that were never tried, the oldest first: some may not have been told to the delivery worker.
@@ -89,6 +88,7 @@ fn one_round(env: &Env, run: &Run) {
     }
     let mut first = true;
     for entry in entries {
+        ::log::debug!(target: "queue_run", "message {}", entry.id);
         if !in_range(&entry.id, run) || (selective && !is_selected(&entry, &recipient, &sender)) {
             continue;
         }

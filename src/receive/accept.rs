@@ -46,6 +46,7 @@ pub fn accept(
     source: &mut dyn BufRead,
     ask: &mut Ask,
 ) -> Outcome {
+    ::log::debug!(target: "receive", "{:?} message of {}", mail.arrival, mail.sender);
     accept_into(station, context, mail, source, ask, &mut Work::default())
 }
 

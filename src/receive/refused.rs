@@ -105,7 +105,7 @@ pub(super) fn refuse_size(
     sizes: (u64, u64),
 ) -> Refused {
     let selectors = log.selectors();
-    if selectors.has(Selector::SizeReject) {
+    if log.wants(Selector::SizeReject) {
         let mut origin = context.session.origin.clone();
         origin.interface = None;
         let (read, limit) = sizes;
@@ -114,10 +114,12 @@ pub(super) fn refuse_size(
             mail.sender,
             peer_fields(&origin, selectors)
         );
-        log.write(Which::Main, line.as_str().into());
+        log.optional(Selector::SizeReject, Which::Main, line.as_str().into());
         let mut entry = BString::from(line);
         push_message(&mut entry, mail, headers, selectors);
-        log.write(Which::Reject, entry.as_bstr());
+        if selectors.has(Selector::SizeReject) {
+            log.write(Which::Reject, entry.as_bstr());
+        }
     }
     Refused::new(Refusal::TooBig, 552, "Message size exceeds maximum permitted")
 }

@@ -172,12 +172,16 @@ impl Chain {
     fn ask(&self, router: &Router, index: usize, item: &mut Item, how: How, context: &mut Context) -> Step {
         let generic = &router.generic;
         set_variables(generic, item, context);
+        ::log::debug!(target: "route", "{} router: {}", generic.name, item.address);
         if is_loop(router, index, item) {
             return Step::Next(index + 1);
         }
         let user = match precondition::check(generic, item, how, context, &self.orders) {
             Ok(Met::Yes(user)) => user,
-            Ok(Met::No) => return Step::Next(index + 1),
+            Ok(Met::No) => {
+                ::log::debug!(target: "route", "{} router skipped", generic.name);
+                return Step::Next(index + 1);
+            }
             Err(trouble) => return self.deferred(generic, item, trouble),
         };
         match set_data(generic, item, context) {

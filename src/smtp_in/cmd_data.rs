@@ -70,7 +70,9 @@ impl Session<'_, '_> {
         let ends = if self.is_tcp() { LineEnds::Crlf } else { LineEnds::Any };
         let mut asked = Asked::default();
         let mut context = self.context.clone();
-        if self.sends_in_another_name(&mail) {
+        // What -oMai says stays, as recorded.
+        let told = self.local.as_ref().is_some_and(|local| local.origin.is_some());
+        if !told && self.sends_in_another_name(&mail) {
             context.session.origin.authenticated_id = None;
         }
         let (outcome, ended, fault) = {
@@ -107,25 +109,17 @@ impl Session<'_, '_> {
     /// The peer broke off; nothing of the message is kept.
     fn end_within_data(&mut self, fault: &NoLine, place: &str) -> Next {
         let peer = self.peer(false);
-        let shown = self.selects(Selector::LostIncomingConnection);
         match fault {
             NoLine::Lost => {
-                if shown {
-                    let line = format!("SMTP connection from {peer} lost while reading message data{place}");
-                    self.log(Which::Main, &line);
-                }
+                let line = format!("SMTP connection from {peer} lost while reading message data{place}");
+                self.log_optional(Selector::LostIncomingConnection, &line);
                 self.reply_and_close(&Reply::new(421, "Lost incoming connection"), "connection-lost")
             }
             NoLine::TimedOut => {
-                if shown {
-                    let sender = self.sender();
-                    self.log(
-                        Which::Main,
-                        &format!(
-                            "SMTP data timeout (message abandoned) on connection from {peer} F=<{sender}>"
-                        ),
-                    );
-                }
+                let sender = self.sender();
+                let line =
+                    format!("SMTP data timeout (message abandoned) on connection from {peer} F=<{sender}>");
+                self.log_optional(Selector::LostIncomingConnection, &line);
                 self.close_421("SMTP incoming data timeout - closing connection.", "data-timeout")
             }
             NoLine::Stopping => self.close_421("Service not available - closing connection", "signal-exit"),
@@ -175,9 +169,8 @@ impl Session<'_, '_> {
     fn new_mail(&self, transaction: &Transaction) -> NewMail {
         let effects = self.runner.message_effects();
         let (add, remove) = self.runner.take_headers();
-        let tcp = self.is_tcp();
         NewMail {
-            arrival: if tcp { Arrival::Smtp } else { Arrival::LocalSmtp },
+            arrival: if self.is_remote() { Arrival::Smtp } else { Arrival::LocalSmtp },
             caller: self.caller(),
             sender: self.sender_of_caller(transaction.sender.clone()),
             raw_sender: transaction.sender.clone(),
@@ -188,8 +181,8 @@ impl Session<'_, '_> {
             smtputf8: false,
             dsn_envid: None,
             dsn_ret: 0,
-            allow_unqualified_sender: !self.is_remote() || self.host_in("sender_unqualified_hosts"),
-            allow_unqualified_recipient: !self.is_remote() || self.host_in("recipient_unqualified_hosts"),
+            allow_unqualified_sender: self.qualifies("sender_unqualified_hosts"),
+            allow_unqualified_recipient: self.qualifies("recipient_unqualified_hosts"),
             dot_ends: false,
             started: transaction.started,
             controls: self.controls(&effects),
@@ -227,7 +220,7 @@ impl Session<'_, '_> {
                 domain: submission.domain.clone(),
                 name: submission.name.clone().unwrap_or_default(),
             }),
-            suppress_local_fixups: effects.suppress_local_fixups,
+            suppress_local_fixups: effects.suppress_local_fixups || self.suppress_fixups,
             discarded_by: effects.discarded_by,
         }
     }

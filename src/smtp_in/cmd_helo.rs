@@ -169,7 +169,10 @@ impl Session<'_, '_> {
             (true, true) => "esmtps",
         };
         let local = if self.is_remote() { "" } else { "local-" };
-        self.context.session.origin.protocol = format!("{local}{base}").into();
+        let origin = &mut self.context.session.origin;
+        // -oMaa: authenticated without AUTH.
+        let authenticated = if self.esmtp && origin.authenticator.is_some() { "a" } else { "" };
+        origin.protocol = format!("{local}{base}{authenticated}").into();
     }
 }
 

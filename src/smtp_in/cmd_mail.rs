@@ -127,7 +127,7 @@ impl Session<'_, '_> {
         if address.is_null() || !address.domain().is_empty() {
             return Ok(address);
         }
-        if !self.is_remote() || self.host_in("sender_unqualified_hosts") {
+        if self.qualifies("sender_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_domain.clone()));
         }
         self.log_unqualified("sender", &address);

@@ -44,9 +44,8 @@ impl Session<'_, '_> {
             None => format!("{} closing connection", self.active_hostname()).into(),
         };
         let next = self.reply(&Reply::new(221, text));
-        if self.selects(Selector::SmtpConnection) {
-            self.log(Which::Main, &format!("SMTP connection from {} closed by QUIT", self.peer(false)));
-        }
+        let line = format!("SMTP connection from {} closed by QUIT", self.peer(false));
+        self.log_optional(Selector::SmtpConnection, &line);
         if next == Next::Command { Next::Quit } else { next }
     }
 
@@ -58,7 +57,7 @@ impl Session<'_, '_> {
         };
         let address = if !address.domain().is_empty() {
             address
-        } else if !self.is_remote() || self.host_in("recipient_unqualified_hosts") {
+        } else if self.qualifies("recipient_unqualified_hosts") {
             Address::new(address.local_part(), self.context.globals.qualify_recipient.clone())
         } else {
             self.log_unqualified("verify", &address);
@@ -112,9 +111,8 @@ impl Session<'_, '_> {
         if self.transaction.is_some() {
             return self.protocol_error(command, 503, "ETRN is not permitted inside a transaction");
         }
-        if self.context.globals.log.selectors().has(Selector::Etrn) {
-            self.log(Which::Main, &format!("ETRN {} received from {}", command.argument, self.peer(false)));
-        }
+        let line = format!("ETRN {} received from {}", command.argument, self.peer(false));
+        self.log_optional(Selector::Etrn, &line);
         let reply = self.log_and_word_rejection(
             &denial(),
             &bstr::concat([&b"ETRN "[..], command.argument]),

@@ -71,7 +71,7 @@ impl Session<'_, '_> {
             return Ok(address);
         }
         let is_postmaster = address.local_part().eq_ignore_ascii_case(b"postmaster");
-        if is_postmaster || !self.is_remote() || self.host_in("recipient_unqualified_hosts") {
+        if is_postmaster || self.qualifies("recipient_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_recipient.clone()));
         }
         self.log_unqualified("recipient", &address);

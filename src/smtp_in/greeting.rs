@@ -19,7 +19,7 @@ impl Session<'_, '_> {
         }
         if self.is_tcp() {
             if self.host_in("host_reject_connection") {
-                if self.selects(Selector::ConnectionReject) {
+                if self.context.globals.log.selectors().has(Selector::ConnectionReject) {
                     let peer = self.peer(false);
                     self.log_rejection(&format!("refused connection from {peer} (host_reject_connection)"));
                 }

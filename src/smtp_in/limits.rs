@@ -5,7 +5,7 @@
 
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
-use crate::log::{Selector, Which};
+use crate::log::Selector;
 use crate::mail::Reply;
 use std::collections::VecDeque;
 
@@ -133,10 +133,10 @@ impl Session<'_, '_> {
 
     fn log_command_error(&self, command: &Command, kind: &'static str, logged: &str) {
         let selector = if kind == "syntax" { Selector::SmtpSyntaxError } else { Selector::SmtpProtocolError };
-        if self.context.globals.log.selectors().has(selector) {
+        if self.wants(selector) {
             let said = self.shown(command.line);
             let line = format!("SMTP {kind} error in \"{said}\" {} {logged}", self.peer(true));
-            self.log(Which::Main, &line);
+            self.log_optional(selector, &line);
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Connected {
     pub tls_on_connect: bool,
     /// `smtp_accept_queue` is passed: messages are queued and not delivered at once.
     pub queue_only: bool,
+    /// `-G`: messages are not fixed up.
+    pub suppress_fixups: bool,
 }
 
 /// How `-bs` was called.
@@ -76,10 +78,14 @@ pub struct LocalCall {
     pub caller: Caller,
     /// `$sender_ident`: the login name, or `-oMt`.
     pub ident: BString,
-    /// `-oMa` and kin: the peer that a trusted caller names.
+    /// `-oMa` and kin: the peer that a trusted caller names. One with an address counts as remote.
     pub origin: Option<Origin>,
     /// `-odq` and kin: messages are queued and not delivered at once.
     pub queue_only: bool,
+    /// `-bnq`: addresses without domain are refused.
+    pub no_qualify: bool,
+    /// `-G`: messages are not fixed up.
+    pub suppress_fixups: bool,
 }
 
 /// Serves one TCP connection to its end. It never panics: what panics inside ends this session with 421 and
@@ -116,6 +122,7 @@ fn serve_tcp(server: &Server, stream: TcpStream, how: Connected) {
     let mut session = Session::new(server, &runner, stream::Connection::Clear(stream), context);
     session.queue_only = how.queue_only;
     session.tls_on_connect = how.tls_on_connect;
+    session.suppress_fixups = how.suppress_fixups;
     session.log_connection(how.count);
     session.run();
 }
@@ -141,7 +148,9 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
         context.session.caller_gid = call.caller.gid;
         let mut session = Session::new(server, &runner, stream::Connection::Other(transport), context);
         session.queue_only = call.queue_only;
+        session.suppress_fixups = call.suppress_fixups;
         session.local = Some(call);
+        session.log_local_connection();
         session.run()
     }));
     match served {

@@ -156,12 +156,8 @@ impl Session<'_, '_> {
 
     /// An ACL closes the connection.
     pub(super) fn drop_connection(&mut self, reply: &Reply) -> Next {
-        if self.selects(Selector::SmtpConnection) {
-            self.log(
-                Which::Main,
-                &format!("SMTP connection from {} closed by DROP in ACL", self.peer(false)),
-            );
-        }
+        let line = format!("SMTP connection from {} closed by DROP in ACL", self.peer(false));
+        self.log_optional(Selector::SmtpConnection, &line);
         self.reply_and_close(reply, "acl-drop")
     }
 
@@ -181,9 +177,7 @@ impl Session<'_, '_> {
             (None, None) => Reply::new(550, "Administrative prohibition"),
         };
         for line in self.rejection_lines(answer, what, id, sender) {
-            for target in &answer.log_targets {
-                self.context.globals.log.write(*target, line.as_bstr());
-            }
+            self.context.globals.log.write_to(&answer.log_targets, line.as_bstr());
         }
         self.with_sender_details(reply, answer.sender_failure.as_ref())
     }

@@ -43,6 +43,8 @@ pub struct Session<'s, 'h> {
     pub(super) tls_on_connect: bool,
     /// From the daemon: accepted messages are only queued.
     pub(super) queue_only: bool,
+    /// `-G`
+    pub(super) suppress_fixups: bool,
     /// `message_size_limit`, expanded for this connection; 0: none.
     pub(super) size_limit: u64,
     /// `recipients_max`, expanded; 0: none.
@@ -85,6 +87,7 @@ impl<'s, 'h> Session<'s, 'h> {
             local: None,
             tls_on_connect: false,
             queue_only: false,
+            suppress_fixups: false,
             size_limit: 0,
             recipients_max: 0,
             greeted: false,
@@ -216,13 +219,19 @@ impl<'s, 'h> Session<'s, 'h> {
 
     /// Selector `smtp_connection`: a connection begins, with how many there are.
     pub(super) fn log_connection(&self, count: u32) {
-        if self.selects(Selector::SmtpConnection) {
+        if self.wants(Selector::SmtpConnection) {
             let peer = self.peer(false);
-            self.log(
-                Which::Main,
+            self.log_optional(
+                Selector::SmtpConnection,
                 &format!("SMTP connection from {peer} (TCP/IP connection count = {count})"),
             );
         }
+    }
+
+    /// The same for a caller of `-bs`.
+    pub(super) fn log_local_connection(&self) {
+        let line = format!("SMTP connection from {}", self.peer(false));
+        self.log_optional(Selector::SmtpConnection, &line);
     }
 
     /// Main and panic log.
@@ -232,16 +241,13 @@ impl<'s, 'h> Session<'s, 'h> {
 
     /// Main and reject log.
     pub(super) fn log_rejection(&self, line: &str) {
-        self.log(Which::Main, line);
-        self.log(Which::Reject, line);
+        self.context.globals.log.rejected(line.as_bytes().as_bstr());
     }
 
     /// An address without a domain: in the reject log always, in the main log if syntax errors are.
     pub(super) fn log_unqualified(&self, what: &str, address: &Address) {
         let line = format!("unqualified {what} rejected: <{}> {}", address.to_bytes(), self.peer(true));
-        if self.selects(Selector::SmtpSyntaxError) {
-            self.log(Which::Main, &line);
-        }
+        self.log_optional(Selector::SmtpSyntaxError, &line);
         self.log(Which::Reject, &line);
     }
 
@@ -294,6 +300,12 @@ impl<'s, 'h> Session<'s, 'h> {
         self.context.session.origin.host.is_some()
     }
 
+    /// Whether an address without domain gets one: by a local caller without `-bnq`, or by a peer of this list.
+    pub(super) fn qualifies(&self, hosts: &str) -> bool {
+        let by_caller = self.local.as_ref().is_some_and(|local| !self.is_remote() && !local.no_qualify);
+        by_caller || (self.is_remote() && self.host_in(hosts))
+    }
+
     fn set_command_variables(&mut self, command: &Command) {
         let session = &mut self.context.session;
         session.smtp_command = command.line.into();
@@ -339,9 +351,10 @@ impl<'s, 'h> Session<'s, 'h> {
             NoLine::Lost => self.end_lost(),
             NoLine::TimedOut => {
                 let peer = self.peer(false);
-                if self.selects(Selector::LostIncomingConnection) {
-                    self.log(Which::Main, &format!("SMTP command timeout on connection from {peer}"));
-                }
+                self.log_optional(
+                    Selector::LostIncomingConnection,
+                    &format!("SMTP command timeout on connection from {peer}"),
+                );
                 self.log_incomplete("command timeout");
                 let text = format!("{}: SMTP command timeout - closing connection", self.active_hostname());
                 self.reply_and_close(&Reply::new(421, text), "command-timeout")
@@ -365,12 +378,13 @@ impl<'s, 'h> Session<'s, 'h> {
         self.run_notquit("connection-lost");
         let peer = self.peer(false);
         let seconds = self.started.elapsed().as_secs();
-        if within && self.selects(Selector::LostIncomingConnection) {
+        if within {
             let what = if self.is_tcp() { "disconnection" } else { "EOF" };
             let line = format!("unexpected {what} while reading SMTP command from {peer} D={seconds}s");
-            self.log(Which::Main, &line);
-        } else if !within && self.selects(Selector::SmtpConnection) {
-            self.log(Which::Main, &format!("SMTP connection from {peer} lost D={seconds}s"));
+            self.log_optional(Selector::LostIncomingConnection, &line);
+        } else {
+            let line = format!("SMTP connection from {peer} lost D={seconds}s");
+            self.log_optional(Selector::SmtpConnection, &line);
         }
         if self.is_tcp() { Next::Close("") } else { self.close_421("lost input connection", "") }
     }
@@ -382,14 +396,20 @@ impl<'s, 'h> Session<'s, 'h> {
         printing(text, top_bit_prints)
     }
 
-    pub(super) fn selects(&self, selector: Selector) -> bool {
-        self.context.globals.log.selectors().has(selector)
+    /// Whether a line of this selector has a reader.
+    pub(super) fn wants(&self, selector: Selector) -> bool {
+        self.context.globals.log.wants(selector)
+    }
+
+    /// A line of the main log that is written if it is selected.
+    pub(super) fn log_optional(&self, selector: Selector, line: &str) {
+        self.context.globals.log.optional(selector, Which::Main, line.as_bytes().as_bstr());
     }
 
     /// `smtp_incomplete_transaction`: a transaction ends without its message.
     pub(super) fn log_incomplete(&self, why: &str) {
         let Some(transaction) =
-            self.transaction.as_ref().filter(|_| self.selects(Selector::SmtpIncompleteTransaction))
+            self.transaction.as_ref().filter(|_| self.wants(Selector::SmtpIncompleteTransaction))
         else {
             return;
         };
@@ -399,14 +419,14 @@ impl<'s, 'h> Session<'s, 'h> {
             line.push_str(if i == 0 { " for " } else { " " });
             line.push_str(&recipient.address.to_string());
         }
-        self.log(Which::Main, &line);
+        self.log_optional(Selector::SmtpIncompleteTransaction, &line);
     }
 
     /// `smtp_no_mail`: a connection that was welcome ends without a MAIL command.
     fn log_no_mail(&self) {
         if !self.welcomed
             || self.mail_was_seen
-            || !self.selects(Selector::SmtpNoMail)
+            || !self.wants(Selector::SmtpNoMail)
             || self.host_in("hosts_connection_nolog")
         {
             return;
@@ -414,8 +434,8 @@ impl<'s, 'h> Session<'s, 'h> {
         let history = self.counts.history();
         let commands = if history.is_empty() { String::new() } else { format!(" C={history}") };
         let seconds = self.started.elapsed().as_secs();
-        self.log(
-            Which::Main,
+        self.log_optional(
+            Selector::SmtpNoMail,
             &format!("no MAIL in SMTP connection from {} D={seconds}s{commands}", self.peer(false)),
         );
     }

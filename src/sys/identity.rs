@@ -92,6 +92,40 @@ pub fn become_root_wholly() -> io::Result<()> {
     Ok(())
 }
 
+/// The group of a set-gid start, which is not in effect: it is taken up for single system calls.
+#[derive(Debug)]
+pub struct LaidDown {
+    own: Gid,
+    other: Gid,
+}
+
+/// Lays down the group of a set-gid start by an ordinary user, first thing; none if there is none. Until
+/// [`become_user`] gives it up for good it can be taken up with [`LaidDown::with`].
+pub fn lay_down_group() -> io::Result<Option<LaidDown>> {
+    let (gids, uids) = (getresgid()?, getresuid()?);
+    if gids.real == gids.effective || uids.effective != uids.real {
+        return Ok(None);
+    }
+    setresgid(gids.real, gids.real, gids.saved)?;
+    match getegid() == gids.real {
+        true => Ok(Some(LaidDown { own: gids.real, other: gids.saved })),
+        false => Err(Errno::EPERM.into()),
+    }
+}
+
+impl LaidDown {
+    /// Does this with the group. For a process of one thread: the group is the whole process's.
+    pub fn with(&self, work: &mut dyn FnMut() -> nix::Result<()>) -> io::Result<()> {
+        // It may have been given up for good.
+        if setresgid(self.own, self.other, self.other).is_err() {
+            return Err(Errno::EACCES.into());
+        }
+        let done = work();
+        setresgid(self.own, self.own, self.other)?;
+        Ok(done?)
+    }
+}
+
 fn check(rights: &Rights) -> io::Result<()> {
     let uids = getresuid()?;
     let gids = getresgid()?;

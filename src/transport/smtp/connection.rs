@@ -3,11 +3,13 @@
 //! Clear text and TLS are two types that own the socket. What was read ahead in clear text never
 //! outlives STARTTLS: [`Connection::into_clear_socket`] refuses if there is any (CVE-2021-38371).
 
+use crate::log::Log;
 use crate::mail::Reply;
 use crate::tls::TlsStream;
 use bstr::{BString, ByteSlice};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// All lines of one reply together: no honest reply is near this.
@@ -92,12 +94,46 @@ pub struct Connection {
     /// Bytes written since [`Connection::count_from_here`].
     written: u64,
     limit: Duration,
+    /// `-v`: what is said and heard is shown here.
+    watch: Option<Arc<Log>>,
+    /// Commands in `out`, to be shown when they go.
+    said: Vec<BString>,
 }
 
 impl Connection {
     /// Around an open stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new(), out: Vec::new(), written: 0, limit: Duration::from_secs(300) }
+        Self {
+            stream,
+            ahead: Vec::new(),
+            out: Vec::new(),
+            written: 0,
+            limit: Duration::from_secs(300),
+            watch: None,
+            said: Vec::new(),
+        }
+    }
+
+    /// Shows from now on what is said and heard, if this log shows anything.
+    pub fn watch(&mut self, log: &Arc<Log>) {
+        self.watch = log.is_shown().then(|| log.clone());
+    }
+
+    /// A remark among what is said.
+    pub fn remark(&self, text: &str) {
+        if let Some(log) = &self.watch {
+            log.remark(text);
+        }
+    }
+
+    /// Commands that wait for the same write are marked, as Exim does.
+    fn show_said(&mut self) {
+        let Some(log) = &self.watch else { return };
+        let last = self.said.len().saturating_sub(1);
+        for (at, line) in self.said.drain(..).enumerate() {
+            let mark = if at < last { "|>" } else { ">>" };
+            log.remark(format!("  SMTP{mark} {line}"));
+        }
     }
 
     /// How long the next waits may take: each write and each whole reply.
@@ -119,11 +155,15 @@ impl Connection {
     pub fn put_line(&mut self, line: &[u8]) {
         self.out.extend_from_slice(line);
         self.out.extend_from_slice(b"\r\n");
+        if self.watch.is_some() {
+            self.said.push(line.into());
+        }
     }
 
     /// Writes what is in the buffer.
     pub fn flush_out(&mut self) -> Result<(), Trouble> {
         if !self.out.is_empty() {
+            self.show_said();
             self.stream.set_limit(self.limit)?;
             self.stream.write_all(&self.out)?;
             self.written += self.out.len() as u64;
@@ -135,6 +175,8 @@ impl Connection {
     /// Says QUIT and nothing more, and does not wait for the answer.
     pub fn say_quit(&mut self) {
         self.set_limit(QUIT_LIMIT);
+        // Said when nothing more is to be sent, which may be long after the delivery that is watched.
+        self.watch = None;
         self.put_line(b"QUIT");
         // The peer may be gone already; then there is nobody to say it to.
         let _ = self.flush_out();
@@ -171,6 +213,10 @@ impl Connection {
         let mut code = None;
         loop {
             let line = self.read_line(deadline)?;
+            if let Some(log) = &self.watch {
+                let mark = if code.is_some() { "         " } else { "  SMTP<< " };
+                log.remark(format!("{mark}{}", line.as_bstr()));
+            }
             size += line.len();
             let (this, last, rest) =
                 split_reply_line(&line).ok_or_else(|| Trouble::Malformed(line.clone().into()))?;

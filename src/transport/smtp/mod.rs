@@ -191,6 +191,7 @@ impl Delivery<'_> {
     }
 
     fn try_host(&mut self, host: &Host) {
+        ::log::debug!(target: "transport", "{} to {} {:?}", self.smtp.name, host.name, host.address);
         let mut context = self.job.context.clone();
         context.address.host = Some(Value::clean(host.name.clone()));
         context.address.host_address = host.address.map(|address| Value::clean(address.to_string()));
@@ -219,7 +220,10 @@ impl Delivery<'_> {
             Key { transport: self.smtp.name.clone(), host: host.name.clone(), address: host.address, policy };
         let limit = self.smtp.max_rcpt(context)?;
         let (mut session, mut fresh) = match self.smtp.connections.take(&key) {
-            Some(session) => (session, false),
+            Some(mut session) => {
+                session.connection.watch(&self.job.context.globals.log);
+                (session, false)
+            }
             None => (self.open(host, &key.policy)?, true),
         };
         let head = match self.head(&session, context) {
@@ -265,7 +269,13 @@ impl Delivery<'_> {
     }
 
     fn open(&self, host: &Host, policy: &Policy) -> Result<Session, Failure> {
-        session::open(host, policy, &self.smtp.tls, &|line| self.log_line(line))
+        session::open(
+            host,
+            policy,
+            &self.smtp.tls,
+            &|line| self.log_line(line),
+            &self.job.context.globals.log,
+        )
     }
 
     fn keep(&self, key: Key, mut session: Session) {

@@ -4,12 +4,14 @@
 use super::connection::{Connection, Stream};
 use super::policy::Policy;
 use super::trouble::{Failure, Scope, exim_errno, host_field};
+use crate::log::Log;
 use crate::mail::Reply;
 use crate::mail::envelope::TlsInfo;
 use crate::tls::{ClientRequest, ClientTls, Notice};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// What the peer can do, from its EHLO reply.
@@ -64,8 +66,14 @@ pub struct Session {
 
 /// Connects and brings the session to where MAIL may be said. What is to be logged on the way (going on
 /// in clear after a failed handshake) is given to `log`.
-pub fn open(host: &Host, policy: &Policy, tls: &ClientTls, log: &dyn Fn(&[u8])) -> Result<Session, Failure> {
-    let target = Target { host, policy, tls, log };
+pub fn open(
+    host: &Host,
+    policy: &Policy,
+    tls: &ClientTls,
+    log: &dyn Fn(&[u8]),
+    watch: &Arc<Log>,
+) -> Result<Session, Failure> {
+    let target = Target { host, policy, tls, log, watch };
     match target.open(policy.avoid_tls) {
         Err(Opening::TlsFailed(text)) if !policy.require_tls && !policy.tls_on_connect => {
             let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
@@ -109,11 +117,12 @@ struct Target<'a> {
     policy: &'a Policy,
     tls: &'a ClientTls,
     log: &'a dyn Fn(&[u8]),
+    watch: &'a Arc<Log>,
 }
 
 impl Target<'_> {
     fn open(&self, avoid_tls: bool) -> Result<Session, Opening> {
-        let socket = connect(self.host, self.policy)?;
+        let socket = self.connect()?;
         let interface = socket.local_addr().ok().map(|address| (address.ip(), address.port()));
         let (stream, tls) = if self.policy.tls_on_connect {
             let (stream, info) = self.start_tls(socket)?;
@@ -122,6 +131,7 @@ impl Target<'_> {
             (Stream::Clear(socket), None)
         };
         let mut connection = Connection::new(stream);
+        connection.watch(self.watch);
         connection.set_limit(self.policy.limits.command);
         check_greeting(&mut connection)?;
         let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
@@ -139,6 +149,20 @@ impl Target<'_> {
         }
     }
 
+    fn connect(&self) -> Result<TcpStream, Failure> {
+        let made = connect(self.host, self.policy);
+        if self.watch.is_shown() {
+            let address = self.host.address.map_or_else(String::new, |address| address.to_string());
+            let how = match &made {
+                Ok(_) => "connected".to_owned(),
+                Err(failure) => format!("failed: {}", failure.problem.text),
+            };
+            let (name, port) = (&self.host.name, self.policy.port);
+            self.watch.remark(format!("Connecting to {name} [{address}]:{port} ...  {how}"));
+        }
+        made
+    }
+
     fn upgrade(&self, mut session: Session) -> Result<Session, Opening> {
         let reply = command(&mut session.connection, b"STARTTLS")?;
         if reply.code != 220 {
@@ -150,6 +174,7 @@ impl Target<'_> {
             .map_err(|trouble| Failure::trouble(Scope::Host, b"STARTTLS", &trouble))?;
         let (stream, info) = self.start_tls(socket)?;
         let mut connection = Connection::new(stream);
+        connection.watch(self.watch);
         connection.set_limit(self.policy.limits.command);
         // All that was offered in clear is forgotten (RFC 3207 section 4.2).
         let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;

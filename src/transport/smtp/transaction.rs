@@ -180,6 +180,7 @@ impl Run<'_> {
     fn message(&mut self) -> Result<Delivered, Stop> {
         self.session.connection.set_limit(self.limits.data);
         self.session.connection.count_from_here();
+        self.session.connection.remark("  SMTP>> (writing message)");
         let written = write_message(
             &mut self.session.connection,
             self.mail.head,

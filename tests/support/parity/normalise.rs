@@ -35,6 +35,7 @@ const MASKS: &[(&str, &str)] = &[
     (r"(?m)^((?:out\| )?) *\d+[mhd] +[\d.]+[KM]? (?=@M)", "$1@t@ @S@ "),
     // process ids
     (r"\bpid=\d+", "pid=@P@"),
+    (r"\bqueue run pid \d+", "queue run pid @P@"),
     // ports
     (r"(?<=\]):(?:[1-9]\d{3,4})\b", ":@p@"),
     // sizes: they count the above

@@ -62,8 +62,13 @@ pub struct Workshop {
 impl Workshop {
     /// Makes the directory and copies the program into it, once plain and once set-uid root.
     pub fn new(program: Program, binary: &Path) -> std::io::Result<Workshop> {
+        Self::named(program, binary, "parity")
+    }
+
+    /// The same, beside others of this process.
+    pub fn named(program: Program, binary: &Path, name: &str) -> std::io::Result<Workshop> {
         // /tmp may be mounted nosuid, and a home directory may be closed to other users
-        let directory = PathBuf::from(format!("/var/tmp/oxim-parity-{}", std::process::id()));
+        let directory = PathBuf::from(format!("/var/tmp/oxim-{name}-{}", std::process::id()));
         fs::create_dir_all(directory.join("bin"))?;
         fs::create_dir_all(directory.join("setuid"))?;
         if program == Program::Oxim {
@@ -151,6 +156,7 @@ impl World {
             ("@ROUTER_SINK@", ROUTER_SINK),
             ("@TRANSPORT_MAILDIR@", TRANSPORT_MAILDIR),
             ("@TRANSPORT_SMTP@", TRANSPORT_SMTP),
+            ("@PROGRAM@", self.binary.to_str().unwrap_or_default()),
             ("@TESTS@", concat!(env!("CARGO_MANIFEST_DIR"), "/tests")),
         ];
         let mut text = text.to_owned();
@@ -190,6 +196,8 @@ impl World {
         names.push((format!("from {mailer} by"), "from @EXIM@ by".into()));
         let (uid, gid) = self.mailer_ids();
         names.push((format!("{mailer} {uid} {gid}"), "@EXIM@ @EXIM_UID@ @EXIM_GID@".into()));
+        names.push((format!("euid={uid} egid={gid}"), "euid=@EXIM_UID@ egid=@EXIM_GID@".into()));
+        names.push((format!("or uid={uid} can use"), "or uid=@EXIM_UID@ can use".into()));
         names.push((format!("-ident {mailer}"), "-ident @EXIM@".into()));
         names.push((self.binary.display().to_string(), "@BINARY@".into()));
         names
