@@ -46,9 +46,9 @@ pub fn fold(text: &str) -> String {
     folded.lines().map(without_length).collect()
 }
 
-/// A From: line in a -H file begins with its length, and names have lengths of their own.
+/// A header line in a -H file begins with its length, and names have lengths of their own.
 fn without_length(line: &str) -> String {
     let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    let is_stored_from = rest.len() + 3 == line.len() && rest.starts_with("F From: ");
-    if is_stored_from { format!("@S@{rest}\n") } else { format!("{line}\n") }
+    let is_stored = rest.len() + 3 == line.len() && line.contains("@CALLER@");
+    if is_stored { format!("@S@{rest}\n") } else { format!("{line}\n") }
 }

@@ -232,7 +232,8 @@ impl World {
     pub fn shell(&self, script: &str) -> std::io::Result<Output> {
         let arguments = ["-e".to_owned(), "-c".to_owned(), self.substitute(script)];
         let mut command = self.command(Caller::Root, Path::new("/bin/sh"), None, &arguments)?;
-        run(&mut command, b"")
+        // what a tool calls text depends on it
+        run(command.env("LC_ALL", "C.UTF-8"), b"")
     }
 
     /// Starts a daemon in the foreground and waits until the main log says that it listens.
