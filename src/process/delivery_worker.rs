@@ -371,6 +371,7 @@ mod tests {
             let ids = ["1xVUuV-0003NN-2V", "1xVUuV-0003NN-2W"];
             ids.iter().map(|id| MessageId::parse(id.as_bytes()).unwrap()).collect()
         }
+        fn end(&self) {}
         fn log_panic(&self, text: &str) {
             self.say(format!("panic: {text}"));
         }
