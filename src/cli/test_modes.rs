@@ -63,12 +63,21 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     if program.invocation.arguments.is_empty() {
         prompt(&mut out, &mut one)?;
     } else {
-        for text in &program.invocation.arguments {
+        for text in program.invocation.arguments.iter().flat_map(|argument| addresses_in(argument)) {
             one(text, &mut out)?;
         }
     }
     out.flush()?;
     Ok(i32::from(code))
+}
+
+/// One argument may be a list with commas, unless they stand in a source route.
+fn addresses_in(text: &[u8]) -> Vec<&[u8]> {
+    if !text.contains(&b',') || text.starts_with(b"@") {
+        return vec![text];
+    }
+    let syntax = crate::mail::Syntax { domain_literals: true, ..Default::default() };
+    crate::mail::parse_list(text, syntax).into_iter().map(|item| &text[item.span]).collect()
 }
 
 /// Tests one address and writes the answer.

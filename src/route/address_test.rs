@@ -141,7 +141,8 @@ fn qualified(context: &Context, text: &[u8]) -> Result<Option<Address>, BString>
     if text.is_empty() {
         return Ok(None);
     }
-    let address = parse_address(text, Syntax::default()).map_err(|error| error.message)?.address;
+    let syntax = Syntax { domain_literals: true, ..Syntax::default() };
+    let address = parse_address(text, syntax).map_err(|error| error.message)?.address;
     Ok(Some(if address.domain().is_empty() {
         Address::new(address.local_part(), context.globals.qualify_recipient.clone())
     } else {

@@ -199,8 +199,15 @@ impl Manualroute {
     fn look_up(&self, hosts: &BStr, options: RuleOptions, asked: &Asked, context: &mut Context) -> Verdict {
         let mut list = host_list::parse(hosts);
         if list.is_empty() {
-            let text = format!("error in {} router: no host(s) specified for domain", asked.router.name);
-            return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
+            let domain = context.address.domain.clone().unwrap_or_default();
+            let text = format!(
+                "error in {} router: no host(s) specified for domain {}",
+                asked.router.name,
+                domain.bytes()
+            );
+            let mut trouble = Trouble::defer(asked.router.name.as_bstr(), text.clone());
+            trouble.log_lines.push(text.into());
+            return Verdict::Defer(trouble);
         }
         if options.randomize {
             host_list::randomize(&mut list);

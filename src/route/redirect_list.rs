@@ -131,14 +131,13 @@ impl Reader<'_> {
         if text.is_empty() {
             return None;
         }
-        match text {
-            b":blackhole:" if self.allowed.blackhole => return Some(List::Blackhole),
-            b":blackhole:" => return Some(not_permitted(text)),
-            b":unknown:" => {
-                self.items.clear();
-                return Some(List::Nothing);
-            }
-            _ => {}
+        // What follows the word is a comment.
+        if text.starts_with(b":blackhole:") {
+            return Some(if self.allowed.blackhole { List::Blackhole } else { not_permitted(text) });
+        }
+        if text.starts_with(b":unknown:") {
+            self.items.clear();
+            return Some(List::Nothing);
         }
         if let Some(path) = text.strip_prefix(b":include:") {
             return self.include_file(path.trim(), depth);
