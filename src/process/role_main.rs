@@ -1,6 +1,7 @@
 //! The start of an executed role (`--role`): who may start one, what it hears from the master, and its life until it
 //! is told to end.
 
+use super::confinement;
 use super::delivery_worker::{DeliveryWorker, Settings};
 use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
@@ -146,6 +147,8 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let (control, sockets) = (handed.control, handed.listeners);
     let service = services::Smtp::new(reading, handed.announce)?;
+    // While there is one thread: those that come inherit it.
+    confinement::confine(service.globals(), &reading.snapshot);
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
         let calls = calls(service.configuration(), service.station(), service.trigger())?;
