@@ -57,19 +57,21 @@ export OXIM_HEADERS_CHARSET := $(HEADERS_CHARSET)
 export OXIM_MESSAGE_IDS := $(MESSAGE_IDS)
 export OXIM_EXIM_VERSION := $(EXIM_VERSION)
 export OXIM_MAILER_NAME := $(MAILER_NAME)
-export DESTDIR PREFIX SYSCONFDIR SPOOL_DIRECTORY
+export DESTDIR PREFIX SYSCONFDIR SPOOL_DIRECTORY DISABLE_OCSP
 
 CARGO ?= cargo
 # rustup and Debian put cargo in different places; a fresh rustup is not in PATH yet, and newer than Debian's
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 target = $(or $(CARGO_TARGET_DIR),target)
-features = $(if $(filter yes,$(DISABLE_OCSP)),--no-default-features)
+# as in Exim's makefiles, any text but `no` disables
+features = $(if $(filter-out no,$(DISABLE_OCSP)),--no-default-features)
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check check-long record lint bench install uninstall vendor-check clean
+.PHONY: all help deps demo check check-long record lint bench install uninstall deb vendor-check clean
 
 all: ## build the release binary (target/release/oxim)
 	$(CARGO) build --release --locked $(features)
+	@packaging/is-built "$(abspath $(target))" --now
 
 help: ## show this list
 	@echo "targets:"
@@ -100,13 +102,17 @@ lint: ## formatting and clippy, both without a warning
 bench: ## messages and TLS sessions a second, CPU and memory, beside exim4 where it is installed
 	$(CARGO) bench --locked $(features) --bench mail
 
-install: all ## install the program, its links, manual pages, unit and directories
+install: ## install the program (built first if need be), its links, manual pages, unit and directories
+	@packaging/is-built "$(abspath $(target))" || $(MAKE) all
 	@packaging/install "$(target)/release/oxim"
 
 uninstall: ## remove what install installed; configuration, spool and logs stay
 	@packaging/uninstall
 
-vendor-check: ## what a distribution runs before it ships: GnuTLS versions, OCSP on and off, symbols
+deb: ## build Debian packages into target/deb (dpkg-buildpackage; not installed by `make deps`)
+	@packaging/make-deb "$(abspath $(target))"
+
+vendor-check: ## what a distribution runs before it ships: GnuTLS versions, OCSP on and off, symbols, settings, licences
 	@vendor-check/run
 
 clean: ## remove what was built

@@ -3,9 +3,16 @@
 : "${OXIM_USER:=oxim}" "${OXIM_GROUP:=oxim}"
 BINDIR=$PREFIX/bin SBINDIR=$PREFIX/sbin LIBDIR=$PREFIX/lib MANDIR=$PREFIX/share/man
 DOCDIR=$PREFIX/share/doc/oxim SPOOL=$SPOOL_DIRECTORY
+# the example configuration goes to the first place where the program looks for one
+CONFIG_FILE=${OXIM_CONFIGURE_FILE:-$SYSCONFDIR/oxim/oxim.conf}
+CONFIG_FILE=${CONFIG_FILE%%:*}
+TRUSTED_CONFIGS=${OXIM_TRUSTED_CONFIG_LIST:-$SYSCONFDIR/oxim/trusted_configs}
+# the directory of the first log file that is one
+LOG=$(echo "${OXIM_LOG_FILE_PATH:-}" | tr : '\n' | sed -n 's|^ *\(/.*\)/[^/]*$|\1|p' | head -1)
+: "${LOG:=$SPOOL/log}"
 case $PREFIX in
-    /usr) UNITDIR=/lib/systemd/system ;;
-    *) UNITDIR=/etc/systemd/system ;;
+    /usr) : "${UNITDIR:=/lib/systemd/system}" ;;
+    *) : "${UNITDIR:=/etc/systemd/system}" ;;
 esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 

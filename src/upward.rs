@@ -66,4 +66,6 @@ pub struct NewMessage {
     pub local_error: bool,
     /// File to append to `text` (a body to return), with offset and length.
     pub attach: Option<(std::sync::Arc<std::fs::File>, u64, u64)>,
+    /// Whoever submits it has it delivered, or leaves it to the queue: nobody else is told.
+    pub unannounced: bool,
 }

@@ -4,8 +4,8 @@
 
 use bstr::BString;
 use oxim::cli::info::{Asker, Listing};
-use oxim::config::{self, MacroOverrides};
-use oxim::load::tables::tables;
+use oxim::config::MacroOverrides;
+use oxim::load::{self, tables::tables};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
@@ -68,7 +68,7 @@ fn ask_oxim(case: &Case) -> Answer {
     let tables = tables();
     let mut opener = |path: &Path| Ok(std::fs::read(path).ok());
     let bytes = case.config.as_bytes();
-    let (written, errors) = config::read(Path::new("c.conf"), bytes, &overrides, &tables, &mut opener);
+    let (written, errors) = load::read(Path::new("c.conf"), bytes, &overrides, &mut opener);
     let Some(mut written) = written else {
         let error = errors.iter().find(|error| !error.unsupported).unwrap();
         let text = error.message.split(" (the ").next().unwrap();

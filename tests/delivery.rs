@@ -7,9 +7,14 @@ mod lab;
 
 use bstr::{BString, ByteSlice};
 use lab::{lab, lab_with};
-use oxim::deliver::{self, Delivery, How};
+use oxim::as_user::order::{Answer, AsUser, Identity, Order, Trouble};
+use oxim::deliver::here::Here;
+use oxim::deliver::{self, Delivery, How, OwnMail};
 use oxim::log::Which;
 use oxim::mail::MessageId;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -302,14 +307,48 @@ fn a_bounce_that_fails_is_frozen_then_thawed_by_force_and_in_the_end_ignored() {
     assert_eq!(lab.lines()[1], "nobody@lab.example: error ignored");
 }
 
+/// The lab's outbox gives this id to whatever is submitted; here it is a message that waits to be delivered.
+const BOUNCE: &str = "1xVUu5-000ZZZ-1P";
+
+/// Delivers a message that bounces, and gives what the log says, and whether the bounce was announced.
+fn bounced(own_mail: OwnMail, options: &str) -> (Vec<String>, bool) {
+    let lab = lab_with("F,2h,15m", options);
+    let id = lab.spool("1xVUu5-00034b-1P", "sender@rem.example", &["fail1@other.example"], Duration::ZERO);
+    lab.spool(BOUNCE, "", &["a1@lab.example"], Duration::ZERO);
+    assert_eq!(deliver::deliver(&lab.env, &id, How { own_mail, ..How::default() }), Delivery::Completed);
+    let announced = !lab.outbox.0.lock().unwrap()[0].unannounced;
+    (lab.lines().split_off(1), announced)
+}
+
 #[test]
-fn a_late_message_is_told_about_once() {
+fn a_bounce_is_delivered_when_whoever_waits_for_it_needs_it() {
+    const DELIVERED: &str = "=> a1 <a1@lab.example> R=local T=maildir";
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    let done = "Completed";
+    assert_eq!(bounced(OwnMail::Announced, ""), (lines(&[done]), true));
+    assert_eq!(bounced(OwnMail::AtOnce, ""), (lines(&[DELIVERED, done, done]), false));
+    assert_eq!(bounced(OwnMail::After, ""), (lines(&[done, DELIVERED, done]), false));
+    for own_mail in [OwnMail::Announced, OwnMail::After] {
+        assert_eq!(bounced(own_mail, "queue_only\n"), (lines(&[done]), false), "{own_mail:?}");
+    }
+    assert_eq!(bounced(OwnMail::AtOnce, "queue_only\n").0.len(), 3);
+}
+
+#[test]
+fn what_was_bounced_is_in_the_journal_before_the_bounce_is_delivered() {
+    let held = "hold_domains = ${if exists{ROOT/spool/input/1xVUu5-00034b-1P-J}{}{lab.example}}\n";
+    let (lines, _) = bounced(OwnMail::AtOnce, held);
+    assert_eq!(lines[0], "=> a1 <a1@lab.example> R=local T=maildir", "{lines:?}");
+}
+
+#[test]
+fn a_late_message_is_told_about_once_in_each_interval() {
     let lab = lab_with("F,4d,15m", "delay_warning = 1h\n");
     let id = lab.spool(
         "1xVUu5-00034b-1P",
         "sender@lab.example",
         &["defer1@lab.example"],
-        Duration::from_secs(7200),
+        Duration::from_secs(5400),
     );
     for _ in 0..2 {
         deliver::deliver(&lab.env, &id, How { force: true, ..How::default() });
@@ -326,13 +365,60 @@ fn a_late_message_is_told_about_once() {
 }
 
 #[test]
-fn a_corrupt_header_file_is_named_in_the_panic_log_and_left_alone() {
+fn a_corrupt_header_file_is_named_once_for_each_change_and_delivered_when_it_is_mended() {
+    let lab = lab_with("F,2h,15m", "freeze_tell = postmaster\n");
+    let id = lab.spool("1xVUu5-00034b-1P", "", &["a1@lab.example"], Duration::ZERO);
+    let file = lab.root.path().join("spool/input/1xVUu5-00034b-1P-H");
+    let good = std::fs::read(&file).unwrap();
+    let tried = |how| {
+        let delivery = deliver::deliver(&lab.env, &id, how);
+        let panic = lab.log.lines().into_iter().filter(|(which, _)| *which == Which::Panic).count();
+        (delivery, panic)
+    };
+    let run = How { queue_run: true, ..How::default() };
+    let forced = How { force: true, thaw: true, ..run };
+    std::fs::write(&file, "garbage\n").unwrap();
+    assert_eq!(tried(run), (Delivery::Frozen, 1));
+    let named = "1xVUu5-00034b-1P Format error in spool file 1xVUu5-00034b-1P-H: size=8";
+    assert!(lab.log.lines().iter().any(|(which, text)| *which == Which::Panic && text == named));
+    assert_eq!([tried(run), tried(forced), tried(run)], [(Delivery::Frozen, 1); 3]);
+    let told = lab.outbox.0.lock().unwrap().clone();
+    assert_eq!((told.len(), told[0].recipients[0].to_bytes()), (1, "postmaster@lab.example".into()));
+    assert!(told[0].local_error && told[0].text.contains_str("1P-H line 1: expected the file's own name"));
+    let changed = || std::os::unix::fs::MetadataExt::ctime_nsec(&std::fs::metadata(&file).unwrap());
+    let before = changed();
+    while changed() == before {
+        std::fs::write(&file, "garbagE\n").unwrap(); // the clock of the file system may be coarse
+    }
+    assert_eq!([tried(run), tried(run)], [(Delivery::Frozen, 2); 2], "another file of the same size");
+    let hints = lab.root.path().join("spool/db/hints.sqlite3");
+    std::fs::remove_file(hints).unwrap();
+    assert_eq!(tried(run), (Delivery::Frozen, 3), "hints may be lost: it is named again, no more");
+    std::fs::write(&file, good).unwrap();
+    assert_eq!(tried(run), (Delivery::Completed, 3));
+    assert_eq!(lab.env.hints.all_damaged().len(), 1);
+    deliver::damaged::tidy(&lab.env);
+    assert_eq!(lab.env.hints.all_damaged(), vec![]);
+}
+
+#[test]
+fn a_message_that_lost_its_body_is_named_once_and_kept() {
     let lab = lab();
     let id = lab.spool("1xVUu5-00034b-1P", "", &["a1@lab.example"], Duration::ZERO);
-    std::fs::write(lab.root.path().join("spool/input/1xVUu5-00034b-1P-H"), "garbage\n").unwrap();
-    assert_eq!(deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() }), Delivery::Skipped);
+    let body = lab.root.path().join("spool/input/1xVUu5-00034b-1P-D");
+    let kept = std::fs::read(&body).unwrap();
+    std::fs::remove_file(&body).unwrap();
+    for _ in 0..2 {
+        let delivery = deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() });
+        assert_eq!(delivery, Delivery::Frozen);
+    }
     let panic: Vec<_> = lab.log.lines().into_iter().filter(|(which, _)| *which == Which::Panic).collect();
-    assert_eq!(panic[0].1, "1xVUu5-00034b-1P Format error in spool file 1xVUu5-00034b-1P-H: size=8");
+    assert_eq!(panic.len(), 1);
+    assert_eq!(panic[0].1, "1xVUu5-00034b-1P Spool file 1xVUu5-00034b-1P-D not found");
+    std::fs::write(&body, kept).unwrap();
+    assert_eq!(deliver::deliver(&lab.env, &id, How::default()), Delivery::Completed);
+    std::fs::remove_dir_all(lab.root.path().join("spool/input")).unwrap();
+    assert_eq!(deliver::deliver(&lab.env, &id, How::default()), Delivery::Skipped, "it is gone for good");
 }
 
 #[test]
@@ -344,6 +430,51 @@ fn an_mbox_gets_its_separator_and_quoted_from_lines() {
     assert!(text.starts_with(b"From sender@lab.example "), "{text}");
     assert!(text.ends_with(b"\n\nbody line\n.dot\n>From x\n\n"), "{text}");
     assert!(!lab.root.path().join("mail/mbox.lock").exists());
+}
+
+#[test]
+fn a_message_that_a_killed_writer_left_half_written_does_not_swallow_the_next() {
+    let lab = lab();
+    let mailbox = lab.root.path().join("mail/mbox");
+    std::fs::write(&mailbox, "From a@b Mon\nSubject: torn\n\nhalf a li").unwrap();
+    std::fs::set_permissions(&mailbox, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (delivery, _) = lab.deliver(&["mbox@lab.example"]);
+    assert_eq!(delivery, Delivery::Completed);
+    let text = BString::from(std::fs::read(mailbox).unwrap());
+    assert!(
+        text.starts_with(b"From a@b Mon\nSubject: torn\n\nhalf a li\n\nFrom sender@lab.example "),
+        "{text}"
+    );
+}
+
+/// An order that our own machinery does not carry out.
+struct Broken(fn() -> io::Result<Answer>);
+
+impl AsUser for Broken {
+    fn carry_out(&self, _: &Identity, _: &Order, _: &[&File]) -> io::Result<Answer> {
+        (self.0)()
+    }
+}
+
+#[test]
+fn an_order_that_is_not_carried_out_defers_and_never_bounces_whatever_the_retry_rules_say() {
+    let killed = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    let refused = || Ok(Answer::Trouble(Trouble::ours("not one of the configuration's")));
+    let nonsense = || Ok(Answer::Checked(Vec::new()));
+    for broken in [killed as fn() -> io::Result<Answer>, refused, nonsense] {
+        // a rule without steps: whatever is deferred is given up at once
+        let mut lab = lab_with("", "");
+        lab.env.as_user = Arc::new(Broken(broken));
+        let (delivery, lines) = lab.deliver(&["a1@lab.example"]);
+        assert_eq!(delivery, Delivery::Deferred, "{lines:?}");
+        assert!(lines.iter().all(|line| line.starts_with("== ")), "{lines:?}");
+        assert!(lab.outbox.0.lock().unwrap().is_empty());
+        lab.env.as_user = Arc::new(Here);
+        let id = MessageId::parse(b"1xVUu5-00034b-1P").unwrap();
+        let again = deliver::deliver(&lab.env, &id, How { queue_run: true, ..How::default() });
+        assert_eq!(again, Delivery::Completed);
+        assert_eq!(lab.files("mail/a1/new").len(), 1);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 #[test]
 fn the_queue_is_listed_and_changed_as_exim_does_it() {
-    use oxim::queue::{Act, Listing, act, list};
+    use oxim::queue::{Act, Listing, Who, act, list};
     let lab = lab();
     let id = lab.spool(
         "1xVUu5-00034b-1P",
@@ -26,7 +26,8 @@ fn the_queue_is_listed_and_changed_as_exim_does_it() {
     let say = |what, addresses: &[&str]| {
         let mut out = Vec::new();
         let addresses: Vec<BString> = addresses.iter().map(|a| BString::from(*a)).collect();
-        let good = act(&lab.env, what, &id, &addresses, "root".into(), &mut out).unwrap();
+        let root = Who { login: "root".into(), uid: 0, admin: true };
+        let good = act(&lab.env, what, &id, &addresses, root, &mut out).unwrap();
         (good, String::from_utf8(out).unwrap())
     };
     let text = |words: &str| format!("Message 1xVUu5-00034b-1P {words}\n");
@@ -97,7 +98,14 @@ fn addresses_are_tested_in_exims_words() {
         let mut out = Vec::new();
         let mut context = Context::new(lab.env.globals.clone(), &NoHooks);
         let code = match verify {
-            true => address_test::verify(&lab.env.chain, &mut context, text.as_bytes(), false, &mut out),
+            true => address_test::verify(
+                &lab.env.chain,
+                &mut context,
+                text.as_bytes(),
+                false,
+                &Shown::new(true),
+                &mut out,
+            ),
             false => address_test::test(
                 &lab.env.chain,
                 &mut context,

@@ -385,3 +385,97 @@ fn a_daemon_that_could_not_work_says_why_and_does_not_start() {
     std::fs::create_dir_all(path("spool/submit")).unwrap();
     fails(&format!("the smtp worker cannot begin: {}", path("spool/submit").display()));
 }
+
+/// Looks at every process that a daemon starts and tries to open its memory: `LOOKED name` or `OPENED name`, a line each.
+const PRYING: &str = r"
+import sys, os
+master, seen = sys.argv[1], set()
+sys.stdout.write('ready\n'); sys.stdout.flush()
+last = int(open('/proc/loadavg').read().split()[4])
+open_now = set()
+while True:
+    now = int(open('/proc/loadavg').read().split()[4])
+    open_now.update(range(last, now + 1)); last = now
+    for pid in list(open_now):
+        try:
+            if open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()[1] != master:
+                open_now.discard(pid); continue
+            about = os.stat('/proc/%d' % pid).st_mode
+        except OSError:
+            if pid < now - 50: open_now.discard(pid)
+            continue
+        if pid not in seen:
+            seen.add(pid); sys.stdout.write('LOOKED %d\n' % pid); sys.stdout.flush()
+        try:
+            os.open('/proc/%d/mem' % pid, os.O_RDWR)
+            sys.stdout.write('OPENED %d\n' % pid); sys.stdout.flush()
+        except OSError: pass
+";
+
+#[test]
+fn others_of_oxims_uid_never_look_into_a_role_not_even_while_it_starts() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!(
+            "skipped: needs root: roles that are started with their final uid are looked into by their own"
+        );
+        return;
+    }
+    let daemon = Daemon::start();
+    let mut prying = Command::new("python3")
+        .args(["-c", PRYING, &daemon.child.id().to_string()])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(prying.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    for reload in 2..8 {
+        daemon.signal(daemon.child.id() as i32, nix::sys::signal::Signal::SIGHUP);
+        daemon.wait_for("the next start", || daemon.log().matches("daemon started").count() == reload);
+    }
+    prying.kill().unwrap();
+    let words: Vec<String> = lines.map_while(Result::ok).collect();
+    prying.wait().unwrap();
+    assert!(words.iter().filter(|line| line.starts_with("LOOKED")).count() >= 12, "{words:?}");
+    assert!(!words.iter().any(|line| line.starts_with("OPENED")), "{words:?}");
+}
+
+/// Opens as many connections to a submission socket as it can, says nothing, and waits.
+const CROWDING: &str = r"
+import socket, sys, time
+held = []
+for _ in range(400):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try: s.connect(sys.argv[1])
+    except OSError: break
+    held.append(s)
+sys.stdout.write('%d\n' % len(held)); sys.stdout.flush()
+time.sleep(60)
+";
+
+#[test]
+fn a_user_who_fills_the_submission_socket_stops_no_other() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to call as other users");
+        return;
+    }
+    let daemon = Daemon::start();
+    let mut crowding = Command::new("python3")
+        .args(["-c", CROWDING])
+        .arg(daemon.path("spool/submit"))
+        .uid(2)
+        .gid(2)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut count = String::new();
+    BufReader::new(crowding.stdout.take().unwrap()).read_line(&mut count).unwrap();
+    assert!(count.trim().parse::<u32>().unwrap() > 200, "more than there are places: {count}");
+    let started = Instant::now();
+    let (code, _) = call_as(&daemon, (1, 1), &["-odi", "c@d.example"], "Subject: s\n\nhello\n");
+    assert_eq!((code, daemon.delivered()), (Some(0), 1));
+    assert!(started.elapsed() < Duration::from_secs(8), "it waited for silent callers to be given up");
+    crowding.kill().unwrap();
+    crowding.wait().unwrap();
+}

@@ -158,7 +158,14 @@ fn converse(server: &Server, script: &str) -> String {
     let local = accepted.local_addr().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let how = Connected { peer, local, count: 1, tls_on_connect: false, queue_only: false };
+            let how = Connected {
+                peer,
+                local,
+                count: 1,
+                tls_on_connect: false,
+                queue_only: false,
+                suppress_fixups: false,
+            };
             serve(server, accepted, how);
         });
         let mut went = read_reply(&mut stream);
@@ -235,7 +242,14 @@ fn serve_local(server: &Server, input: &str) -> String {
     ours.shutdown(std::net::Shutdown::Write).unwrap();
     let file = std::fs::File::from(std::os::fd::OwnedFd::from(theirs));
     let caller = Caller { login: "root".into(), uid: 0, gid: 0, full_name: "root".into(), trusted: true };
-    let call = LocalCall { caller, ident: "root".into(), origin: None, queue_only: true };
+    let call = LocalCall {
+        caller,
+        ident: "root".into(),
+        origin: None,
+        queue_only: true,
+        no_qualify: false,
+        suppress_fixups: false,
+    };
     let pipes = Pipes::new(file.try_clone().unwrap(), file);
     assert!(!serve_stdio(server, Box::new(pipes), call), "it did not end with QUIT");
     let mut output = String::new();

@@ -281,6 +281,36 @@ fn every_dependency_says_why_it_is_there() {
 }
 
 #[test]
+fn every_test_that_the_manual_names_for_a_row_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("src/manual/tls_rows.rs")).expect("the page");
+    let sources = everywhere();
+    let is_there = |name: &str| match name.split_once("::") {
+        Some((file, test)) => sources.iter().any(|source| {
+            let is_file = source.path.file_stem().is_some_and(|stem| stem == file);
+            let starts = ["#[test]\nfn", "#[test]\n    fn"];
+            is_file && starts.iter().any(|start| source.code.contains(&format!("{start} {test}()")))
+        }),
+        None => root.join("tests/parity").join(format!("{name}.case")).exists(),
+    };
+    let is_name = |word: &str| {
+        word.contains("::") || (word.contains('/') && word.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let mut places = Vec::new();
+    let mut count = 0;
+    for (n, line) in page.lines().enumerate().skip(5) {
+        for name in line.split('`').skip(1).step_by(2).filter(|word| is_name(word)) {
+            count += 1;
+            if !is_there(name) {
+                places.push(format!("src/manual/tls_rows.rs:{}: {name}", n + 1));
+            }
+        }
+    }
+    assert!(count > 60, "the page names only {count} tests");
+    fail_if_any("a test that the manual names exists", places);
+}
+
+#[test]
 fn the_scanner_tells_code_from_comments_and_strings() {
     let text = "let a = \"// no { \\\" comment\"; // unsafe {\nlet b = r#\"unsafe \" \"#; /* x /* y */ z */ let c = '{';\nfn f<'a>(x: &'a str) { '\\''; }\n";
     let (code, comments) = tidy::split(text);

@@ -112,6 +112,37 @@ fn a_good_staple_by_a_delegate_is_verified() {
 }
 
 #[test]
+fn a_good_staple_that_names_the_certificate_by_sha256_is_verified() {
+    accepted(&ProofSpec { sha256: true, ..good("leaf") });
+}
+
+#[test]
+fn a_staple_whose_first_entry_is_for_another_certificate_is_not_called_verified() {
+    // GnuTLS 3.7.9 reads the first entry only, and says no; what it does not vouch for is not verified.
+    let both = ca().proof_of_all(&[good("other"), good("leaf")]);
+    for version in VERSIONS {
+        assert_eq!(connect("leaf", Some(both.clone()), version, REQUIRE).0.unwrap_err(), STATUS);
+        let info = connect("leaf", Some(both.clone()), version, REQUEST).0.unwrap();
+        assert_eq!(info.ocsp, OcspState::NotVerified, "{version}");
+    }
+}
+
+#[test]
+fn an_empty_staple_is_none_and_breaks_no_handshake() {
+    for version in VERSIONS {
+        assert_eq!(connect("leaf", Some(Vec::new()), version, REQUIRE).0.unwrap_err(), STATUS);
+        let info = connect("leaf", Some(Vec::new()), version, REQUEST).0.unwrap();
+        assert_eq!((info.ocsp, info.certificate_verified), (OcspState::NoResponse, true), "{version}");
+    }
+}
+
+#[test]
+fn a_revocation_counts_though_its_proof_has_expired() {
+    let past = ProofSpec { this_update: -3 * DAY, next_update: Some(-60), ..good("leaf") };
+    refused_as_revoked(ProofSpec { status: Status::Revoked, ..past });
+}
+
+#[test]
 fn a_staple_with_entries_for_other_certificates_behind_ours_is_verified() {
     let both = ca().proof_of_all(&[good("leaf"), good("other")]);
     for version in VERSIONS {
@@ -207,6 +238,16 @@ fn the_staple_of_another_certificate_is_refused() {
     refused(ca().proof(&good("other")), "root.pem", STATUS, "for another certificate");
     let issuers = ProofSpec { signer: "root", ..good("inter") };
     refused(ca().proof(&issuers), "root.pem", STATUS, "for another certificate");
+}
+
+#[test]
+fn a_serial_number_of_another_issuer_is_another_certificate() {
+    for other in [
+        ProofSpec { id_key: Some("rogue"), ..good("leaf") },
+        ProofSpec { id_name: Some("direct"), ..good("leaf") },
+    ] {
+        refused(ca().proof(&other), "root.pem", STATUS, "for another certificate");
+    }
 }
 
 #[test]

@@ -6,75 +6,23 @@
 mod ca;
 #[path = "support/stapling_server.rs"]
 mod stapling_server;
+#[path = "support/tls_client.rs"]
+mod tls_client;
 
-use ca::{Ca, DAY, ProofSpec, Status, ca, good, try_later};
-use oxim::mail::envelope::{OcspState, TlsInfo};
+use ca::{DAY, ProofSpec, Status, ca, good, try_later};
+use oxim::mail::envelope::OcspState;
+use oxim::ocsp::{Proof, Subject, Unfit};
+use oxim::tls::ClientSettings;
 use oxim::tls::gnutls::session::ClientCertificate;
 use oxim::tls::gnutls::x509::Certificate;
-use oxim::tls::{ClientError, ClientRequest, ClientSettings, ClientTls, Verify};
-use stapling_server::{Options, Server, soon};
+use stapling_server::{Options, Server};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-const VERSIONS: [&str; 2] = ["NORMAL:-VERS-ALL:+VERS-TLS1.2", "NORMAL:-VERS-ALL:+VERS-TLS1.3"];
-
-/// Connects as a delivery does that requests a staple, reads the greeting, and hangs up.
-fn client(address: SocketAddr, version: &str, sni: Option<&str>) -> Result<TlsInfo, ClientError> {
-    client_with(address, version, sni, &trusting(), true)
-}
-
-fn trusting() -> ClientSettings {
-    let trust = ca().path("root.pem").to_str().unwrap().into();
-    ClientSettings { verify_certificates: Some(trust), ..ClientSettings::default() }
-}
-
-fn client_with(
-    address: SocketAddr,
-    version: &str,
-    sni: Option<&str>,
-    settings: &ClientSettings,
-    ask: bool,
-) -> Result<TlsInfo, ClientError> {
-    let request = ClientRequest {
-        settings,
-        ciphers: Some(version.as_bytes()),
-        sni: sni.map(str::as_bytes),
-        verify: Verify::Try,
-        host_name: None,
-        request_ocsp: ask,
-        require_ocsp: false,
-        deadline: soon(),
-        on_connect: true,
-        now: SystemTime::now(),
-        notify: &|_| {},
-    };
-    let (mut stream, info) = ClientTls::new().connect(TcpStream::connect(address).unwrap(), &request)?;
-    let mut greeting = [0; 64];
-    let _ = stream.read(&mut greeting);
-    Ok(info)
-}
-
-/// Settings for one of the authority's certificates, with this as the proof.
-fn options(name: &str, proof: Option<&Path>) -> Options {
-    let path = |file: String| ca().path(&file).to_str().unwrap().to_owned();
-    let mut options = Options::from([
-        ("tls_certificate", path(format!("{name}-chain.pem"))),
-        ("tls_privatekey", path(format!("{name}.key"))),
-    ]);
-    if let Some(proof) = proof {
-        options.insert("tls_ocsp_file", proof.to_str().unwrap().to_owned());
-    }
-    options
-}
-
-fn start(options: Options) -> Server {
-    Server::start(options, ClientCertificate::Ignored)
-}
+use std::time::{Duration, SystemTime};
+use tls_client::{VERSIONS, client, client_with, options, start, trusting};
 
 /// A directory of this test's own.
 fn scratch() -> (tempfile::TempDir, PathBuf) {
@@ -190,6 +138,91 @@ fn an_unusable_proof_is_not_stapled_and_told_once_with_file_and_reason() {
 }
 
 #[test]
+fn a_proof_that_cannot_be_read_is_told_with_the_systems_reason() {
+    let (directory, _) = scratch();
+    let relative = Path::new("proof.der").to_owned();
+    for (path, reason) in [
+        (directory.path().to_owned(), "cannot be read: is a directory"),
+        (PathBuf::from("/dev/null"), "cannot be read: no regular file"),
+        (relative, "cannot be read: not an absolute path"),
+    ] {
+        let server = start(options("leaf", Some(&path)));
+        assert_eq!(client(server.address, VERSIONS[1], None).unwrap().ocsp, OcspState::NoResponse);
+        let line = format!("OCSP: {} is not stapled: {reason}", path.display());
+        assert!(server.told().len() == 1 && server.told()[0].starts_with(&line), "{:?}", server.told());
+    }
+}
+
+#[test]
+fn each_change_of_a_proofs_state_is_told_once_however_many_handshakes_there_are() {
+    let (_directory, path) = scratch();
+    let expired = ProofSpec { this_update: -3 * DAY, next_update: Some(-60), ..good("leaf") };
+    let revoked = ProofSpec { status: Status::Revoked, ..good("leaf") };
+    let steps = [
+        (Some(ca().proof(&expired)), "expired"),
+        (Some(ca().proof(&revoked)), "revoked"),
+        (None, "no such file"),
+        (Some(ca().proof(&good("leaf"))), "stapled again"),
+        (Some(ca().proof(&good("leaf"))), ""),
+        (Some(ca().proof(&revoked)), "revoked"),
+    ];
+    let server = start(options("leaf", Some(&path)));
+    let mut wanted = Vec::new();
+    for (proof, word) in steps {
+        match proof {
+            Some(proof) => ca().put(&path, &proof),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        std::thread::sleep(Duration::from_millis(1100));
+        for version in VERSIONS.into_iter().cycle().take(6) {
+            client(server.address, version, None).unwrap();
+        }
+        if !word.is_empty() {
+            wanted.push(word);
+        }
+        let told = server.told();
+        let right =
+            told.len() == wanted.len() && told.iter().zip(&wanted).all(|(line, word)| line.contains(word));
+        assert!(right, "{told:?} is not {wanted:?}");
+    }
+}
+
+/// The leaf with its issuer.
+fn subject() -> Subject {
+    Subject::new(&ca().certificate("leaf"), ca().certificate("inter")).unwrap()
+}
+
+#[test]
+fn a_proof_ends_at_its_next_update_and_begins_five_minutes_before_its_this_update() {
+    // The times of a proof are whole seconds: the one that is now, and the clock is an argument.
+    let proof = ca().proof(&ProofSpec { this_update: 0, next_update: Some(DAY), ..good("leaf") });
+    let check = |now: SystemTime| Proof::check(&proof, &subject(), now);
+    let until = check(SystemTime::now()).unwrap().until();
+    let begin = until - Duration::from_secs(86_400);
+    let second = Duration::from_secs(1);
+    assert!(check(until).is_ok() && check(begin).is_ok());
+    assert!(matches!(check(until + second), Err(Unfit::Expired(end)) if end == until));
+    assert!(check(begin - 300 * second).is_ok());
+    assert!(matches!(check(begin - 301 * second), Err(Unfit::NotYetValid(_))));
+    let kept = check(until).unwrap();
+    assert!(kept.usable(until).is_ok() && kept.usable(until + second).is_err());
+}
+
+#[test]
+fn a_proof_ends_with_the_certificate_that_signed_it() {
+    // `brief` lives one day, the issuer and the leaf twenty.
+    let long = ProofSpec { next_update: Some(10 * DAY), ..good("leaf") };
+    let by_delegate = ProofSpec { signer: "brief", inside: Some("brief"), ..long.clone() };
+    let now = SystemTime::now();
+    let end = |spec: &ProofSpec| Proof::check(&ca().proof(spec), &subject(), now).unwrap().until();
+    assert_eq!(end(&by_delegate), ca().certificate("brief").not_after());
+    assert!(end(&long) > ca().certificate("brief").not_after());
+    // Longer than the issuer lives: then its end; longer than the leaf is fine otherwise.
+    let endless = ProofSpec { next_update: Some(400 * DAY), ..good("leaf") };
+    assert_eq!(end(&endless), ca().certificate("inter").not_after());
+}
+
+#[test]
 fn a_revoked_proof_is_for_the_panic_log() {
     let (_directory, path) = scratch();
     ca().put(&path, &ca().proof(&ProofSpec { status: Status::Revoked, ..good("leaf") }));
@@ -234,77 +267,6 @@ fn a_proof_in_pem_needs_its_prefix() {
     }
 }
 
-#[test]
-fn replaced_proof_certificate_and_key_are_used_within_a_second() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name);
-    let install = |name: &str| {
-        ca().put(&at("cert.pem"), &ca().read(&format!("{name}-chain.pem")));
-        ca().put(&at("key.pem"), &ca().read(&format!("{name}.key")));
-    };
-    install("leaf");
-    ca().put(&at("proof"), &ca().proof(&good("leaf")));
-    let text = |name: &str| at(name).to_str().unwrap().to_owned();
-    let server = start(Options::from([
-        ("tls_certificate", text("cert.pem")),
-        ("tls_privatekey", text("key.pem")),
-        ("tls_ocsp_file", text("proof")),
-    ]));
-    let state = || client(server.address, VERSIONS[1], None).unwrap();
-    assert_eq!(state().ocsp, OcspState::Verified);
-    ca().put(&at("proof"), &ca().proof(&ProofSpec { status: Status::Revoked, ..good("leaf") }));
-    within_a_second(|| state().ocsp == OcspState::NoResponse);
-    ca().put(&at("proof"), &ca().proof(&good("leaf")));
-    within_a_second(|| state().ocsp == OcspState::Verified);
-    // Another certificate: its former proof is never stapled to it.
-    install("other");
-    let other = ca().certificate("other").der().unwrap();
-    within_a_second(|| {
-        let info = state();
-        assert_eq!(info.ocsp == OcspState::NoResponse, info.peer_certificate == other);
-        info.peer_certificate == other
-    });
-    ca().put(&at("proof"), &ca().proof(&good("other")));
-    within_a_second(|| state().ocsp == OcspState::Verified);
-    let told = server.told();
-    let proof_lines: Vec<_> = told.iter().filter(|line| line.starts_with("OCSP:")).collect();
-    assert_eq!(proof_lines.len(), 4, "{told:?}");
-    assert!(proof_lines[0].contains("revoked") && proof_lines[1].contains("stapled again"), "{told:?}");
-    assert!(
-        proof_lines[2].contains("another certificate") && proof_lines[3].contains("stapled again"),
-        "{told:?}"
-    );
-}
-
-fn within_a_second(mut seen: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(1);
-    while !seen() {
-        assert!(Instant::now() < end, "not within a second");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-#[test]
-fn between_two_renames_the_former_pair_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let (cert, key) = (directory.path().join("cert"), directory.path().join("key"));
-    ca().put(&cert, &ca().read("leaf-chain.pem"));
-    ca().put(&key, &ca().read("leaf.key"));
-    let server = start(Options::from([
-        ("tls_certificate", cert.to_str().unwrap().to_owned()),
-        ("tls_privatekey", key.to_str().unwrap().to_owned()),
-    ]));
-    client(server.address, VERSIONS[1], None).unwrap();
-    ca().put(&cert, &ca().read("other-chain.pem"));
-    thread::sleep(oxim::tls::cache::CHECK_INTERVAL);
-    let leaf = ca().certificate("leaf").der().unwrap();
-    assert_eq!(client(server.address, VERSIONS[1], None).unwrap().peer_certificate, leaf);
-    assert_eq!(server.told().len(), 1);
-    ca().put(&key, &ca().read("other.key"));
-    let other = ca().certificate("other").der().unwrap();
-    within_a_second(|| client(server.address, VERSIONS[1], None).unwrap().peer_certificate == other);
-}
-
 /// Certificates `NAME-chain.pem`, proofs `NAME.der` (for `leaf` only), by server name.
 fn by_name(directory: &Path) -> Options {
     ca().put(&directory.join("leaf.der"), &ca().proof(&good("leaf")));
@@ -332,6 +294,61 @@ fn certificate_and_staple_follow_the_server_name_together() {
     }
     assert_eq!(server.session(1).unwrap().sni.unwrap().bytes(), "other.test");
     assert_eq!(server.session(1).unwrap().ocsp, OcspState::NoResponse);
+}
+
+/// A ClientHello of openssl's kind for TLS 1.2, with these bytes as the server's name.
+fn hello_with_name(name: &[u8]) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let sni = sized(&[&[0][..], &sized(name)].concat());
+    let extensions = [
+        [&[0, 0][..], &sized(&sni)].concat(),
+        vec![0, 10, 0, 4, 0, 2, 0, 23], // supported_groups: secp256r1
+        vec![0, 13, 0, 4, 0, 2, 4, 3],  // signature_algorithms: ecdsa_secp256r1_sha256
+        vec![0xff, 1, 0, 1, 0],         // renegotiation_info
+    ]
+    .concat();
+    let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0], &sized(&extensions)].concat();
+    let message = [&[1, 0][..], &sized(&body)].concat();
+    [&[22, 3, 1][..], &sized(&message)].concat()
+}
+
+#[test]
+fn a_hostile_server_name_reaches_no_path_and_harms_nobody() {
+    let (directory, _) = scratch();
+    let server = start(by_name(directory.path()));
+    let names: [&[u8]; 12] = [
+        b"../../../../etc/passwd",
+        b"/etc/passwd",
+        b"..",
+        b".",
+        b"a\0.test",
+        b"leaf\n.test",
+        b"\x1b[2J",
+        &[b'a'; 300],
+        &[b'a'; 60_000],
+        "\u{202e}tset".as_bytes(),
+        b"${run{/bin/true}}",
+        b"",
+    ];
+    for name in names {
+        let mut socket = TcpStream::connect(server.address).unwrap();
+        let _ = socket.write_all(&hello_with_name(name)); // it may be refused before its end
+        let _ = socket.shutdown(std::net::Shutdown::Write);
+        let _ = socket.read_to_end(&mut Vec::new()); // refused with an alert, or the default certificate is shown
+    }
+    for count in 1..=names.len() {
+        let error = server.session(count).unwrap_err();
+        assert!(error.starts_with("(gnutls_handshake): "), "{error}: no file is looked for");
+    }
+    assert_eq!(server.told(), [""; 0]);
+    // The same made-up hello with a sound name is answered by that name's certificate, whatever its case.
+    let mut socket = TcpStream::connect(server.address).unwrap();
+    socket.write_all(&hello_with_name(b"OTHER.Test")).unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    let other = ca().certificate("other").der().unwrap();
+    assert!(answer.windows(other.len()).any(|part| part == other), "a ServerHello with the certificate");
 }
 
 #[test]
@@ -497,32 +514,7 @@ fn client_certificates_are_asked_for_checked_and_shown() {
 }
 
 #[test]
-fn one_unit_serves_many_threads_while_its_proof_is_replaced() {
-    let (_directory, path) = scratch();
-    let authority: &Ca = ca();
-    authority.put(&path, &authority.proof(&good("leaf")));
-    let server = start(options("leaf", Some(&path)));
-    let address = server.address;
-    thread::scope(|scope| {
-        for number in 0..8 {
-            scope.spawn(move || {
-                for turn in 0..10 {
-                    let info = client(address, VERSIONS[(number + turn) % 2], None).unwrap();
-                    assert_eq!(info.ocsp, OcspState::Verified);
-                }
-            });
-        }
-        for _ in 0..4 {
-            authority.put(&path, &authority.proof(&good("leaf")));
-            thread::sleep(Duration::from_millis(200));
-        }
-    });
-    assert_eq!(server.told(), [""; 0]);
-}
-
-#[test]
 fn bytes_that_are_no_tls_are_an_error_and_silence_is_timed_out() {
-    use std::io::Write;
     let server = start(options("leaf", None));
     let mut socket = TcpStream::connect(server.address).unwrap();
     socket.write_all(b"EHLO me\r\n").unwrap();

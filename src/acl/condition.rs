@@ -6,13 +6,13 @@
 use super::Place;
 use super::run::{Runner, Tested, Texts, Verdict, expand_failed};
 use crate::expand::context::Context;
-use crate::expand::{ExpandError, expand};
+use crate::expand::{ExpandError, expand, truth};
 use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::syntax::acl::Item;
 use crate::syntax::acl_words::{Verb, Word};
 use crate::syntax::{Position, Template};
 use crate::text::Value;
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
 /// Arguments of a named ACL: `$acl_arg1` to `$acl_arg9`.
 const ARGUMENTS_MAX: usize = 9;
@@ -97,7 +97,7 @@ impl Runner<'_> {
     ) -> Tested {
         let (name, arguments) = match self.split_call(context, argument) {
             Ok(call) => call,
-            Err((_, ExpandError::Forced(_))) => return Tested::Met,
+            Err((_, ExpandError::Forced(_))) => return Tested::Ignored,
             Err((template, error)) => return fail_expansion(&template, &error, texts),
         };
         let saved = std::mem::replace(&mut context.dynamic.borrow_mut().acl_arguments, arguments);
@@ -174,22 +174,14 @@ fn test_string_list(context: &Context, name: Option<BString>, list: &Template, t
 fn test_expanded(context: &Context, argument: &Template, texts: &mut Texts) -> Tested {
     let value = match expand(argument, context) {
         Ok(value) => value,
-        Err(ExpandError::Forced(_)) => return Tested::Met,
+        Err(ExpandError::Forced(_)) => return Tested::Ignored,
         Err(error) => return fail_expansion(argument, &error, texts),
     };
-    let text = value.bytes().trim().to_ascii_lowercase();
-    match text.as_slice() {
-        b"" | b"no" | b"false" => Tested::NotMet,
-        b"yes" | b"true" => Tested::Met,
-        digits if digits.iter().all(u8::is_ascii_digit) => {
-            if digits.iter().all(|digit| *digit == b'0') {
-                Tested::NotMet
-            } else {
-                Tested::Met
-            }
-        }
-        _ => {
-            texts.log = Some(format!("invalid \"condition\" value \"{}\"", value.bytes()).into());
+    match truth(value.bytes()) {
+        Ok(true) => Tested::Met,
+        Ok(false) => Tested::NotMet,
+        Err(error) => {
+            texts.log = Some(error.to_string().into());
             Tested::Defer
         }
     }

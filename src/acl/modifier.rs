@@ -48,8 +48,14 @@ impl Runner<'_> {
                 Tested::Met
             }
             Word::RemoveHeader => self.remove_headers(&value, texts),
-            Word::LogRejectTarget => set_targets(&value, texts),
-            Word::Logwrite => write_log(context, &value, texts),
+            Word::LogRejectTarget => {
+                set_targets(context, place, &value, texts);
+                Tested::Met
+            }
+            Word::Logwrite => {
+                write_log(context, place, &value);
+                Tested::Met
+            }
             // `continue`: its expansion was all there is to do
             _ => Tested::Met,
         }
@@ -194,32 +200,40 @@ fn log_of(name: &[u8]) -> Option<Which> {
     }
 }
 
-fn set_targets(value: &Value, texts: &mut Texts) -> Tested {
+/// A name that is none leaves all as it was: what to do with the peer does not depend on where that is told.
+fn set_targets(context: &Context, place: Place, value: &Value, texts: &mut Texts) {
     let mut targets = Vec::new();
     for name in value.bytes().split_str(":").map(|name| name.trim()).filter(|name| !name.is_empty()) {
         let Some(target) = log_of(name) else {
-            texts.log = Some(format!("unknown log name in \"{}\" in ACL", value.bytes()).into());
-            return Tested::Error;
+            let name = name.as_bstr();
+            return complain(
+                context,
+                place,
+                &format!("unknown log name \"{name}\" in \"log_reject_target\""),
+            );
         };
         targets.push(target);
     }
     texts.targets = targets;
-    Tested::Met
+}
+
+fn complain(context: &Context, place: Place, what: &str) {
+    context.globals.log.panic(format!("{what} in {} ACL", place.name()).as_bytes().as_bstr());
 }
 
 /// `:main,reject: text`; without names to the main log.
-fn write_log(context: &Context, value: &Value, texts: &mut Texts) -> Tested {
+fn write_log(context: &Context, place: Place, value: &Value) {
     let text = value.bytes().trim_start().as_bstr();
     let mut targets = vec![Which::Main];
     let mut line = text;
-    if let Some((names, after)) = text.strip_prefix(b":").and_then(|rest| rest.split_once_str(":")) {
-        targets.clear();
-        for name in names.split_str(",").map(|name| name.trim()) {
-            let Some(target) = log_of(name) else {
-                texts.log = Some(format!("unknown log name in \"logwrite\" in \"{text}\"").into());
-                return Tested::Error;
-            };
-            targets.push(target);
+    if let Some(rest) = text.strip_prefix(b":") {
+        let (names, after) = rest.split_once_str(":").unwrap_or((rest, b""));
+        let known: Option<Vec<Which>> = names.split_str(",").map(|name| log_of(name.trim())).collect();
+        match known {
+            Some(known) => targets = known,
+            None => {
+                return complain(context, place, &format!("unknown log name in \"{text}\" in \"logwrite\""));
+            }
         }
         line = after.trim_start().as_bstr();
     }
@@ -230,7 +244,6 @@ fn write_log(context: &Context, value: &Value, texts: &mut Texts) -> Tested {
     for target in targets {
         context.globals.log.write(target, shown.as_bstr());
     }
-    Tested::Met
 }
 
 /// What a log line shows of a text from outside (`print_topbitchars`); backslashes stay single.

@@ -9,6 +9,7 @@ use crate::expand::context::{AclAnswer, Context, Hooks};
 use crate::expand::{ExpandError, expand};
 use crate::log::{Selector, Which};
 use crate::mail::Address;
+use crate::matching::host_name;
 use crate::syntax::acl::{Item, Statement, parse_inline};
 use crate::syntax::acl_words::{Verb, Word};
 use crate::syntax::{Position, Template};
@@ -85,6 +86,8 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tested {
     Met,
+    /// The argument's expansion was forced to fail: as if it were met, even if it is negated.
+    Ignored,
     NotMet,
     /// Not met, by a nested `drop`.
     Dropped,
@@ -182,6 +185,7 @@ impl<'s> Runner<'s> {
             state.message.discarded_by = discarder(place).or(state.message.discarded_by);
         }
         drop(state);
+        host_name::settle(context);
         context.dynamic.borrow_mut().acl_verify_message = None;
         if verdict == Verdict::Error {
             // what is wrong with an ACL is not the peer's business
@@ -247,26 +251,56 @@ impl<'s> Runner<'s> {
         statements: &[Statement],
         texts: &mut Texts,
     ) -> Verdict {
-        for statement in statements {
+        for (index, statement) in statements.iter().enumerate() {
             texts.user = None;
             texts.log = None;
             let mut pending = Pending::default();
             let tested = self.test_items(context, place, statement, &mut pending, texts);
-            if texts_matter(statement.verb, tested, pending.endpass) {
+            ::log::debug!(target: "acl", "{:?} at {}: {tested:?}", statement.verb, statement.at);
+            if tested == Tested::Met
+                && matches!(statement.verb, Verb::Accept | Verb::Discard)
+                && texts.sender_failure.take().is_some()
+            {
+                // `accept !verify = sender`: why that failed is nothing that the peer must hear.
+                texts.user = None;
+                texts.log = None;
+            }
+            if statement.verb == Verb::Warn && tested == Tested::Met {
+                texts.log = None;
+            }
+            // At the end of the ACL, an `accept` that did not accept is what denies.
+            let denies = matches!(statement.verb, Verb::Accept | Verb::Discard)
+                && matches!(tested, Tested::NotMet | Tested::Dropped)
+                && index + 1 == statements.len();
+            if denies || texts_matter(statement.verb, tested, pending.endpass) {
                 set_texts(context, &pending, texts);
                 if statement.verb != Verb::Warn && texts.log.is_none() {
                     texts.log.clone_from(&texts.user);
                 }
             }
             if let Some(verdict) = decide(statement.verb, tested, pending.endpass) {
+                if verdict == Verdict::Discard && !may_discard(place) {
+                    let line = format!("\"discard\" verb not allowed in {} ACL", place.name());
+                    context.globals.log.panic(line.as_bytes().as_bstr());
+                    return Verdict::Error;
+                }
                 return verdict;
             }
             if statement.verb == Verb::Warn {
+                // What a verification says is neither a warning nor a header line.
+                match pending.message {
+                    None => texts.user = None,
+                    Some(_) => texts.sender_failure = None,
+                }
                 self.finish_warn(context, place, tested, texts);
             }
         }
-        texts.user = None;
-        texts.log = None;
+        // What a nested ACL said last is what the peer hears at the end of this one, but for a `warn`.
+        if statements.last().is_none_or(|statement| statement.verb == Verb::Warn) {
+            texts.user = None;
+            texts.log = None;
+            texts.sender_failure = None;
+        }
         Verdict::Deny
     }
 
@@ -312,7 +346,9 @@ impl<'s> Runner<'s> {
         } else {
             self.test_condition(context, place, verb, item, texts)
         };
+        host_name::settle(context);
         match (tested, item.negated) {
+            (Tested::Ignored, _) => Tested::Met,
             (Tested::Met, true) => Tested::NotMet,
             (Tested::NotMet | Tested::Dropped, true) => Tested::Met,
             (other, _) => other,
@@ -330,28 +366,45 @@ impl<'s> Runner<'s> {
         match tested {
             Tested::Met => {
                 if let Some(text) = texts.log.take() {
-                    let line = format!("{host} Warning: {}", first_line(&text));
+                    let line = format!("{host} Warning: {}", text.replace("\n", "\\n").as_bstr());
                     if self.state.borrow_mut().warned.insert(line.clone().into()) {
                         log.write(Which::Main, line.as_bytes().as_bstr());
                     }
                 }
-                if let Some(text) = texts.user.take() {
-                    self.add_headers(context, place, &text);
+                match texts.user.take() {
+                    Some(text) if super::place::places_of(Word::AddHeader).contains(place) => {
+                        self.add_headers(context, place, &text);
+                    }
+                    Some(_) => log.panic(header_line_misplaced(place).as_bytes().as_bstr()),
+                    None => {}
                 }
             }
-            Tested::Defer if log.selectors().has(Selector::AclWarnSkipped) => {
+            Tested::Defer if log.wants(Selector::AclWarnSkipped) => {
                 let why = texts.log.take().map_or_else(String::new, |why| format!(": {}", first_line(&why)));
                 let line =
                     format!("{host} Warning: ACL \"warn\" statement skipped: condition test deferred{why}");
-                log.write(Which::Main, line.as_bytes().as_bstr());
+                log.optional(Selector::AclWarnSkipped, Which::Main, line.as_bytes().as_bstr());
             }
             _ => {}
         }
     }
 }
 
+fn header_line_misplaced(place: Place) -> String {
+    format!(
+        "ACL \"warn\" with \"message\" setting found in a non-message ({}) ACL: \
+         cannot specify header lines here: message ignored",
+        place.name()
+    )
+}
+
 fn first_line(text: &BString) -> &bstr::BStr {
     text.lines().next().unwrap_or_default().as_bstr()
+}
+
+/// Is there something that can be thrown away?
+fn may_discard(place: Place) -> bool {
+    matches!(place, Place::Mail | Place::Rcpt | Place::Data | Place::DataPrdr | Place::Mime | Place::NotSmtp)
 }
 
 /// Which ACL threw a message away, as log lines name it.
@@ -394,7 +447,7 @@ fn decide(verb: Verb, tested: Tested, endpass: bool) -> Option<Verdict> {
         (Tested::Dropped, Verb::Require) => Some(Verdict::Drop),
         (Tested::NotMet, Verb::Accept | Verb::Discard) if endpass => Some(Verdict::Deny),
         (Tested::Dropped, Verb::Accept | Verb::Discard) if endpass => Some(Verdict::Drop),
-        (Tested::NotMet | Tested::Dropped, _) => None,
+        (Tested::NotMet | Tested::Dropped | Tested::Ignored, _) => None,
     }
 }
 

@@ -135,9 +135,10 @@ impl Runner<'_> {
     ) -> Tested {
         let value = match expand(&item.argument, context) {
             Ok(value) => value,
-            Err(ExpandError::Forced(_)) => return Tested::Met,
+            Err(ExpandError::Forced(_)) => return Tested::Ignored,
             Err(error) => return super::condition::fail_expansion(&item.argument, &error, texts),
         };
+        ::log::debug!(target: "verify", "verify = {}", value.bytes());
         let verification = match parse(value.bytes()) {
             Ok(verification) => verification,
             Err(VerifyError::Syntax) => {

@@ -246,6 +246,8 @@ wire_struct! {
         pub errno: i32,
         /// Exim's more_errno (minutes since a mailbox over quota was read).
         pub more_errno: i32,
+        /// Our own machinery is to blame, not the mailbox: it is tried again whatever the retry rules say.
+        pub ours: bool,
     }
 }
 
@@ -284,6 +286,10 @@ wire_struct! {
 }
 
 impl Trouble {
+    /// Our own machinery did not do it; nothing is known of the mailbox.
+    pub fn ours(text: impl Into<BString>) -> Self {
+        Self { text: text.into(), ours: true, ..Self::default() }
+    }
     /// From a failed system call; temporary.
     pub fn from_io(text: impl Into<BString>, error: &io::Error) -> Self {
         Self { text: text.into(), errno: error.raw_os_error().unwrap_or(0), ..Self::default() }
@@ -311,6 +317,27 @@ mod tests {
         let bytes = Order::ReadFile(ReadFile { path: "/x".into(), limit: 5 }).to_wire();
         for end in 0..bytes.len() {
             assert!(Order::from_wire(&bytes[..end]).is_err());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_back_as_it_was_or_refused(
+            changes in proptest::collection::vec((0_usize.., 0_u8..), 0..6),
+            cut in 0_usize..40,
+        ) {
+            let who = Identity { uid: 1, router: "r".into(), ..Identity::default() };
+            let order = Order::Append(Append { path: "/x".into(), create_below: Some("/".into()), ..Append::default() });
+            let mut bytes = (who, order).to_wire();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            bytes.truncate(bytes.len() - cut);
+            if let Ok(read) = <(Identity, Order)>::from_wire(&bytes) {
+                proptest::prop_assert_eq!(&read.to_wire(), &bytes);
+            }
+            let _ = Answer::from_wire(&bytes);
         }
     }
 }

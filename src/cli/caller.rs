@@ -1,12 +1,14 @@
 //! Who hands a message in: login, full name, and the sender that the message gets.
 
 use super::Asked;
+use super::args::MessageSettings;
 use crate::config::Options;
 use crate::expand::context::{Context, NoHooks};
 use crate::expand::expand;
 use crate::mail::{Address, MessageId, Origin, Syntax, parse_address};
 use crate::matching;
 use crate::receive::Caller;
+use crate::smtp_in::LocalCall;
 use crate::text::Value;
 use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
@@ -115,6 +117,32 @@ pub fn qualified(address: Address, domain: &BString) -> Address {
     }
 }
 
+/// How `-bs` was called.
+pub fn local_call(asked: &Asked, caller: Caller, queue_only: bool) -> LocalCall {
+    let given = &asked.invocation.message;
+    let origin = origin(asked, &caller.login);
+    let names_something = given.host.is_some()
+        || given.interface.is_some()
+        || given.authenticator.is_some()
+        || given.authenticated_id.is_some()
+        || given.host_name.is_some();
+    // The protocol is that of SMTP whatever -oMr says; only a caller who names one is authenticated as anybody.
+    let named = Origin {
+        protocol: "local-smtp".into(),
+        authenticated_id: given.authenticated_id.clone(),
+        authenticated_sender: given.authenticated_sender.clone(),
+        ..origin.clone()
+    };
+    LocalCall {
+        ident: origin.ident.unwrap_or_else(|| caller.login.clone()),
+        caller,
+        origin: (asked.standing.trusted && names_something).then_some(named),
+        queue_only,
+        no_qualify: given.no_qualify,
+        suppress_fixups: given.suppress_fixups,
+    }
+}
+
 /// Where the message comes from: this process, or what a trusted caller says with `-oM...`.
 pub fn origin(asked: &Asked, login: &BString) -> Origin {
     let given = &asked.invocation.message;
@@ -128,9 +156,21 @@ pub fn origin(asked: &Asked, login: &BString) -> Origin {
         ),
         ..Origin::default()
     };
-    if !asked.standing.trusted {
-        return origin;
+    if asked.standing.trusted {
+        apply_given(&mut origin, given);
     }
+    origin
+}
+
+/// What `-be`, `-bt` and `-bv` see: there any caller may say where the message comes from.
+pub fn origin_of_test(asked: &Asked, login: &BString) -> Origin {
+    let mut origin = origin(asked, login);
+    origin.protocol = BString::default();
+    apply_given(&mut origin, &asked.invocation.message);
+    origin
+}
+
+fn apply_given(origin: &mut Origin, given: &MessageSettings) {
     origin.host = given.host.map(|(address, port)| SocketAddr::new(address, port));
     origin.local = origin.host.is_none();
     origin.interface = given.interface;
@@ -142,7 +182,6 @@ pub fn origin(asked: &Asked, login: &BString) -> Origin {
     if let Some(protocol) = &given.protocol {
         origin.protocol = protocol.clone();
     }
-    origin
 }
 
 fn replace(value: &mut Option<BString>, given: &Option<BString>) {
@@ -154,6 +193,7 @@ fn replace(value: &mut Option<BString>, given: &Option<BString>) {
 /// `-E` and `-oMm`: the message that this one is about.
 pub fn about(asked: &Asked) -> Option<MessageId> {
     let given = &asked.invocation.message;
+    // -oMm of who is not trusted was refused.
     let id = given.bounce_about.as_ref().filter(|id| !id.is_empty()).or(given.reference.as_ref())?;
-    if asked.standing.trusted { MessageId::parse(id) } else { None }
+    MessageId::parse(id)
 }

@@ -11,6 +11,7 @@ use crate::process::reading::{self, Reading};
 use crate::process::role::Role;
 use crate::process::services;
 use crate::process::spool_directory;
+use crate::process::without_root;
 use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::{self, Forked};
 use crate::sys::{descriptors, secure};
@@ -122,7 +123,7 @@ impl Daemon {
     /// Compiles everything, in a child: a configuration that no role could use never takes the place of one that
     /// works.
     fn check(&self, reading: &Reading) -> Result<(), String> {
-        master::ask_other(self.rights.as_ref(), || {
+        without_root::ask_other(self.rights.as_ref(), || {
             let globals = Arc::new(services::globals(reading)?);
             spool_directory::check(&globals)?;
             services::configure(reading, globals.clone(), None)?;
@@ -144,8 +145,7 @@ impl Daemon {
                 format!("{stages}{}", interfaces::short_interval(time))
             }
         };
-        let mut snapshot = reading.snapshot.clone();
-        snapshot.settings = self.settings();
+        let snapshot = reading.snapshot.clone();
         let own = (self.program.globals.oxim_uid, self.program.globals.oxim_gid);
         let mut roles = vec![Role::DeliveryWorker];
         if settings.listen {
@@ -163,36 +163,6 @@ impl Daemon {
             roles,
             check: Box::new(ConfigurationCheck::new(reading.written.clone(), own)),
         })
-    }
-
-    /// What of the command line the roles need to know.
-    fn settings(&self) -> Vec<(BString, BString)> {
-        let invocation = &self.program.invocation;
-        let run = &invocation.daemon.queue_run;
-        let mut settings: Vec<(BString, BString)> = Vec::new();
-        let mut flag = |name: &str, set: bool| {
-            if set {
-                settings.push((name.into(), "yes".into()));
-            }
-        };
-        flag("tls_on_connect", invocation.message.tls_on_connect);
-        flag("queue_only", invocation.message.delivery == super::args::DeliveryMode::Queue);
-        flag("no_submission", invocation.daemon.no_notifier);
-        flag("two_stage", run.two_stage);
-        flag("first_only", run.first_only);
-        flag("force", run.force);
-        flag("force_frozen", run.force_frozen);
-        flag("local_only", run.local_only);
-        if let Some(interval) = invocation.daemon.queue_interval {
-            settings.push(("queue_interval".into(), interval.as_secs().to_string().into()));
-        }
-        for (name, selection) in [("recipient", &run.recipient), ("sender", &run.sender)] {
-            if let Some(selection) = selection {
-                let kind = if selection.regex { format!("{name}_regex") } else { name.to_owned() };
-                settings.push((kind.into(), selection.text.clone()));
-            }
-        }
-        settings
     }
 
     fn tls_ports(&self, main: &Options, listen: &[SocketAddr]) -> Vec<u16> {
@@ -225,7 +195,8 @@ impl Daemon {
                 bail!("{what}: daemon abandoned");
             }
             let wait = interfaces::short_interval(pause);
-            self.log(&format!("{what}: waiting {wait} before trying again ({left} more tries)"), false);
+            let tries = if left == 1 { "try" } else { "tries" };
+            self.log(&format!("{what}: waiting {wait} before trying again ({left} more {tries})"), false);
             left -= 1;
             std::thread::sleep(pause);
         }
@@ -274,7 +245,7 @@ impl Office for Daemon {
         };
         let Some(rights) = &self.rights else { return write(&self.log) };
         // The log lies in a directory of oxim's: root opens nothing there.
-        master::as_other(rights, || write(&self.log));
+        without_root::as_other(rights, || write(&self.log));
     }
 
     fn started(&mut self, description: &str) {
@@ -305,15 +276,7 @@ impl Office for Daemon {
 
 /// `-oPX`: what a daemon that ends badly has left behind. Only root and oxim may.
 pub fn remove_pid_file(program: &Program) -> anyhow::Result<i32> {
-    let oxim = program.globals.oxim_uid;
-    if program.standing.uid != 0 && program.standing.uid != oxim {
-        let euid = nix::unistd::geteuid();
-        bail!(
-            "exim: only uid=0 or uid={oxim} can use -oP and -oPX (uid={} euid={euid} | {})",
-            program.standing.uid,
-            program.standing.uid
-        );
-    }
+    super::trust::check_pid_file(&program.standing).map_err(|text| anyhow!(text))?;
     let path = match &program.invocation.daemon.pid_file {
         Some(path) => Path::new(&path.to_os_str_lossy()).to_owned(),
         None => default_pid_file(program)?,

@@ -3,11 +3,10 @@
 use super::Program;
 use super::submit::Intake;
 use crate::as_user::AsUser;
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::load::Configuration;
 use crate::mail::MessageId;
 use crate::process::order_check::ConfigurationCheck;
-
 use crate::process::{root_keeper, services, spool_directory};
 use crate::receive::{OwnMessages, Station};
 use crate::sys::descriptors;
@@ -103,7 +102,10 @@ impl Worker {
     pub fn deliver(&self, when: When) -> anyhow::Result<i32> {
         match when {
             When::Never => {}
-            When::Now | When::LocalNow => self.deliver_all(when == When::LocalNow),
+            When::Now | When::LocalNow => {
+                let local_only = when == When::LocalNow;
+                self.deliver_all(How { local_only, own_mail: OwnMail::AtOnce, ..How::default() });
+            }
             When::Soon | When::LocalSoon => match spawn::fork()? {
                 Forked::Parent(_) => {}
                 Forked::Child => {
@@ -120,19 +122,22 @@ impl Worker {
     /// In the background: nothing of the caller's is kept open.
     fn deliver_apart(&self, local_only: bool) {
         let _ = nix::unistd::setsid(); // it leads no group: it was just forked
-        let _ = descriptors::standard_to_null(&[0, 1, 2]); // then the caller waits for our end
-        self.deliver_all(local_only);
+        // Where they stay open the caller waits for our end; with -v that is what it wants.
+        let closed: &[i32] = if self.program.invocation.verbose { &[0, 1] } else { &[0, 1, 2] };
+        let _ = descriptors::standard_to_null(closed);
+        self.deliver_all(How { local_only, ..How::default() });
     }
 
     /// Bounces that arise while delivering are announced too, and delivered in their turn.
-    fn deliver_all(&self, local_only: bool) {
+    fn deliver_all(&self, how: How) {
         loop {
             let ids = self.ready.take();
             if ids.is_empty() {
-                return;
+                // A process that forks for its deliveries ends without dropping anything.
+                return self.env.transports.close();
             }
             for id in ids {
-                deliver::deliver(&self.env, &id, How { local_only, ..How::default() });
+                deliver::deliver(&self.env, &id, how);
             }
         }
     }

@@ -6,6 +6,7 @@
 use crate::config::build_settings::{self, EXIM_VERSION, OXIM_VERSION};
 use crate::config::written::ListKind;
 use crate::config::{ConfigError, Instance, Kind, OptionDef, Options, Tables, Written, is_short_form, print};
+use crate::load::warnings::Warning;
 use bstr::{BStr, BString, ByteSlice};
 use nix::unistd::{Gid, Group, Uid, User};
 use std::collections::HashSet;
@@ -244,7 +245,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// The whole configuration as it was understood, indented by its structure.
+    /// The whole configuration as it was understood, indented by its structure unless `-n` was given.
     fn print_config(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "# Exim Configuration ({EXIM_VERSION})")?;
         writeln!(out, "# 1 \"{}\"", self.written.file.display())?;
@@ -252,6 +253,10 @@ impl Listing<'_> {
         let mut drivers = false;
         for line in &self.written.lines {
             let text = squeeze(&line.value);
+            if !self.asker.names {
+                write_line(out, &self.without_secret(text))?;
+                continue;
+            }
             if let Some(section) = text.strip_prefix(b"begin ") {
                 drivers = !matches!(section, b"retry" | b"rewrite" | b"local_scan");
                 indent = "  ";
@@ -421,9 +426,15 @@ pub fn print_configuration(
     unsupported.iter().try_for_each(|place| writeln!(out, "{}: {}", place.at, place.message))
 }
 
+/// Prints what is legal, but surely not meant: places of the configuration, and files that it names.
+pub fn print_warnings(places: &[Warning], files: &[BString], out: &mut dyn Write) -> io::Result<()> {
+    places.iter().try_for_each(|place| writeln!(out, "{}: Warning: {}", place.at, place.text))?;
+    files.iter().try_for_each(|text| writeln!(out, "Warning: {text}"))
+}
+
 /// The users of `FIXED_NEVER_USERS` by number, as Exim shows them.
 fn fixed_never_users() -> String {
-    let names = build_settings::FIXED_NEVER_USERS.split(':').filter(|name| !name.is_empty());
+    let names = build_settings::FIXED_NEVER_USERS.split(':').map(str::trim).filter(|name| !name.is_empty());
     let numbers: Vec<String> = names.map(|name| user_number(name).unwrap_or(name.to_owned())).collect();
     numbers.join(" ")
 }
@@ -432,13 +443,18 @@ fn user_number(name: &str) -> Option<String> {
     User::from_name(name).ok()?.map(|user| user.uid.to_string())
 }
 
+/// `CONFIGURE_OWNER` and `CONFIGURE_GROUP` by number, 0 where none is set or known.
 fn owner_number() -> String {
-    user_number(build_settings::CONFIGURE_OWNER).unwrap_or("0".to_owned())
+    let owner = build_settings::CONFIGURE_OWNER;
+    let number = owner.parse::<u32>().ok().map(|uid| uid.to_string());
+    number.or_else(|| user_number(owner)).unwrap_or("0".to_owned())
 }
 
 fn group_number() -> String {
-    let group = Group::from_name(build_settings::CONFIGURE_GROUP).ok().flatten();
-    group.map_or("0".to_owned(), |group| group.gid.to_string())
+    let group = build_settings::CONFIGURE_GROUP;
+    let number = group.parse::<u32>().ok();
+    let look_up = || Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    number.or_else(look_up).unwrap_or(0).to_string()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod info;
 mod local_smtp;
 mod ocsp_fetch;
 mod queue_commands;
+mod settings;
 mod standard_input;
 mod start;
 mod submission;
@@ -19,12 +20,13 @@ pub mod trust;
 
 use crate::expand::context::{Context, Globals};
 use crate::expand::{ExpandError, expand};
+use crate::log::debug::Selection;
 use crate::log::{Log, Which};
-use crate::process::reading::Reading;
+use crate::process::reading::{self, Reading};
 use crate::process::role_main;
 use crate::process::submit_socket::Call;
-use crate::sys::identity::{self, Rights};
-use crate::sys::{descriptors, environment as sys_environment, secure};
+use crate::sys::identity::{self, LaidDown, Rights};
+use crate::sys::{descriptors, environment as sys_environment, inherited, secure};
 use anyhow::anyhow;
 use args::{Action, Invocation};
 use bstr::{BStr, BString, ByteSlice};
@@ -68,6 +70,8 @@ pub struct Program {
     pub globals: Arc<Globals>,
     /// The caller.
     pub standing: Standing,
+    /// oxim's group of a set-gid start, for a message that is left in `drop/`.
+    pub drop_group: Option<LaidDown>,
     /// The environment that was kept.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -110,14 +114,21 @@ impl Program {
         let write = |log: &Log| log.write(which, line);
         match daemon::rights_of_roles(self) {
             Ok(None) => write(&self.globals.log),
-            Ok(Some(rights)) => crate::process::master::as_other(&rights, || write(&self.globals.log)),
+            Ok(Some(rights)) => crate::process::without_root::as_other(&rights, || write(&self.globals.log)),
             Err(_) => {} // no user to write it as: what follows fails for the same reason, with words
         }
     }
 
     /// Gives up root's rights for good: from here on this process is oxim.
+    /// What is wrong with the server's certificate, or its proof, as far as the caller may look.
+    fn tls_warnings(&self) -> Vec<bstr::BString> {
+        let context = Context::new(self.globals.clone(), &crate::expand::context::NoHooks);
+        crate::smtp_in::tls_session::Acceptor::new(&self.globals.main).warnings(&context)
+    }
+
     fn become_oxim(&self) -> anyhow::Result<()> {
         if let Some(rights) = daemon::rights_of_roles(self)? {
+            log::debug!(target: "uid", "becoming uid={} gid={}", rights.uid, rights.gid);
             identity::become_user(&rights)?;
         } else if !identity::is_plain() {
             identity::become_user(&Rights::of_caller()?)?;
@@ -140,19 +151,22 @@ pub fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<i32> {
     descriptors::make_standard_valid()?;
+    let group = identity::lay_down_group()?;
     let mut words = std::env::args_os().map(|word| BString::from(word.into_vec()));
     let name = words.next().unwrap_or_default();
     let arguments: Vec<BString> = words.collect();
     secure::set_umask();
-    if let [option, role] = arguments.as_slice()
+    if let [option, role, rights @ ..] = arguments.as_slice()
         && option == "--role"
     {
-        return Ok(role_main::run(role, submission::server));
+        let rights = rights.first().map(|rights| rights.as_slice());
+        return Ok(role_main::run(role, rights, submission::server));
     }
     descriptors::close_from(3)?;
     let found: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if secure::started_with_foreign_rights() {
         sys_environment::replace(&[]);
+        inherited::forget_timers_and_signals()?;
     }
     if ocsp_fetch::is_called(&name) {
         return ocsp_fetch::run(&arguments, &found);
@@ -171,13 +185,31 @@ fn run() -> anyhow::Result<i32> {
         _ => {}
     }
     check_built(&invocation)?;
-    if invocation.debug.is_some() {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Debug).init();
+    let debug = invocation.debug.as_ref().and_then(|text| Selection::parse(&text.to_str_lossy()).ok());
+    let of_daemon = invocation.action == Action::Daemon;
+    // Before the configuration is read nobody but root is known to be an admin user.
+    if let Some(debug) = debug.filter(|_| nix::unistd::getuid().is_root()) {
+        debug.start(of_daemon);
     }
-    let program = start::start(invocation, found)?;
+    let group = keep_group(group, &invocation)?;
+    let program = start::start(invocation, found, group)?;
+    if let Some(debug) = debug {
+        debug.start(of_daemon);
+    }
     let named = program.invocation.config.is_some();
     let configuration = named.then(|| program.reading.snapshot.config_file.clone());
     act(program, Call { name, arguments, configuration })
+}
+
+/// The group of a set-gid start is for a message of the installed configuration that no daemon takes: anything else
+/// goes on without it, for good.
+fn keep_group(group: Option<LaidDown>, invocation: &Invocation) -> anyhow::Result<Option<LaidDown>> {
+    let needed =
+        invocation.action == Action::Receive && invocation.config.is_none() && invocation.macros.is_empty();
+    if group.is_some() && !needed {
+        identity::become_user(&Rights::of_caller()?)?;
+    }
+    Ok(group.filter(|_| needed))
 }
 
 /// Options that change what another option does, and that are not built.
@@ -190,6 +222,13 @@ fn check_built(invocation: &Invocation) -> anyhow::Result<()> {
     }
     if invocation.syslog_tag.is_some() {
         return Err(not_built("-L"));
+    }
+    let message = &invocation.message;
+    if message.bounce_about.is_some() && invocation.action == Action::Smtp {
+        return Err(not_built("-E with -bs"));
+    }
+    if message.delivery == args::DeliveryMode::QueueSmtp && invocation.action == Action::Daemon {
+        return Err(not_built("-odqs with a daemon"));
     }
     Ok(())
 }
@@ -226,16 +265,26 @@ fn print_version() -> anyhow::Result<()> {
 }
 
 /// Does what was asked for, with the rights it needs.
-fn act(program: Program, called: Call) -> anyhow::Result<i32> {
+fn act(mut program: Program, called: Call) -> anyhow::Result<i32> {
     if submission::is_needed(&program) {
         return submission::hand_over(&program, called);
+    }
+    if program.drop_group.take().is_some() && !identity::is_root() {
+        identity::become_user(&Rights::of_caller()?)?;
     }
     match program.invocation.action.clone() {
         Action::Version => {
             program.become_oxim()?;
             let mut out = std::io::stdout().lock();
-            info::print_configuration(&program.reading.written, &program.reading.unsupported, &mut out)?;
-            Ok(0)
+            let (missing, wrong): (Vec<_>, Vec<_>) = crate::load::check_acl_options(&program.reading.written)
+                .into_iter()
+                .partition(|e| e.unsupported);
+            let unsupported = [program.reading.unsupported.as_slice(), &missing].concat();
+            info::print_configuration(&program.reading.written, &unsupported, &mut out)?;
+            let warnings = program.tls_warnings();
+            info::print_warnings(&crate::load::warnings(&program.reading.written), &warnings, &mut out)?;
+            wrong.iter().for_each(|error| eprintln!("{}", reading::error_text(error)));
+            Ok(i32::from(!wrong.is_empty()))
         }
         Action::Print => {
             program.become_oxim()?;

@@ -3,14 +3,10 @@
 use super::args::MessageCommand;
 use super::caller;
 use super::delivery::{When, Worker};
-use super::trust::Standing;
 use super::{Asked, Program};
 use crate::deliver::Env;
-use crate::mail::MessageId;
 use crate::process::services;
-use crate::queue::{self, Act, Listing, Run};
-use crate::spool::Layout;
-use crate::spool::message::read_header;
+use crate::queue::{self, Listing, Run, Who};
 use bstr::ByteSlice;
 use std::io::Write;
 use std::time::SystemTime;
@@ -50,26 +46,12 @@ pub fn act_on_messages(
     out: &mut dyn Write,
 ) -> anyhow::Result<i32> {
     let by = caller::caller(asked)?.login;
+    let who = Who { login: by.as_bstr(), uid: asked.standing.uid, admin: asked.standing.admin };
     let mut code = 0;
     for id in &command.ids {
-        if command.what == Act::Remove && !may_remove(&env.layout, asked.standing, id) {
-            writeln!(out, "Permission denied")?;
-            code = 1;
-            continue;
-        }
-        if !queue::act(env, command.what, id, &command.addresses, by.as_bstr(), out)? {
+        if !queue::act(env, command.what, id, &command.addresses, who, out)? {
             code = 1;
         }
     }
     Ok(code)
-}
-
-/// Admin users, and whoever handed the message in. One that is not there may be removed by anyone, to no effect.
-fn may_remove(layout: &Layout, who: &Standing, id: &MessageId) -> bool {
-    who.admin
-        || layout.places_of(id).iter().all(|place| match read_header(place, id) {
-            Ok((envelope, _)) => envelope.uid == who.uid,
-            Err(crate::spool::message::OpenError::Gone) => true,
-            Err(_) => false,
-        })
 }

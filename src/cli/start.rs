@@ -3,14 +3,15 @@
 
 use super::args::{Action, Invocation};
 use super::trust::{self, Decision, Facts, Relaxed, Standing, TrustLists};
-use super::{Program, environment};
+use super::{Program, environment, settings};
 use crate::as_user::SystemUsers;
 use crate::config::{Options, build_settings};
 use crate::expand::context::{Globals, Users};
 use crate::log::Which;
 use crate::process::reading::{self, Reading};
 use crate::process::{services, spool_directory};
-use crate::sys::identity::{self, Rights};
+use crate::sys::identity::{self, LaidDown, Rights};
+use crate::sys::{inherited, secure};
 use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
 use std::ffi::OsString;
@@ -53,12 +54,13 @@ fn trusted_files() -> Option<BString> {
 }
 
 /// Gives up root's rights for good where the decision says so.
-pub fn apply_decision(facts: &Facts, decision: &Decision) -> anyhow::Result<()> {
-    if decision.macros_rejected {
-        log::debug!("macros_trusted rejecting macros for uid {}", facts.real_uid);
-    }
+pub fn apply_decision(decision: &Decision) -> anyhow::Result<()> {
     if !decision.keep_rights && !identity::is_plain() {
+        log::debug!(target: "uid", "giving up root's rights for good");
         identity::become_user(&Rights::of_caller()?)?;
+    }
+    if identity::is_root() && secure::started_with_foreign_rights() {
+        inherited::forget_limits()?;
     }
     Ok(())
 }
@@ -73,17 +75,26 @@ pub fn read_configuration(
     let named = invocation.config.is_some();
     let (path, content) = trust::open_configuration(list, facts, decision.check_file, named)
         .map_err(|error| anyhow!("LOG: MAIN PANIC DIE\n  {error}"))?;
-    reading::read(&path, &content, &invocation.macros).map_err(|errors| {
+    let mut reading = reading::read(&path, &content, &invocation.macros).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         anyhow!(texts.join("\n"))
-    })
+    })?;
+    reading.snapshot.settings = settings::of(invocation);
+    Ok(reading)
 }
 
 /// From arguments to a program that knows its configuration and caller.
-pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow::Result<Program> {
+pub fn start(
+    invocation: Invocation,
+    found: Vec<(OsString, OsString)>,
+    drop_group: Option<LaidDown>,
+) -> anyhow::Result<Program> {
     let facts = gather_facts();
     let decision = trust::decide(&facts, &invocation);
-    apply_decision(&facts, &decision)?;
+    if decision.macros_rejected && says_so(&invocation) && !facts.is_ours() {
+        eprintln!("macros_trusted rejecting macros for uid {}", facts.real_uid);
+    }
+    apply_decision(&decision)?;
     let reading = read_configuration(&facts, &decision, &invocation)?;
     let main = &reading.written.main;
     let keep = main.plain("keep_environment");
@@ -94,6 +105,7 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
     let globals = services::globals(&reading).map_err(|text| anyhow!(text))?;
     let standing = standing(main, &globals)?;
     trust::check_action(&invocation, &standing, relaxed(main)).map_err(|text| anyhow!(text))?;
+    let lost = lost_privilege(&facts, &decision, &invocation);
     let program = Program {
         invocation,
         facts,
@@ -101,8 +113,15 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
         reading,
         globals: Arc::new(globals),
         standing,
+        drop_group,
         environment: kept,
     };
+    if let Some(option) = lost {
+        let line = format!("exim user lost privilege for using {option} option");
+        eprintln!("LOG: MAIN PANIC\n  {line}");
+        program.log_unprivileged(Which::Main, line.as_str().into());
+        program.log_unprivileged(Which::Panic, line.as_str().into());
+    }
     if purged && program.handles_mail() {
         let warning = b"Warning: purging the environment.\n Suggested action: use keep_environment.";
         program.log_unprivileged(Which::Main, warning.as_bstr());
@@ -112,6 +131,23 @@ pub fn start(invocation: Invocation, found: Vec<(OsString, OsString)>) -> anyhow
         bail!(texts.join("\n"));
     }
     Ok(program)
+}
+
+/// The option that cost the mailer's own user the rights of root: that is worth a line in the logs.
+fn lost_privilege(facts: &Facts, decision: &Decision, invocation: &Invocation) -> Option<&'static str> {
+    let is_ours = facts.is_ours() && facts.real_uid != 0;
+    let macros = decision.macros_rejected && says_so(invocation);
+    let file = decision.file_rejected && invocation.action != Action::Expand;
+    match (file, macros) {
+        (true, _) if is_ours => Some("-C"),
+        (false, true) if is_ours => Some("-D"),
+        _ => None,
+    }
+}
+
+/// Where macros cost nothing that is not given up anyway, Exim does not mention them.
+fn says_so(invocation: &Invocation) -> bool {
+    invocation.config.is_none() && invocation.action != Action::Expand
 }
 
 /// Whether the caller of this process is trusted, and an admin.

@@ -9,7 +9,7 @@ use super::error_mail::{self, Complaint};
 use super::standard_input::{CallInput, TimedInput};
 use super::{Asked, Program};
 use crate::acl::{Place, Runner, Verdict as AclVerdict};
-use crate::expand::context::Context;
+use crate::expand::context::{Context, Globals};
 use crate::load::Configuration;
 use crate::log::Which;
 use crate::mail::{Address, Recipient, Reply, parse_list};
@@ -22,6 +22,7 @@ use crate::smtp_in::{added_header, rejected_headers};
 use crate::upward::Submit;
 use bstr::{BString, ByteSlice};
 use std::io::{BufReader, Write};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
@@ -44,6 +45,23 @@ pub struct Taken {
     pub exit_code: i32,
     /// When what was taken in is delivered.
     pub when: When,
+    /// Nothing was taken in, for a reason that may pass; nobody got mail about it.
+    pub is_to_be_tried_again: bool,
+}
+
+impl Taken {
+    fn of(exit_code: i32, when: When) -> Self {
+        Self { exit_code, when, is_to_be_tried_again: false }
+    }
+}
+
+/// Where `message_size_limit` says nothing, what lies in `drop/` has this limit.
+const MOST_WITHOUT_LIMIT: u64 = 1 << 30;
+
+/// The longest message, for one that is left in `drop/`.
+pub fn longest_message(globals: &Arc<Globals>) -> u64 {
+    let context = Context::new(globals.clone(), &crate::expand::context::NoHooks);
+    receive::size_limit(&context).ok().filter(|limit| *limit > 0).unwrap_or(MOST_WITHOUT_LIMIT)
 }
 
 /// Takes the message in from standard input, and delivers it as the options say; gives the exit code.
@@ -94,12 +112,19 @@ pub fn take_in(intake: &Intake, input: &mut dyn CallInput, errors: &mut dyn Writ
                 Outcome::Accepted { .. } => when(asked),
                 Outcome::Refused { why: Refusal::Lost, .. } => {
                     writeln!(errors, "exim: timed out while reading - message abandoned")?;
-                    return Ok(Taken { exit_code: 1, when: When::Never });
+                    return Ok(Taken { is_to_be_tried_again: true, ..Taken::of(1, When::Never) });
+                }
+                Outcome::Refused { why: Refusal::Spool | Refusal::Configuration, .. } => {
+                    let exit_code = i32::from(answer.status);
+                    return Ok(Taken {
+                        is_to_be_tried_again: true,
+                        ..Taken::of(exit_code, when_report(asked))
+                    });
                 }
                 // A mail about the error may have been announced.
                 Outcome::Refused { .. } => when_report(asked),
             };
-            Ok(Taken { exit_code: i32::from(answer.status), when })
+            Ok(Taken::of(i32::from(answer.status), when))
         }
         Err(complaint) => refuse(intake, &who, &sender, complaint, input, errors),
     }
@@ -211,13 +236,13 @@ fn new_mail(asked: &Asked, who: &Caller, sender: &Sender, recipients: Vec<Addres
         started: SystemTime::now(),
         controls: Controls {
             queue_only: when(asked) == When::Never,
-            suppress_local_fixups: given.suppress_fixups && asked.standing.trusted,
+            suppress_local_fixups: given.suppress_fixups,
             ..Controls::default()
         },
         add_headers: Vec::new(),
         remove_headers: Vec::new(),
         about: caller::about(asked),
-        local_error: given.bounce_about.is_some() && asked.standing.trusted,
+        local_error: given.bounce_about.is_some(),
         pipelining: BString::default(),
     }
 }
@@ -286,7 +311,7 @@ fn refuse(
     let mode = intake.asked.invocation.message.errors;
     if mode == ErrorMode::Print {
         writeln!(errors, "exim: {}", complaint.for_terminal())?;
-        return Ok(Taken { exit_code: 1, when: When::Never });
+        return Ok(Taken::of(1, When::Never));
     }
     let to = if sender.address.is_null() {
         Address::new(who.login.clone(), intake.asked.globals.qualify_domain.clone())
@@ -296,12 +321,12 @@ fn refuse(
     match error_mail::send(intake, to, &complaint, input.take_copy()) {
         Ok(()) => {
             let exit_code = if mode == ErrorMode::MailQuietly { 0 } else { 1 };
-            Ok(Taken { exit_code, when: when_report(&intake.asked) })
+            Ok(Taken::of(exit_code, when_report(&intake.asked)))
         }
         Err(error) => {
             writeln!(errors, "exim: {}", complaint.for_terminal())?;
             writeln!(errors, "exim: no mail could be sent about it: {error}")?;
-            Ok(Taken { exit_code: 1, when: When::Never })
+            Ok(Taken { is_to_be_tried_again: true, ..Taken::of(1, When::Never) })
         }
     }
 }

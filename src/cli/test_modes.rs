@@ -16,7 +16,12 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
     }
     let mut context = Context::new(program.globals.clone(), &NoHooks);
     let who = caller::caller(&program.asked())?;
-    context.session.origin = crate::mail::Origin::default();
+    context.session.origin = caller::origin_of_test(&program.asked(), &who.login);
+    if program.invocation.message.sender.is_some() {
+        context.session.origin.authenticated_id = program.invocation.message.authenticated_id.clone();
+        context.session.origin.authenticated_sender = program.invocation.message.authenticated_sender.clone();
+    }
+    context.message.return_path = Some(Default::default());
     context.session.caller_uid = who.uid;
     context.session.caller_gid = who.gid;
     let own = crate::mail::Address::new(who.login.clone(), program.globals.qualify_domain.clone());
@@ -41,7 +46,7 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     let worker = Worker::start(program)?;
     let program = &worker.program;
     let mut context = Context::new(program.globals.clone(), &NoHooks);
-    context.session.origin = caller::origin(&program.asked(), &who.login);
+    context.session.origin = caller::origin_of_test(&program.asked(), &who.login);
     context.message.sender = Some(sender);
     let mut out = std::io::stdout().lock();
     let mut shown = Shown::new(program.standing.admin);
@@ -50,7 +55,7 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
         let chain = &worker.configuration.routers;
         let worse = match verify {
             None => address_test::test(chain, &mut context, text, &mut shown, out)?,
-            Some(as_sender) => address_test::verify(chain, &mut context, text, as_sender, out)?,
+            Some(as_sender) => address_test::verify(chain, &mut context, text, as_sender, &shown, out)?,
         };
         code = code.max(worse);
         Ok(())
@@ -58,12 +63,21 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     if program.invocation.arguments.is_empty() {
         prompt(&mut out, &mut one)?;
     } else {
-        for text in &program.invocation.arguments {
+        for text in program.invocation.arguments.iter().flat_map(|argument| addresses_in(argument)) {
             one(text, &mut out)?;
         }
     }
     out.flush()?;
     Ok(i32::from(code))
+}
+
+/// One argument may be a list with commas, unless they stand in a source route.
+fn addresses_in(text: &[u8]) -> Vec<&[u8]> {
+    if !text.contains(&b',') || text.starts_with(b"@") {
+        return vec![text];
+    }
+    let syntax = crate::mail::Syntax { domain_literals: true, ..Default::default() };
+    crate::mail::parse_list(text, syntax).into_iter().map(|item| &text[item.span]).collect()
 }
 
 /// Tests one address and writes the answer.

@@ -36,6 +36,15 @@ pub struct Facts {
     pub macro_values: String,
 }
 
+impl Facts {
+    /// Whether root, the mailer's user or the owner of the configuration calls.
+    pub fn is_ours(&self) -> bool {
+        self.real_uid == 0
+            || Some(self.real_uid) == self.oxim_uid
+            || Some(self.real_uid) == self.configure_owner
+    }
+}
+
 /// What follows for the rights of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -43,6 +52,8 @@ pub struct Decision {
     pub keep_rights: bool,
     /// `-D` is why they are not: Exim says so on standard error.
     pub macros_rejected: bool,
+    /// `-C` is why.
+    pub file_rejected: bool,
     /// Owner and mode of the configuration file are checked.
     pub check_file: bool,
 }
@@ -51,8 +62,7 @@ pub struct Decision {
 pub fn decide(facts: &Facts, invocation: &Invocation) -> Decision {
     let other_file = invocation.config.as_ref().is_some_and(|list| *list != facts.default_path);
     let is_root = facts.real_uid == 0;
-    let is_ours =
-        is_root || Some(facts.real_uid) == facts.oxim_uid || Some(facts.real_uid) == facts.configure_owner;
+    let is_ours = facts.is_ours();
     let file_is_good = match &invocation.config {
         Some(list) if other_file && !is_root => is_ours && is_listed(facts, list),
         _ => true,
@@ -63,6 +73,7 @@ pub fn decide(facts: &Facts, invocation: &Invocation) -> Decision {
     Decision {
         keep_rights,
         macros_rejected: !macros_are_good,
+        file_rejected: !file_is_good,
         check_file: !other_file || (keep_rights && !is_root),
     }
 }
@@ -179,6 +190,8 @@ pub struct Standing {
     pub trusted: bool,
     /// May see and change the queue, run daemons, debug.
     pub admin: bool,
+    /// The oxim user.
+    pub oxim_uid: u32,
 }
 
 /// What of the configuration makes users trusted or admin, as numbers.
@@ -206,6 +219,7 @@ pub fn standing(uid: u32, gid: u32, groups: &[u32], lists: &TrustLists) -> Stand
         gid,
         trusted: is_ours || lists.trusted_users.contains(&uid) || in_any(&lists.trusted_groups),
         admin: is_ours || in_any(&[lists.oxim_gid]) || in_any(&lists.admin_groups),
+        oxim_uid: lists.oxim_uid,
     }
 }
 
@@ -229,11 +243,23 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
     if invocation.syslog_tag.is_some() && !who.admin {
         return Err("exim: you lack sufficient privilege to specify syslog process name".into());
     }
+    if invocation.message.suppress_fixups && !who.trusted {
+        return Err("exim: permission denied (-G requires a trusted user)".into());
+    }
+    if invocation.daemon.pid_file.is_some() {
+        check_pid_file(who)?;
+    }
     let may = match &invocation.action {
-        Action::Daemon => who.admin,
+        // Without -bd it is a queue run that is repeated.
+        Action::Daemon => who.admin || (!invocation.daemon.listen && !relaxed.prod_requires_admin),
         Action::QueueRun(_) => who.admin || !relaxed.prod_requires_admin,
         Action::ListQueue(_) => who.admin || !relaxed.list_requires_admin,
-        Action::TestAddresses | Action::VerifyAddresses { .. } => who.admin || !relaxed.checks_require_admin,
+        Action::Expand | Action::TestAddresses | Action::VerifyAddresses { .. } | Action::TestRetry
+            if relaxed.checks_require_admin && !who.admin =>
+        {
+            return Err("exim: those command-line flags are set to require admin".into());
+        }
+        Action::LogLine(_) => who.admin,
         Action::Messages(command) => return check_messages(command.what, who, relaxed),
         _ => true,
     };
@@ -253,14 +279,23 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
     Ok(())
 }
 
-/// `-M` and `-Mc` as queue runs; `-Mrm` is also for the one who sent the message, which the queue decides.
+/// `-oP` and `-oPX` are for root and oxim alone: a file is written and removed with their rights.
+pub fn check_pid_file(who: &Standing) -> Result<(), String> {
+    if who.uid == 0 || who.uid == who.oxim_uid {
+        return Ok(());
+    }
+    let (uid, oxim, euid) = (who.uid, who.oxim_uid, nix::unistd::geteuid());
+    Err(format!("exim: only uid=0 or uid={oxim} can use -oP and -oPX (uid={uid} euid={euid} | {uid})"))
+}
+
+/// `-M` and `-Mc` as queue runs. All else but `-Mg` is decided on the open message by the queue, since `-Mrm` is also for
+/// the one who sent it.
 fn check_messages(what: Act, who: &Standing, relaxed: Relaxed) -> Result<(), String> {
     match what {
         Act::Deliver | Act::DeliverIfDue if who.admin || !relaxed.prod_requires_admin => Ok(()),
         Act::Deliver | Act::DeliverIfDue => Err("exim: Permission denied".into()),
-        Act::Remove => Ok(()),
-        _ if who.admin => Ok(()),
-        _ => Err("Permission denied".into()),
+        Act::GiveUp if !who.admin => Err("exim: permission denied".into()),
+        _ => Ok(()),
     }
 }
 
@@ -352,7 +387,14 @@ mod tests {
             assert_eq!(asked(line, &admin), Ok(()), "{line}");
         }
         assert_eq!(asked("-M 1aaaaa-000000-00", &user), Err("exim: Permission denied".into()));
-        assert_eq!(asked("-Mvl 1aaaaa-000000-00", &user), Err("Permission denied".into()));
+        assert_eq!(asked("-Mg 1aaaaa-000000-00", &user), Err("exim: permission denied".into()));
+        assert_eq!(asked("-Mvl 1aaaaa-000000-00", &user), Ok(()), "the queue decides");
+        assert_eq!(asked("-z x", &user), Err("exim: permission denied".into()));
+        assert_eq!(
+            asked("-G a@b", &user),
+            Err("exim: permission denied (-G requires a trusted user)".into())
+        );
+        assert!(asked("-bd -oP /x", &admin).unwrap_err().starts_with("exim: only uid=0 or uid=100 can use"));
         assert_eq!(asked("-d -bV", &user), Err("exim: debugging permission denied".into()));
         assert_eq!(asked("-bt x@y", &user), Ok(()));
         assert_eq!(asked("-Mrm 1aaaaa-000000-00", &user), Ok(()));

@@ -13,6 +13,9 @@ use bstr::{BString, ByteSlice};
 #[derive(Clone, Debug, Default)]
 pub struct MacroOverrides(pub Vec<(BString, BString)>);
 
+/// Longest name of a macro, as in Exim.
+const MAX_NAME: usize = 63;
+
 /// What the names of builtin macros begin with.
 const BUILTIN_STARTS: [&str; 6] = ["_OPT_", "_HAVE_", "_LOG_", "_DRIVER_", "_EXP_", "_ACL_"];
 
@@ -83,6 +86,9 @@ impl Macros {
             Some(value) => (true, value.trim()),
             None => (false, rest.trim()),
         };
+        if name.len() > MAX_NAME {
+            return Err(format!("macro name too long (maximum is {MAX_NAME} characters)"));
+        }
         let name = name.as_bstr();
         if let Some(known) = self.defined.iter_mut().find(|one| one.name == name) {
             if known.fixed {
@@ -124,6 +130,11 @@ fn is_name_byte(byte: u8) -> bool {
 /// True for a line that is taken as a macro definition where those may stand.
 pub fn looks_like_definition(line: &[u8]) -> bool {
     line.first().is_some_and(u8::is_ascii_uppercase)
+}
+
+/// True for a line that cannot be but a macro definition.
+pub fn is_definition(line: &[u8]) -> bool {
+    defined_name(line).is_some()
 }
 
 /// The name of a macro that this line defines, if it does.

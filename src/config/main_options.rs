@@ -5,8 +5,8 @@
 
 use super::build_settings::{self, MAILER_NAME};
 use super::option::Kind::{
-    AddressList, Bool, DomainList, Expanded, ExpandedInt, Fixed, Group, GroupList, HostList, Int, KiloSize,
-    Selectors, Size, Text, Time, TimeList, User, UserList,
+    AddressList, Bool, DomainList, Expanded, ExpandedInt, ExpandedTime, Fixed, Group, GroupList, HostList,
+    Int, KiloSize, Selectors, Size, Text, Time, TimeList, User, UserList,
 };
 use super::option::{OptionDef, acts, no_effect, only_as, refuses};
 
@@ -183,7 +183,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("ignore_fromline_hosts", HostList, ""),
     refuses("ignore_fromline_local", Bool, "false"),
     acts("keep_environment", Text, ""),
-    refuses("keep_malformed", Time, "4d"),
+    no_effect("keep_malformed", Time, "4d", "a damaged message is kept until somebody mends or removes it"),
     refuses("ldap_ca_cert_dir", Text, ""),
     refuses("ldap_ca_cert_file", Text, ""),
     refuses("ldap_cert_file", Text, ""),
@@ -249,7 +249,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("queue_run_in_order", Bool, "false"),
     refuses("queue_run_max", ExpandedInt, "5"),
     refuses("queue_smtp_domains", DomainList, ""),
-    refuses("receive_timeout", Time, "0s"),
+    acts("receive_timeout", Time, "0s"),
     acts("received_header_text", Expanded, RECEIVED),
     acts("received_headers_max", Int, "30"),
     acts("recipient_unqualified_hosts", HostList, ""),
@@ -295,7 +295,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("smtp_ratelimit_hosts", HostList, ""),
     refuses("smtp_ratelimit_mail", Text, ""),
     refuses("smtp_ratelimit_rcpt", Text, ""),
-    acts("smtp_receive_timeout", Expanded, "5m"),
+    acts("smtp_receive_timeout", ExpandedTime, "5m"),
     acts("smtp_reserve_hosts", HostList, ""),
     acts("smtp_return_error_details", Bool, "false"),
     only_as("smtputf8_advertise_hosts", HostList, "*", ""),
@@ -351,7 +351,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("trusted_users", UserList, ""),
     refuses("unknown_login", Expanded, ""),
     refuses("unknown_username", Text, ""),
-    refuses("untrusted_set_sender", AddressList, ""),
+    acts("untrusted_set_sender", AddressList, ""),
     acts(
         "uucp_from_pattern",
         Text,

@@ -18,7 +18,7 @@ pub mod written;
 
 pub use macros::MacroOverrides;
 pub use option::{Effect, Flag, Kind, Number, OptionDef, Options, SettingValue};
-pub use section::read;
+pub use section::{read, read_all};
 pub use setting::is_short_form;
 pub use source::Opener;
 pub use written::{ConfigError, DriverDef, Instance, NamedLists, Tables, Written};

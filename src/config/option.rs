@@ -33,6 +33,8 @@ pub enum Kind {
     ExpandedBool,
     /// An integer that may be written as an expansion
     ExpandedInt,
+    /// A time that may be written as an expansion: a value that begins with `$`
+    ExpandedTime,
     /// A domain list
     DomainList,
     /// A host list
@@ -125,8 +127,8 @@ pub enum SettingValue {
     Time(Duration),
     /// TimeList
     Times(Vec<Duration>),
-    /// Everything else: text, parsed where the kind is expanded. An ExpandedBool or ExpandedInt that was
-    /// written as a plain word or number is a Bool or Int.
+    /// Everything else: text, parsed where the kind is expanded. An ExpandedBool, ExpandedInt or ExpandedTime
+    /// that was written as a plain word, number or time is a Bool, Int or Time.
     Text(Template),
     /// `set` and others that may be given several times
     Texts(Vec<Template>),
@@ -194,6 +196,13 @@ impl Options {
             Some(value) => self.defaults.insert(def.name, value),
             None => self.defaults.remove(def.name),
         };
+    }
+
+    /// Puts another value in place of what was written: for options of the command line that stand above the
+    /// configuration. The value is in the form that `-bP` would print.
+    pub fn overrule(&mut self, name: &str, value: &str) {
+        self.set.remove(name);
+        self.put_default(name, value);
     }
 
     /// The rows of these options, table by table.

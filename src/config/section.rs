@@ -15,7 +15,6 @@ use super::written::{
 use crate::log::{SelectorError, Selectors};
 use crate::syntax::{Located, Position, Template};
 use bstr::{BString, ByteSlice};
-use std::collections::hash_map::Entry;
 use std::path::Path;
 
 /// Reads a configuration whose main file the caller has opened.
@@ -29,6 +28,20 @@ pub fn read(
     tables: &Tables,
     opener: &mut dyn Opener,
 ) -> (Option<Written>, Vec<ConfigError>) {
+    let (written, errors) = read_all(path, bytes, overrides, tables, opener);
+    let usable = errors.iter().all(|error| error.unsupported);
+    (usable.then_some(written), errors)
+}
+
+/// The same, with what could be read of a configuration that cannot be used, so that the rest of it can be
+/// checked, too.
+pub fn read_all(
+    path: &Path,
+    bytes: &[u8],
+    overrides: &MacroOverrides,
+    tables: &Tables,
+    opener: &mut dyn Opener,
+) -> (Written, Vec<ConfigError>) {
     let macros = Macros::new(macros::builtin(tables)).with_overrides(overrides);
     let mut reader = Reader {
         source: Source::new(path, bytes, macros, opener),
@@ -53,9 +66,8 @@ pub fn read(
     let Reader { source, mut written, .. } = reader;
     written.macros = source.macros.all().map(|(name, value)| (name.clone(), value.clone())).collect();
     let mut errors = source.errors;
-    let usable = errors.iter().all(|error| error.unsupported);
     errors.extend(unsupported_expansions(&written));
-    (usable.then_some(written), errors)
+    (written, errors)
 }
 
 /// What options and named lists use of the string language that is not built yet.
@@ -97,6 +109,9 @@ struct Reader<'a> {
     seen: Vec<&'static str>,
     written: Written,
 }
+
+/// Exim's buffer for the name of an ACL or a driver, with the byte that ends it.
+const MAX_NAME: usize = 64;
 
 const SECTIONS: [&str; 7] =
     ["acl", "authenticators", "routers", "transports", "retry", "rewrite", "local_scan"];
@@ -152,9 +167,14 @@ impl Reader<'_> {
         self.source.unsupported(&line.at, message, line.value.as_bstr());
     }
 
-    /// Defines a macro if the line does that; false if it is something else.
+    /// Defines a macro if the line does that; false if it is something else. Options of the main section begin
+    /// with a small letter; in other sections a capital alone says nothing.
     fn read_macro(&mut self, line: &Located<BString>) -> bool {
-        if !macros::looks_like_definition(&line.value) {
+        let definition = match self.seen.is_empty() {
+            true => macros::looks_like_definition(&line.value),
+            false => macros::is_definition(&line.value),
+        };
+        if !definition {
             return false;
         }
         if let Err(message) = self.source.macros.define(&line.value) {
@@ -215,6 +235,10 @@ impl Reader<'_> {
         };
         let (name, rest) = setting::take_name(rest);
         let name = name.as_bstr();
+        if self.written.lists.contains_key(&(kind, name.into())) {
+            self.wrong(line, format!("duplicate name \"{name}\" for a named {shown} list"));
+            return true;
+        }
         let Some(items) = rest.strip_prefix(b"=") else {
             self.wrong(line, format!("missing '=' after \"{name}\""));
             return true;
@@ -223,17 +247,12 @@ impl Reader<'_> {
             self.wrong(line, format!("a named {shown} list needs a name"));
             return true;
         }
-        let message = match self.written.lists.entry((kind, name.into())) {
-            Entry::Occupied(_) => format!("duplicate name \"{name}\" for a named {shown} list"),
-            Entry::Vacant(place) => match read_list(items.trim(), &name.to_string(), &line.at) {
-                Ok(items) => {
-                    place.insert(NamedList { items, cache, hidden });
-                    return true;
-                }
-                Err(message) => message,
-            },
-        };
-        self.wrong(line, message);
+        match read_list(items.trim(), &name.to_string(), &line.at) {
+            Ok(items) => {
+                self.written.lists.insert((kind, name.into()), NamedList { items, cache, hidden });
+            }
+            Err(message) => self.wrong(line, message),
+        }
         true
     }
 
@@ -260,7 +279,18 @@ impl Reader<'_> {
         begin
     }
 
+    /// A name that Exim could not keep is refused.
+    fn check_name_length(&mut self, line: &Located<BString>, name: &[u8]) {
+        if name.len() >= MAX_NAME {
+            let start = name[..MAX_NAME - 1].as_bstr();
+            let message =
+                format!("exim item name too long (>{MAX_NAME}), unable to use \"{start}\" (truncated)");
+            self.wrong(line, message);
+        }
+    }
+
     fn begin_acl(&mut self, line: &Located<BString>, name: &[u8]) -> bool {
+        self.check_name_length(line, name);
         if self.written.acls.iter().any(|acl| acl.name == name) {
             self.wrong(line, format!("there are two ACLs called \"{}\"", name.as_bstr()));
             return false;
@@ -315,6 +345,7 @@ impl Reader<'_> {
                 if !rest.is_empty() {
                     self.wrong(&line, format!("extra characters follow driver name {}", name.as_bstr()));
                 }
+                self.check_name_length(&line, name);
                 present = Some(Draft::new(name, &line, class));
             } else if self.read_macro(&line) {
                 self.finish_driver(class, present.take(), instances);

@@ -45,7 +45,7 @@ pub fn read(
     words: (&str, &str),
 ) -> Outcome {
     let (hidden, line) = take_hide(line);
-    if line.first().is_some_and(|byte| !byte.is_ascii_alphanumeric()) {
+    if line.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
         return Outcome::Wrong(format!("option setting expected: {}", line.as_bstr()));
     }
     let (name, rest) = take_name(line);
@@ -55,6 +55,11 @@ pub fn read(
         let hint = hint(&name, known);
         return Outcome::Wrong(format!("{} \"{name}\" unknown{}{hint}", words.0, words.1));
     };
+    if let Some(old) = options.written(def.name)
+        && !is_joined(def, &old.value)
+    {
+        return Outcome::Wrong(format!("\"{name}\" option set for the second time"));
+    }
     match read_setting(def, negated, &name, rest, at) {
         Err(message) => Outcome::Wrong(message),
         Ok(value) => put(options, def, Setting { value, at: at.clone(), hidden }),
@@ -93,7 +98,13 @@ fn read_setting(
     value::read(def.kind, name, text.trim(), at)
 }
 
-/// Options that may be given several times, and how their values are joined.
+/// Options that may be given several times.
+fn is_joined(def: &OptionDef, old: &SettingValue) -> bool {
+    matches!(old, SettingValue::Texts(_))
+        || matches!(def.name, "headers_add" | "headers_remove" | "condition")
+}
+
+/// How the values of options that may be given several times are joined.
 fn joined(def: &OptionDef, old: &Setting, new: &Setting) -> Option<SettingValue> {
     let (SettingValue::Text(first), SettingValue::Text(second)) = (&old.value, &new.value) else {
         return match (&old.value, &new.value) {

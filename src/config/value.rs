@@ -19,6 +19,8 @@ pub fn read(kind: Kind, name: &str, text: &[u8], at: &Position) -> Result<Settin
         Kind::Time => interval::parse(text)
             .map(SettingValue::Time)
             .ok_or_else(|| format!("invalid time value for {name}")),
+        Kind::ExpandedTime if text.starts_with(b"$") => read_text(kind, name, text, at),
+        Kind::ExpandedTime => read(Kind::Time, name, text, at),
         Kind::TimeList => read_times(name, text),
         Kind::Fixed => read_fixed(name, text).map(SettingValue::Int),
         Kind::ExpandedBool => read_expanded_bool(kind, name, text, at),

@@ -186,6 +186,13 @@ pub struct ConfigError {
     pub unsupported: bool,
 }
 
+impl ConfigError {
+    /// The same place and the same words.
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        self.at == other.at && self.message == other.message
+    }
+}
+
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.at, self.message)?;

@@ -3,8 +3,10 @@
 
 use super::message::{Attempt, Setback};
 use super::report;
-use crate::expand;
+use crate::expand::{self, Context};
 use crate::mail::{Address, HeaderKind};
+use crate::route::Item;
+use crate::route::item::Special;
 use crate::transport::Problem;
 use crate::transport::write_message::{HeaderChanges, header_block};
 use crate::upward::NewMessage;
@@ -20,27 +22,22 @@ const LIMIT_STEP: u64 = 8192;
 const LINE_MAX: u64 = 998;
 
 /// Writes and submits the bounce for these addresses, all with the same errors address.
-pub fn send(attempt: &Attempt, to: &BStr, group: &[Setback]) -> io::Result<()> {
+pub fn send(attempt: &mut Attempt, to: &BStr, group: &[Setback]) -> io::Result<()> {
     let boundary = boundary(attempt);
+    let returned = returned_part(attempt, &boundary)?;
+    // What is returned ends with its own last line; the part before it with a blank one.
+    let end = if returned.is_empty() { "" } else { "\n" };
     let text = [
         headers(attempt, to, group, &boundary),
         people_part(attempt, group, &boundary),
         status_part(attempt, group, &boundary),
-        returned_part(attempt, &boundary)?,
-        format!("\n--{boundary}--\n").into_bytes(),
+        returned,
+        format!("{end}--{boundary}--\n").into_bytes(),
     ]
     .concat();
     let mut recipients = vec![Address::split(to)];
     recipients.extend(copies(attempt, to));
-    let new = NewMessage {
-        sender: Address::null(),
-        recipients,
-        text,
-        about: Some(attempt.message.id.clone()),
-        local_error: true,
-        attach: None,
-    };
-    attempt.env.submit.submit(new).map(|_| ())
+    attempt.submit(NewMessage { recipients, text, local_error: true, ..NewMessage::default() })
 }
 
 /// `1795443622-eximdsn-842157577`
@@ -50,16 +47,20 @@ pub fn boundary(attempt: &Attempt) -> String {
 }
 
 fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> Vec<u8> {
-    let mut text = BString::from("X-Failed-Recipients: ");
-    let names: Vec<BString> = group.iter().map(|setback| named(setback).0).collect();
-    text.extend(bstr::join(",\n  ", &names));
-    text.extend_from_slice(b"\n");
+    let mut text = BString::default();
+    let shown = group.iter().map(|setback| &setback.item).filter(|item| !is_hidden(item));
+    let names: Vec<BString> = shown.map(|item| item.address.to_bytes()).collect();
+    if !names.is_empty() {
+        text.extend_from_slice(b"X-Failed-Recipients: ");
+        text.extend(bstr::join(",\n  ", &names));
+        text.extend_from_slice(b"\n");
+    }
     if let Some(reply_to) = attempt.env.globals.main.plain("errors_reply_to").filter(|text| !text.is_empty())
     {
         text.extend_from_slice(format!("Reply-To: {reply_to}\n").as_bytes());
     }
     text.extend_from_slice(b"Auto-Submitted: auto-replied\n");
-    text.extend_from_slice(format!("From: {}\nTo: {to}\n", from_header(attempt)).as_bytes());
+    text.extend_from_slice(format!("From: {}\nTo: {to}\n", from_header(&attempt.context)).as_bytes());
     text.extend(references(attempt));
     text.extend_from_slice(
         format!(
@@ -77,13 +78,13 @@ fn headers(attempt: &Attempt, to: &BStr, group: &[Setback], boundary: &str) -> V
 }
 
 /// `dsn_from`, expanded.
-pub fn from_header(attempt: &Attempt) -> BString {
-    let fallback = || {
-        BString::from(format!("Mail Delivery System <Mailer-Daemon@{}>", attempt.env.globals.qualify_domain))
-    };
-    match attempt.env.globals.main.text("dsn_from") {
+pub fn from_header(context: &Context) -> BString {
+    let globals = &context.globals;
+    let fallback =
+        || BString::from(format!("Mail Delivery System <Mailer-Daemon@{}>", globals.qualify_domain));
+    match globals.main.text("dsn_from") {
         Some(template) => {
-            expand::expand(template, &attempt.context).map_or_else(|_| fallback(), |value| value.into_bytes())
+            expand::expand(template, context).map_or_else(|_| fallback(), |value| value.into_bytes())
         }
         None => fallback(),
     }
@@ -109,16 +110,33 @@ pub fn references(attempt: &Attempt) -> Vec<u8> {
     [b"References: ".to_vec(), bstr::join(" ", words), b"\n".to_vec()].concat()
 }
 
-/// The address as bounces name it, and the line that says where it came from.
-fn named(setback: &Setback) -> (BString, Option<BString>) {
-    let item = &setback.item;
-    let hidden = crate::route::item::ancestors(item).filter(|ancestor| ancestor.hide_children).last();
-    if let Some(ancestor) = hidden {
-        return (ancestor.address.to_bytes(), None);
-    }
+/// Its router says `hide_child_in_errmsg`.
+fn is_hidden(item: &Item) -> bool {
+    item.parent.as_ref().is_some_and(|parent| parent.hide_children)
+}
+
+/// The address as bounces and warnings name it, with the lines that say where it came from; false: nothing more may be
+/// said of it, since reasons name it too.
+pub fn named(item: &Item) -> (BString, bool) {
+    let hidden = is_hidden(item);
     let text = item.text();
-    let top = item.top().map(|top| top.to_bytes()).filter(|top| *top != text);
-    (text, top.map(|top| format!("(generated from {top})").into()))
+    let parent = item.parent.as_ref().filter(|_| item.special.is_some() && !hidden);
+    let mut lines = BString::from(match (&item.special, parent) {
+        _ if hidden => "  an undisclosed address\n".into(),
+        (Some(Special::Pipe(_)), Some(parent)) => {
+            format!("  pipe to {text}\n    generated by {}\n", parent.address.to_bytes())
+        }
+        (_, Some(parent)) => format!("  save to {text}\n    generated by {}\n", parent.address.to_bytes()),
+        _ => format!("  {text}\n"),
+    });
+    let is_far = item.parent.as_ref().is_some_and(|parent| parent.parent.is_some());
+    let origin = item.origin().map(|origin| origin.to_bytes());
+    let origin = origin.filter(|origin| *origin != text && (is_far || parent.is_none()));
+    if let Some(origin) = origin {
+        let ultimately = if is_far { "ultimately " } else { "" };
+        lines.extend_from_slice(format!("    ({ultimately}generated from {origin})\n").as_bytes());
+    }
+    (lines, !hidden)
 }
 
 fn people_part(attempt: &Attempt, group: &[Setback], boundary: &str) -> Vec<u8> {
@@ -159,12 +177,10 @@ fn people_part(attempt: &Attempt, group: &[Setback], boundary: &str) -> Vec<u8> 
 
 /// One address: itself, where it came from, why.
 fn entry(setback: &Setback) -> Vec<u8> {
-    let (name, from) = named(setback);
-    let mut text = BString::from(format!("  {name}\n"));
-    if let Some(from) = from {
-        text.extend_from_slice(format!("    {from}\n").as_bytes());
+    let (mut text, open) = named(&setback.item);
+    if open {
+        text.extend(reason_lines(&setback.problem));
     }
-    text.extend(reason_lines(&setback.problem));
     text.into()
 }
 

@@ -54,6 +54,21 @@ pub struct How {
     pub first_only: bool,
     /// Fail all addresses that are not delivered (`-Mg`).
     pub give_up: bool,
+    /// When messages about this one are delivered.
+    pub own_mail: OwnMail,
+}
+
+/// When a message of our own making (bounce, warning, notice) is delivered. The log shows it, and a caller of `-odi`
+/// or `-q` counts on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnMail {
+    /// By itself, at any time: whoever delivers is told.
+    #[default]
+    Announced,
+    /// As soon as it is in the spool (`-odi`, `-odf`): whoever waits for this delivery waits for it too.
+    AtOnce,
+    /// When this delivery has ended (queue runs): before the next message of the run, and before the run ends.
+    After,
 }
 
 /// What became of the message.

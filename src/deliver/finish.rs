@@ -7,27 +7,29 @@ use super::env::Delivery;
 use super::message::{Attempt, Setback};
 use super::{bounce, freeze, report, retry, warn};
 use crate::log::Event;
+use crate::mail::Recipient;
 use crate::route::Item;
-use crate::route::item::ancestors;
+use crate::route::item::{Ancestor, ancestors};
 use crate::spool::{commit, message_log};
 use bstr::{BString, ByteSlice};
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Ends the attempt.
-pub fn finish(mut attempt: Attempt) -> Delivery {
-    give_up_expired(&mut attempt);
-    let kept = settle_failures(&mut attempt);
+pub fn finish(attempt: &mut Attempt) -> Delivery {
+    give_up_expired(attempt);
+    let kept = settle_failures(attempt);
     if attempt.deferred.is_empty() && kept.is_empty() {
         return complete(attempt);
     }
-    let open_twins = settle_twins(&mut attempt);
-    mark_done(&mut attempt, &kept, &open_twins);
+    let open_twins = settle_twins(attempt);
+    mark_done(attempt, &kept, &open_twins);
+    keep_children_of_one_time(attempt, &kept, &open_twins);
     if !attempt.deferred.is_empty() && attempt.freeze.is_none() {
-        warn::send_if_due(&mut attempt);
+        warn::send_if_due(attempt);
     }
     if let Some(text) = attempt.freeze.take() {
-        freeze::freeze(&mut attempt, &text, &kept);
+        freeze::freeze(attempt, &text, &kept);
     }
     keep(attempt)
 }
@@ -93,6 +95,7 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
                 for setback in group {
                     attempt.finish(setback.item);
                 }
+                attempt.deliver_own_mail();
             }
             Err(error) => {
                 let line = format!("{} failed to send a bounce message: {error}", attempt.message.id);
@@ -111,24 +114,44 @@ fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
 }
 
 /// Nothing is left: the message goes.
-fn complete(attempt: Attempt) -> Delivery {
-    let message = &attempt.message;
-    if let Err(error) = commit::remove(message) {
-        // It will be delivered again: better twice than never.
-        let line = format!("{} failed to remove spool files: {error}", message.id);
+fn complete(attempt: &mut Attempt) -> Delivery {
+    if let Err(error) = commit::remove(&attempt.message) {
+        let line = format!("{} failed to remove spool files: {error}", attempt.message.id);
         attempt.env.log().panic(line.as_bytes().as_bstr());
+        // What is done must not be done again by each queue run until the files can be removed.
+        attempt.write_journal();
         return Delivery::Deferred;
     }
+    let message = &attempt.message;
     if !message.envelope.first_time {
         attempt.env.hints.remove_waiting(&message.id);
     }
     let queue_time = attempt.now.duration_since(message.envelope.received).unwrap_or_default();
     attempt.env.log().event(&Event::Completed { id: &message.id, queue_time });
     let main = &attempt.env.globals.main;
-    if main.bool("message_logs") && !main.bool("preserve_message_logs") {
+    if main.bool("message_logs") && main.bool("preserve_message_logs") {
+        preserve_message_log(attempt);
+    } else if main.bool("message_logs") {
         let _ = message_log::remove(&attempt.env.layout, &message.id);
     }
     Delivery::Completed
+}
+
+fn preserve_message_log(attempt: &mut Attempt) {
+    write_message_log(attempt);
+    if let Err(error) = message_log::preserve(&attempt.env.layout, &attempt.message.id) {
+        let line = format!("{} failed to keep the message log: {error}", attempt.message.id);
+        attempt.env.log().panic(line.as_bytes().as_bstr());
+    }
+}
+
+/// What was noted; a message log that cannot be written costs no mail.
+fn write_message_log(attempt: &mut Attempt) {
+    if attempt.env.globals.main.bool("message_logs") && !attempt.message_log.is_empty() {
+        let text = std::mem::take(&mut attempt.message_log);
+        let text = text.trim_end_with(|c| c == '\n');
+        let _ = message_log::append(&attempt.env.layout, &attempt.message.id, text);
+    }
 }
 
 /// The same address by another way shares the fate of the first; gives those that are not finished.
@@ -165,8 +188,44 @@ fn mark_done(attempt: &mut Attempt, kept: &[Setback], open_twins: &[Item]) {
     attempt.unjournaled.clear();
 }
 
+/// `one_time`: what such a redirection gave and was not delivered becomes a recipient in its parent's place, so that
+/// the list is not read again.
+fn keep_children_of_one_time(attempt: &mut Attempt, kept: &[Setback], open_twins: &[Item]) {
+    let setbacks = attempt.deferred.iter().chain(kept).map(|setback| &setback.item);
+    let mut made: Vec<(Arc<Ancestor>, Recipient)> = Vec::new();
+    for item in setbacks.chain(open_twins) {
+        let mut child = (item.address.clone(), item.dsn_flags);
+        let mut outermost = None;
+        for ancestor in ancestors(item) {
+            if ancestor.one_time {
+                outermost = Some((ancestor, child.clone()));
+            }
+            child.0 = ancestor.address.clone();
+        }
+        let Some((parent, (address, dsn_flags))) = outermost else { continue };
+        let errors_to = item.errors_to.clone();
+        let recipient =
+            Recipient { address, errors_to, parent: Some(item.recipient), dsn_flags, ..Recipient::default() };
+        made.push((Arc::clone(parent), recipient));
+    }
+    // A child that is its own parent cannot take its place: what is done and what is not would bear one name.
+    let names_itself: HashSet<BString> = made
+        .iter()
+        .filter(|(parent, child)| parent.address == child.address)
+        .map(|(parent, _)| parent.unique.clone())
+        .collect();
+    for (parent, child) in made.into_iter().filter(|(parent, _)| !names_itself.contains(&parent.unique)) {
+        let envelope = &mut attempt.message.envelope;
+        if !envelope.recipients.iter().any(|known| known.address == child.address) {
+            envelope.recipients.push(child);
+        }
+        envelope.done.insert(parent.unique.clone());
+        attempt.changed = true;
+    }
+}
+
 /// Something is left: -H says what, the message's log says why.
-fn keep(mut attempt: Attempt) -> Delivery {
+fn keep(attempt: &mut Attempt) -> Delivery {
     if attempt.message.envelope.first_time {
         attempt.message.envelope.first_time = false;
         attempt.changed = true;
@@ -180,9 +239,6 @@ fn keep(mut attempt: Attempt) -> Delivery {
         attempt.unjournaled = attempt.message.envelope.done.iter().cloned().collect();
         attempt.write_journal();
     }
-    if attempt.env.globals.main.bool("message_logs") && !attempt.message_log.is_empty() {
-        let text = attempt.message_log.trim_end_with(|c| c == '\n').to_vec();
-        let _ = message_log::append(&attempt.env.layout, &attempt.message.id, &text);
-    }
+    write_message_log(attempt);
     if attempt.message.envelope.frozen.is_some() { Delivery::Frozen } else { Delivery::Deferred }
 }

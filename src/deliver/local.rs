@@ -41,6 +41,7 @@ pub fn deliver_all(attempt: &mut Attempt) {
 
 fn deliver_one(attempt: &mut Attempt, item: Item) {
     let route = item.route.clone().unwrap_or_default();
+    ::log::debug!(target: "transport", "{} by {}", item.address, route.transport);
     let base = |item: Item, problem: Problem| Setback {
         router: route.router.clone(),
         transport: route.transport.clone(),
@@ -140,6 +141,7 @@ fn prepare(
         addresses: vec![job_address(item, &transport.generic)],
         return_path: return_path.clone(),
         headers_add: Vec::new(),
+        late_headers: None,
         headers_remove: Vec::new(),
         hosts: Vec::new(),
         context: &attempt.context,
@@ -177,11 +179,14 @@ fn carry_out(attempt: &Attempt, who: &Identity, order: &Order) -> Outcome {
                 text: trouble.text,
                 errno: if trouble.errno == 0 { -1 } else { trouble.errno },
                 more_errno: trouble.more_errno,
+                our_fault: trouble.ours,
                 ..Problem::default()
             };
             if trouble.permanent { Outcome::Failed(problem) } else { Outcome::Deferred(problem) }
         }
-        Ok(_) => Outcome::Deferred(problem(-1, "unexpected answer to an order")),
+        Ok(_) => {
+            Outcome::Deferred(Problem { our_fault: true, ..problem(-1, "unexpected answer to an order") })
+        }
         Err(error) => Outcome::Deferred(Problem {
             our_fault: true,
             ..problem(-1, format!("delivery could not be carried out: {error}"))
@@ -261,7 +266,8 @@ fn identity(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<Ide
     let route = item.route.as_deref();
     let of_router = route.and_then(|route| route.user);
     let generic = &transport.generic;
-    let (mut uid, mut gid) = of_router.unwrap_or((globals.oxim_uid, globals.oxim_gid));
+    let (mut uid, gid) = of_router.unwrap_or((globals.oxim_uid, globals.oxim_gid));
+    let mut gid = Some(gid);
     if let Some(template) = &generic.user {
         let name = expand_for(transport, "user", template, &attempt.context)?;
         (uid, gid) = find_user(name.bytes().trim().as_bstr(), &attempt.context)
@@ -270,8 +276,14 @@ fn identity(attempt: &Attempt, item: &Item, transport: &Transport) -> Result<Ide
     if let Some(template) = &generic.group {
         let name = expand_for(transport, "group", template, &attempt.context)?;
         gid = find_group(name.bytes().trim().as_bstr(), &attempt.context)
+            .map(Some)
             .map_err(|_| not_found(attempt, "group", name.bytes(), template, transport))?;
     }
+    let Some(gid) = gid else {
+        let text = format!("user set without group for the {} transport", transport.name);
+        attempt.env.log().panic(format!("{} {text}", attempt.message.id).as_bytes().as_bstr());
+        return Err(problem(append_errno::USER, text));
+    };
     if uid == 0 && globals.oxim_uid != 0 {
         let text = format!("User 0 set for {} transport is on the fixed_never_users list", transport.name);
         let problem = problem(append_errno::USER, text);

@@ -1,9 +1,10 @@
 //! One attempt to deliver one message, from its lock to its end.
 
 use super::env::{Delivery, Env, How};
-use super::{finish, freeze, local, remote, routing};
+use super::{damaged, finish, freeze, local, remote, routing};
 use crate::expand::Context;
 use crate::expand::context::{MessageVars, NoHooks};
+use crate::log::panic_text;
 use crate::mail::MessageId;
 use crate::route::Item;
 use crate::spool::message::OpenError;
@@ -11,6 +12,7 @@ use crate::spool::{Journal, Message};
 use crate::transport::Problem;
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +33,8 @@ pub struct Setback {
     pub quiet: bool,
     /// The retry records of all its hosts have run out.
     pub expired: bool,
+    /// Which one it is of this attempt: notices name the latest first.
+    pub nth: usize,
 }
 
 /// A retry record that a failure touches.
@@ -84,14 +88,56 @@ pub struct Attempt<'e> {
     pub freeze: Option<BString>,
     /// Something of -H has changed.
     pub changed: bool,
+    /// Messages about this one that it sees to itself.
+    pub own_mail: Vec<MessageId>,
+    setbacks: usize,
 }
 
-/// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it.
+/// How long somebody who only looks at a message may take: about 2.5 s in all, in pauses that grow from this ...
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// ... to this. Who has it longer delivers it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1280);
+
+/// Delivers the message of this id. Whatever goes wrong with one message is logged and stays with it: a panic too, so
+/// that a queue run goes on with the next.
 pub fn deliver(env: &Env, id: &MessageId, how: How) -> Delivery {
-    match Message::open(&env.layout, id) {
+    ::log::debug!(target: "deliver", "delivering {id} as {how:?}");
+    if env.log().is_shown() {
+        let run =
+            if how.queue_run { format!(" (queue run pid {})", std::process::id()) } else { String::new() };
+        env.log().remark(format!("delivering {id}{run}"));
+    }
+    without_panic(env, id, || match Message::open(&env.layout, id) {
         Ok(message) => deliver_open(env, message, how),
         Err(error) => refuse(env, id, how, &error),
-    }
+    })
+}
+
+/// The same for a message that was told to be ready. Whoever has it locked may only look at it (the sweep of the spool,
+/// an administrator's command), and nobody will tell of it again: so this waits a while for it.
+pub fn deliver_told(env: &Env, id: &MessageId, how: How) -> Delivery {
+    let mut pause = FIRST_PAUSE;
+    without_panic(env, id, || {
+        loop {
+            match Message::open(&env.layout, id) {
+                Ok(message) => return deliver_open(env, message, how),
+                Err(OpenError::Locked) if pause <= LONGEST_PAUSE => {
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(error) => return refuse(env, id, how, &error),
+            }
+        }
+    })
+}
+
+/// What deliveries share is behind locks, and whole whenever they are free: a panic ends one of them alone.
+fn without_panic(env: &Env, id: &MessageId, work: impl FnOnce() -> Delivery) -> Delivery {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| {
+        let text = format!("internal error in a delivery: {}", panic_text(&*cause));
+        env.log().panic(line(id, &text).as_bstr());
+        Delivery::Deferred
+    })
 }
 
 /// Delivers a message that is locked already (its receiver hands it over).
@@ -111,11 +157,18 @@ pub fn deliver_open(env: &Env, message: Message, how: How) -> Delivery {
     } else {
         remote::postpone_all(&mut attempt);
     }
-    finish::finish(attempt)
+    let delivery = finish::finish(&mut attempt);
+    let own_mail = std::mem::take(&mut attempt.own_mail);
+    drop(attempt); // and its lock: what comes now has nothing to do with this message
+    for id in own_mail {
+        deliver_told(env, &id, How { own_mail: how.own_mail, ..How::default() });
+    }
+    delivery
 }
 
 fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
     match error {
+        OpenError::Gone if damaged::lacks_data(env, id) => return damaged::pass_over(env, id, how, error),
         OpenError::Gone => {
             if !how.queue_run {
                 env.log().write(
@@ -125,17 +178,11 @@ fn refuse(env: &Env, id: &MessageId, how: How, error: &OpenError) -> Delivery {
             }
         }
         OpenError::Locked => {
-            let log = env.log();
-            if log.selectors().has(crate::log::Selector::SkipDelivery) {
-                log.write(
-                    crate::log::Which::Main,
-                    line(id, "Spool file is locked (another process is handling this message)").as_bstr(),
-                );
-            }
+            let text = line(id, "Spool file is locked (another process is handling this message)");
+            let skip = crate::log::Selector::SkipDelivery;
+            env.log().optional(skip, crate::log::Which::Main, text.as_bstr());
         }
-        OpenError::Format { .. } | OpenError::Io(_) => {
-            env.log().panic(line(id, &error.to_string()).as_bstr());
-        }
+        OpenError::Format { .. } | OpenError::Io(_) => return damaged::pass_over(env, id, how, error),
     }
     Delivery::Skipped
 }
@@ -189,7 +236,15 @@ impl<'e> Attempt<'e> {
             journal: None,
             freeze: None,
             changed: false,
+            own_mail: Vec::new(),
+            setbacks: 0,
         }
+    }
+
+    /// Counts setbacks.
+    pub fn next_setback(&mut self) -> usize {
+        self.setbacks += 1;
+        self.setbacks
     }
 
     /// Time since the message came in.

@@ -25,9 +25,17 @@ pub fn deliver_all(attempt: &mut Attempt) {
         let name = first.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
         let Some(transport) = attempt.env.transports.get(name.as_bstr()).cloned() else { break };
         let Driver::Remote(driver) = &transport.driver else { break };
-        let group = take_group(attempt, &mut items, driver.max_rcpt(), driver.multi_domain());
-        let Some(group) = group else { break };
-        deliver_group(attempt, group, &transport, driver);
+        set_variables(&mut attempt.context, first, name.as_bstr());
+        let multi_domain = driver.multi_domain(&attempt.context);
+        let max = driver.max_rcpt();
+        let Some(group) = take_group(attempt, &mut items, max, *multi_domain.as_ref().unwrap_or(&true))
+        else {
+            break;
+        };
+        match multi_domain {
+            Ok(_) => deliver_group(attempt, group, &transport, driver),
+            Err(problem) => defer_all(attempt, group.items, &problem, &transport),
+        }
         if !items.is_empty() {
             attempt.write_journal();
         }
@@ -51,12 +59,14 @@ fn set_twins_aside(attempt: &mut Attempt, items: &mut Vec<Item>) {
 fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>, driver: &Arc<dyn Remote>) {
     let Some(first) = group.items.first() else { return };
     set_variables(&mut attempt.context, first, transport.name.as_bstr());
-    let hosts = first.route.as_ref().map_or_else(Vec::new, |route| route.hosts.clone());
-    let usable = match hosts.is_empty() || driver.has_own_hosts() {
-        true => Usable { hosts, known: Vec::new(), all_expired: true, skipped_expired: false },
-        false => usable_hosts(attempt, &hosts),
+    let routed = first.route.as_ref().map_or_else(Vec::new, |route| route.hosts.clone());
+    let hosts = match driver.hosts(routed, &attempt.context) {
+        Ok(hosts) => hosts,
+        Err(problem) => return defer_all(attempt, group.items, &problem, transport),
     };
-    if usable.hosts.is_empty() && !driver.has_own_hosts() && !usable_is_needless(first) {
+    let usable = usable_hosts(attempt, &hosts);
+    // A transport without hosts says itself what is wrong.
+    if usable.hosts.is_empty() && !hosts.is_empty() {
         return give_up(attempt, group.items, &usable, transport);
     }
     let (took, report) = one_call(attempt, transport, driver, &group.items, usable.hosts.clone());
@@ -82,9 +92,12 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
     }
 }
 
-/// A remote transport without hosts says itself what is wrong.
-fn usable_is_needless(first: &Item) -> bool {
-    first.route.as_ref().is_none_or(|route| route.hosts.is_empty())
+/// The transport's options could not be read.
+fn defer_all(attempt: &mut Attempt, items: Vec<Item>, problem: &Problem, transport: &Arc<Transport>) {
+    for item in items {
+        let outcome = Outcome::Deferred(problem.clone());
+        settle(attempt, item, outcome, &mut true, Duration::ZERO, transport, false);
+    }
 }
 
 fn first_of(items: &[Item]) -> Option<&Item> {
@@ -203,8 +216,8 @@ fn one_call(
 
 fn job_of<'a>(
     attempt: &'a mut Attempt,
-    transport: &Transport,
-    items: &[Item],
+    transport: &'a Transport,
+    items: &'a [Item],
     hosts: Vec<Host>,
 ) -> Result<Job<'a>, Problem> {
     let Some(first) = items.first() else { return Err(Problem::default()) };
@@ -216,13 +229,13 @@ fn job_of<'a>(
     }
     let path = return_path(attempt, first, &transport.generic, &attempt.context)?;
     attempt.context.message.return_path = Some(path.clone());
-    let (headers_add, headers_remove) = header_changes(first, &transport.generic, &attempt.context)?;
     Ok(Job {
         message: &attempt.message,
         addresses: items.iter().map(|item| job_address(item, &transport.generic)).collect(),
         return_path: path,
-        headers_add,
-        headers_remove,
+        headers_add: Vec::new(),
+        headers_remove: Vec::new(),
+        late_headers: Some(Box::new(|context| header_changes(first, &transport.generic, context))),
         hosts,
         context: &attempt.context,
         user: None,

@@ -1,5 +1,6 @@
 //! Lines of the main log and of the message's own log about single addresses.
 
+use super::grouping::wire_address;
 use super::message::{Attempt, Setback};
 use crate::log::{Delivery as Line, DeliveryHost, Event, Flag};
 use crate::route::Item;
@@ -16,6 +17,8 @@ struct Parts {
     return_path: BString,
     router: BString,
     transport: BString,
+    /// The system's words, where they do not stand in the reason.
+    error: BString,
     reason: BString,
 }
 
@@ -85,7 +88,13 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
     let mut parts = parts_of(attempt, &setback.item);
     parts.router = setback.router.clone();
     parts.transport = setback.transport.clone();
-    parts.reason = reason(&setback.problem);
+    let problem = &setback.problem;
+    if flag == Flag::Deferred && problem.errno > 0 && shows_host(problem) {
+        parts.error = system_words(problem.errno).into();
+        parts.reason = problem.text.replace("\n", "\\n").into();
+    } else {
+        parts.reason = reason(problem);
+    }
     let mut line = line_of(attempt, flag, &parts);
     line.errno = setback.problem.errno;
     line.host = setback
@@ -103,11 +112,8 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
 
 /// `== x routing defer (-52): retry time not reached`
 pub fn routing_deferred(attempt: &mut Attempt, item: &Item, problem: &Problem) {
-    if !attempt.env.log().selectors().has(crate::log::Selector::RetryDefer) {
-        return;
-    }
     let text = format!("== {} routing defer ({}): {}", with_original(item), problem.errno, problem.text);
-    about(attempt, text.as_bytes());
+    about_optional(attempt, crate::log::Selector::RetryDefer, &text);
 }
 
 /// A line of the message's own log about a host: `H=name [address] error` or `...: text` (the main log
@@ -128,6 +134,12 @@ pub fn host_problem(attempt: &mut Attempt, host: &Host, problem: &Problem) {
 /// Any line about the message.
 pub fn about(attempt: &Attempt, text: &[u8]) {
     attempt.env.log().event(&Event::About { id: &attempt.message.id, text: text.as_bstr() });
+}
+
+/// The same if this selector is on.
+pub fn about_optional(attempt: &Attempt, selector: crate::log::Selector, text: &str) {
+    let line = format!("{} {text}", attempt.message.id);
+    attempt.env.log().optional(selector, crate::log::Which::Main, line.as_bytes().as_bstr());
 }
 
 /// The words of a problem: the system's for its errors, then its own.
@@ -154,7 +166,7 @@ pub fn system_words(errno: i32) -> String {
 
 /// A host is not named again where the connection itself failed: the line about the host did that.
 fn shows_host(problem: &Problem) -> bool {
-    problem.errno <= 0 && !problem.text.is_empty()
+    problem.host.is_some() && !problem.text.is_empty() && problem.text != system_words(problem.errno)
 }
 
 /// `address <original>`
@@ -170,11 +182,20 @@ fn original_of(item: &Item) -> BString {
     item.top().map_or_else(|| item.address.to_bytes(), |top| top.to_bytes())
 }
 
+/// An address as its transport sees it: without affixes, unless the transport keeps them.
+fn shown(attempt: &Attempt, item: &Item) -> BString {
+    let route = item.route.as_ref().filter(|_| item.special.is_none());
+    match route.and_then(|route| attempt.env.transports.get(route.transport.as_bstr())) {
+        Some(transport) => wire_address(item, transport.generic.rcpt_include_affixes).to_bytes(),
+        None => item.text(),
+    }
+}
+
 fn parts_of(attempt: &Attempt, item: &Item) -> Parts {
-    let shown = item.text();
+    let shown = shown(attempt, item);
     let mut parents: Vec<BString> = ancestors(item).map(|ancestor| ancestor.address.to_bytes()).collect();
     parents.pop();
-    let original = item.top().map(|top| top.to_bytes()).filter(|top| *top != shown);
+    let original = Some(original_of(item)).filter(|original| *original != shown);
     Parts {
         shown,
         parents,
@@ -182,6 +203,7 @@ fn parts_of(attempt: &Attempt, item: &Item) -> Parts {
         return_path: attempt.errors_to(item),
         router: BString::default(),
         transport: BString::default(),
+        error: BString::default(),
         reason: BString::default(),
     }
 }
@@ -206,6 +228,7 @@ fn line_of<'a>(attempt: &'a Attempt, flag: Flag, parts: &'a Parts) -> Line<'a> {
         queue_time: None,
         delivery_time: None,
         errno: 0,
+        error: parts.error.as_bstr(),
         reason: parts.reason.as_bstr(),
     }
 }

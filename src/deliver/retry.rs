@@ -25,6 +25,8 @@ pub mod errno {
     pub const AUTH_FAILED: i32 = -42;
     /// TLS was required and could not be had.
     pub const TLS_REQUIRED: i32 = -38;
+    /// A file or pipe has no transport.
+    pub const BAD_TRANSPORT: i32 = -30;
     /// A host's address could not be looked up.
     pub const DNS: i32 = -32;
     /// A connection was lost.
@@ -132,7 +134,7 @@ impl Rules {
 fn compile_line(text: &BStr, at: &Position) -> Result<Rule, String> {
     let mut rest = text.as_bytes();
     let pattern = next_word(&mut rest).ok_or("missing pattern in retry rule")?;
-    let error = next_word(&mut rest).ok_or("missing error type")?;
+    let error = next_word(&mut rest).ok_or("missing error type in retry rule")?;
     let mut senders = None;
     if rest.starts_with(b"senders") {
         let after = rest[b"senders".len()..].trim_start();
@@ -173,17 +175,19 @@ fn compile_step(text: &[u8]) -> Result<Step, String> {
     if !matches!(letter, b"F" | b"G" | b"H") {
         return Err("unknown retry rule letter".into());
     }
-    let mut time = |what: &str| {
-        let text = parts.next().unwrap_or_default();
-        seconds(text)
-            .ok_or_else(|| format!("bad time value for {what} in retry rule: \"{}\"", text.as_bstr()))
+    let mut next = |fits: fn(&[u8]) -> Option<i64>| {
+        let text = parts.next().ok_or("comma expected")?;
+        if text.contains(&b' ') {
+            return Err("semicolon expected");
+        }
+        fits(text).ok_or("bad parameters for retry rule")
     };
-    let cutoff = time("timeout")?;
-    let interval = time("interval")?;
-    let factor = match letter {
-        b"F" => 1000,
-        _ => thousandths(parts.next().unwrap_or_default()).ok_or("bad retry parameter")?,
-    };
+    let cutoff = next(seconds)?;
+    let interval = next(seconds)?;
+    let factor = if letter == b"F" { 1000 } else { next(thousandths)? };
+    if parts.next().is_some() {
+        return Err("semicolon expected".into());
+    }
     if interval <= 0 || cutoff <= 0 || (letter != b"F" && factor <= 1000) {
         return Err("bad parameters for retry rule".into());
     }
@@ -371,6 +375,7 @@ pub fn update_one(attempt: &Attempt, key: &RetryKey, problem: &Problem) -> bool 
         hints.remove_retry(key.key.as_bstr());
         return true;
     }
+    log::debug!(target: "retry", "{}: next try in {} s, expired: {expired}", key.key, next - now);
     hints.put_retry(
         key.key.as_bstr(),
         &RetryRecord {

@@ -8,7 +8,7 @@ use super::report;
 use super::retry::{errno, is_waiting};
 use crate::mail::HeaderKind;
 use crate::matching::{self, Match};
-use crate::route::item::{Special, ancestors};
+use crate::route::item::{Barred, Special, ancestors};
 use crate::route::{How, Item, Routed, Trouble};
 use crate::text::Value;
 use crate::transport::{Driver, Problem};
@@ -77,6 +77,7 @@ fn goes_in_circles(attempt: &Attempt) -> bool {
 fn recipients(attempt: &Attempt) -> Vec<Item> {
     let envelope = &attempt.message.envelope;
     let mut items = Vec::new();
+    let address_of = |index: usize| Some(envelope.recipients.get(index)?.address.clone());
     for (index, recipient) in envelope.recipients.iter().enumerate() {
         if attempt.is_done(recipient.address.to_bytes().as_bstr()) {
             continue;
@@ -85,6 +86,7 @@ fn recipients(attempt: &Attempt) -> Vec<Item> {
         item.errors_to = recipient.errors_to.clone();
         item.orcpt = recipient.orcpt.clone();
         item.dsn_flags = recipient.dsn_flags;
+        item.one_time_parent = recipient.parent.and_then(address_of);
         items.push(item);
     }
     items
@@ -134,12 +136,42 @@ fn admit_special(attempt: &mut Attempt, item: Item) {
     if attempt.is_done(item.unique().as_bstr()) {
         return;
     }
+    if let Some(barred) = item.barred.clone() {
+        refuse_special(attempt, item, *barred);
+        return;
+    }
     if matches!(&item.special, Some(Special::File(path)) if path.bytes() == "/dev/null") {
         report::bypassed(attempt, &item);
         attempt.finish(item);
         return;
     }
     attempt.local.push(item);
+}
+
+/// A file or pipe that is forbidden fails; one without transport waits for a better configuration.
+fn refuse_special(attempt: &mut Attempt, item: Item, barred: Barred) {
+    let router = item.route.as_ref().map_or_else(BString::default, |route| route.router.clone());
+    let transport = item.route.as_ref().map_or_else(BString::default, |route| route.transport.clone());
+    let quiet = item.route.as_ref().is_some_and(|route| route.disable_logging);
+    let what = if matches!(item.special, Some(Special::Pipe(_))) { "pipe" } else { "file" };
+    let with = |item, problem| Setback {
+        router: router.clone(),
+        transport: transport.clone(),
+        quiet,
+        ..setback(item, problem)
+    };
+    match barred.no_transport {
+        Some(text) if !barred.forbidden => {
+            let problem = Problem { text, errno: errno::BAD_TRANSPORT, ..Problem::default() };
+            defer(attempt, with(item, problem));
+        }
+        _ => {
+            let text = format!("delivery to {what} forbidden").into();
+            // The sender hears what failed, and not why.
+            let user_text = Some(BString::default());
+            fail(attempt, with(item, Problem { text, user_text, ..Problem::default() }));
+        }
+    }
 }
 
 /// `hold_domains` and, for a first delivery, `queue_domains`.
@@ -166,10 +198,7 @@ fn held(attempt: &Attempt, item: &Item) -> Option<(&'static str, i32)> {
 fn take(attempt: &mut Attempt, answer: Routed, new: &mut VecDeque<Item>) {
     match answer {
         Routed::Assigned(item) => assign(attempt, item),
-        Routed::Children { children, one_time, item, .. } => {
-            if one_time {
-                replace_recipient(attempt, &item, &children);
-            }
+        Routed::Children { children, .. } => {
             for child in children.into_iter().rev() {
                 new.push_front(child);
             }
@@ -189,7 +218,7 @@ fn take(attempt: &mut Attempt, answer: Routed, new: &mut VecDeque<Item>) {
             let retry = RetryKey { key, subject, other: None, by_message: false, host: false };
             let setback = Setback {
                 router: trouble.router.clone().unwrap_or_default(),
-                retry: vec![retry],
+                retry: if trouble.our_fault { Vec::new() } else { vec![retry] },
                 quiet: trouble.disable_logging,
                 ..setback(item, problem_of(trouble))
             };
@@ -220,33 +249,16 @@ fn assign(attempt: &mut Attempt, item: Item) {
     if is_remote { attempt.remote.push(item) } else { attempt.local.push(item) }
 }
 
-/// `one_time`: the generated addresses become recipients of the envelope.
-fn replace_recipient(attempt: &mut Attempt, parent: &Item, children: &[Item]) {
-    let errors_to = parent.errors_to.clone();
-    for child in children {
-        let recipient = crate::mail::Recipient {
-            address: child.address.clone(),
-            errors_to: errors_to.clone(),
-            parent: Some(parent.recipient),
-            dsn_flags: child.dsn_flags,
-            ..crate::mail::Recipient::default()
-        };
-        if !attempt.message.envelope.recipients.iter().any(|known| known.address == recipient.address) {
-            attempt.message.envelope.recipients.push(recipient);
-        }
-    }
-    attempt.message.envelope.done.insert(parent.unique());
-    attempt.changed = true;
-}
-
 /// Keeps and logs a failure for good.
-pub fn fail(attempt: &mut Attempt, setback: Setback) {
+pub fn fail(attempt: &mut Attempt, mut setback: Setback) {
+    setback.nth = attempt.next_setback();
     report::failed(attempt, &setback);
     attempt.failed.push(setback);
 }
 
 /// Keeps and logs a failure for now.
-pub fn defer(attempt: &mut Attempt, setback: Setback) {
+pub fn defer(attempt: &mut Attempt, mut setback: Setback) {
+    setback.nth = attempt.next_setback();
     report::deferred(attempt, &setback);
     attempt.deferred.push(setback);
 }
@@ -262,7 +274,14 @@ fn log_trouble(attempt: &Attempt, trouble: &Trouble) {
 }
 
 fn problem_of(trouble: Trouble) -> Problem {
-    Problem { text: trouble.text, errno: trouble.errno, freeze: trouble.freeze, ..Problem::default() }
+    let user_text = trouble.only_for_log.then(BString::default);
+    Problem {
+        text: trouble.text,
+        user_text,
+        errno: trouble.errno,
+        freeze: trouble.freeze,
+        ..Problem::default()
+    }
 }
 
 /// A setback with nothing but its address and problem.
@@ -275,6 +294,7 @@ pub fn setback(item: Item, problem: Problem) -> Setback {
         retry: Vec::new(),
         quiet: false,
         expired: false,
+        nth: 0,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Warnings that a message is late (`delay_warning`), as Exim 4.96 writes them.
 
-use super::bounce::{boundary, from_header, own_headers, references, status_of, status_start};
+use super::bounce::{boundary, from_header, named, own_headers, references, status_of, status_start};
 use super::message::Attempt;
 use super::report;
-use crate::mail::{Address, HeaderKind};
+use crate::mail::HeaderKind;
 use crate::upward::NewMessage;
 use bstr::{BString, ByteSlice};
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub fn send_if_due(attempt: &mut Attempt) {
         Ok(()) => {
             attempt.message.envelope.warnings_sent = passed;
             attempt.changed = true;
+            attempt.deliver_own_mail();
         }
         Err(error) => {
             let line = format!("{} failed to send a warning message: {error}", attempt.message.id);
@@ -33,7 +34,7 @@ pub fn send_if_due(attempt: &mut Attempt) {
 }
 
 /// How many warnings are due at this age: one for each time, then one for each further interval as long as
-/// the last two were apart.
+/// the last two were apart; a list of one time is that interval.
 fn count_passed(times: &[Duration], age: Duration) -> u32 {
     let listed = times.iter().take_while(|time| !time.is_zero() && age > **time).count();
     let mut count = u32::try_from(listed).unwrap_or(u32::MAX);
@@ -43,8 +44,7 @@ fn count_passed(times: &[Duration], age: Duration) -> u32 {
             1 => last,
             _ => last.saturating_sub(times[listed - 2]),
         };
-        // A list of one time is one warning.
-        if listed > 1 && !step.is_zero() {
+        if !step.is_zero() {
             let more = (age - last).as_secs() / step.as_secs().max(1);
             count = count.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         }
@@ -90,7 +90,7 @@ fn show(delay: Duration) -> String {
     }
 }
 
-fn send(attempt: &Attempt, delay: Duration) -> std::io::Result<()> {
+fn send(attempt: &mut Attempt, delay: Duration) -> std::io::Result<()> {
     let to = attempt.message.envelope.sender.clone();
     let boundary = boundary(attempt);
     let delay = show(delay);
@@ -101,8 +101,12 @@ fn send(attempt: &Attempt, delay: Duration) -> std::io::Result<()> {
         text.extend_from_slice(format!("Reply-To: {reply_to}\n").as_bytes());
     }
     text.extend_from_slice(
-        format!("Auto-Submitted: auto-replied\nFrom: {}\nTo: {}\n", from_header(attempt), to.to_bytes())
-            .as_bytes(),
+        format!(
+            "Auto-Submitted: auto-replied\nFrom: {}\nTo: {}\n",
+            from_header(&attempt.context),
+            to.to_bytes()
+        )
+        .as_bytes(),
     );
     text.extend(references(attempt));
     text.extend_from_slice(
@@ -121,15 +125,7 @@ fn send(attempt: &Attempt, delay: Duration) -> std::io::Result<()> {
     text.extend_from_slice(format!("--{boundary}\nContent-type: text/rfc822-headers\n\n").as_bytes());
     text.extend(own_headers(attempt));
     text.extend_from_slice(format!("\n\n--{boundary}--\n").as_bytes());
-    let new = NewMessage {
-        sender: Address::null(),
-        recipients: vec![to],
-        text,
-        about: Some(id.clone()),
-        local_error: false,
-        attach: None,
-    };
-    attempt.env.submit.submit(new).map(|_| ())
+    attempt.submit(NewMessage { recipients: vec![to], text, ..NewMessage::default() })
 }
 
 fn people_part(attempt: &Attempt, boundary: &str, delay: &str) -> Vec<u8> {
@@ -160,11 +156,9 @@ fn people_part(attempt: &Attempt, boundary: &str, delay: &str) -> Vec<u8> {
         b"\nThe addresses to which the message has not yet been delivered are:\n\n"
     });
     for setback in attempt.deferred.iter().rev() {
-        text.extend_from_slice(format!("  {}\n", setback.item.text()).as_bytes());
-        if let Some(top) = setback.item.top() {
-            text.extend_from_slice(format!("    (generated from {})\n", top.to_bytes()).as_bytes());
-        }
-        if setback.problem.errno <= 0 && !setback.problem.text.is_empty() {
+        let (lines, open) = named(&setback.item);
+        text.extend_from_slice(&lines);
+        if open && setback.problem.errno <= 0 && !setback.problem.text.is_empty() {
             let reason = report::reason(&setback.problem);
             text.extend_from_slice(format!("    Delay reason: {reason}\n").as_bytes());
         }
@@ -183,10 +177,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_time_is_one_warning_and_a_list_goes_on_with_its_last_step() {
+    fn one_time_is_the_interval_and_a_list_goes_on_with_its_last_step() {
         let hour = Duration::from_secs(3600);
         assert_eq!(count_passed(&[hour * 24], hour * 23), 0);
-        assert_eq!(count_passed(&[hour * 24], hour * 100), 1);
+        assert_eq!(count_passed(&[hour * 24], hour * 25), 1);
+        assert_eq!(count_passed(&[hour * 24], hour * 100), 4);
+        assert_eq!(delay_of(&[hour * 24], 4), hour * 96);
         assert_eq!(count_passed(&[hour * 4, hour * 8], hour * 9), 2);
         assert_eq!(count_passed(&[hour * 4, hour * 8], hour * 17), 4);
         assert_eq!(delay_of(&[hour * 4, hour * 8], 4), hour * 16);

@@ -31,7 +31,7 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// As the system is configured: `/etc/resolv.conf` and `/etc/hosts`. `ipv6`: AAAA records are asked for.
+    /// As the system is configured: `/etc/resolv.conf` and `/etc/hosts`. `ipv6`: IPv6 addresses are looked up.
     pub fn system(ipv6: bool) -> Self {
         let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
         Self { conf: ResolvConf::parse(&text), hosts_file: PathBuf::from("/etc/hosts"), ipv6 }
@@ -58,12 +58,20 @@ impl Stub {
                 match ask_server(*server, &name, rtype, self.conf.timeout) {
                     Ok(bytes) => match judge(&bytes, rtype, &pick) {
                         Answer::TryLater(why) => reason = format!("{server}: {why}"),
-                        answer => return answer,
+                        answer => {
+                            let words = match &answer {
+                                Answer::Found { .. } => "found",
+                                _ => "not found",
+                            };
+                            log::debug!(target: "dns", "{text} {rtype} at {server}: {words}");
+                            return answer;
+                        }
                     },
                     Err(error) => reason = format!("{server}: {error}"),
                 }
             }
         }
+        log::debug!(target: "dns", "{text} {rtype}: {reason}");
         Answer::TryLater(reason)
     }
 }
@@ -73,7 +81,9 @@ impl Resolver for Stub {
         if let Some(address) = name.to_str().ok().and_then(|text| text.parse().ok()) {
             return Answer::Found { records: vec![address], secure: false };
         }
-        let known = hosts_addresses(&self.hosts_text(), name);
+        let mut known = hosts_addresses(&self.hosts_text(), name);
+        known.retain(|address| self.ipv6 || address.is_ipv4());
+        known.sort_by_key(IpAddr::is_ipv4); // IPv6 first, as Exim orders them
         if !known.is_empty() {
             return Answer::Found { records: known, secure: false };
         }
@@ -154,13 +164,15 @@ fn judge<T>(bytes: &[u8], rtype: Rtype, pick: &impl Fn(&Record) -> Option<T>) ->
     }
     let owner = message.canonical_name();
     let Ok(section) = message.answer() else { return Answer::TryLater("malformed answer".into()) };
-    let records: Vec<T> = section
-        .limit_to::<AllRecordData<_, _>>()
-        .filter_map(Result::ok)
-        .filter(|record| record.rtype() == rtype && owner.as_ref().is_none_or(|name| record.owner() == name))
-        .filter_map(|record| pick(&record))
-        .take(MAX_RECORDS)
-        .collect();
+    let mut records = Vec::new();
+    for record in section.limit_to::<AllRecordData<_, _>>() {
+        // A broken answer says nothing: "there is no such record" would be final.
+        let Ok(record) = record else { return Answer::TryLater("malformed answer".into()) };
+        let asked = record.rtype() == rtype && owner.as_ref().is_none_or(|name| record.owner() == name);
+        if asked && records.len() < MAX_RECORDS {
+            records.extend(pick(&record));
+        }
+    }
     if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure: message.header().ad() } }
 }
 
@@ -342,6 +354,21 @@ mod tests {
     }
 
     #[test]
+    fn the_hosts_file_gives_ipv6_first_and_none_where_it_is_disabled() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"127.0.0.1 localhost\n::1 localhost ip6-localhost\n").unwrap();
+        let found = |ipv6| {
+            let conf = ResolvConf { servers: Vec::new(), ..ResolvConf::parse(b"") };
+            match Stub::new(conf, file.path().to_owned(), ipv6).addresses(b"localhost") {
+                Answer::Found { records, .. } => records.iter().map(IpAddr::to_string).collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(found(true), ["::1", "127.0.0.1"]);
+        assert_eq!(found(false), ["127.0.0.1"]);
+    }
+
+    #[test]
     fn the_ad_bit_is_seen_and_a_cut_answer_is_asked_for_again_over_tcp() {
         let stub = stub(serve(2));
         assert!(matches!(stub.mx(b"secure.example"), Answer::Found { secure: true, .. }));
@@ -354,5 +381,42 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(stub(silent.local_addr().unwrap()).mx(b"x.example"), Answer::TryLater(_)));
         assert!(started.elapsed() < Duration::from_secs(3));
+    }
+
+    /// The answer to a question for `found.example A`, whole.
+    fn good_answer() -> Vec<u8> {
+        let name = Name::<Vec<u8>>::vec_from_str("found.example.").unwrap();
+        let mut query = MessageBuilder::new_vec().question();
+        query.push((name, Rtype::A)).unwrap();
+        reply_to(&query.finish(), true)
+    }
+
+    fn addresses_of(answer: &[u8]) -> Answer<IpAddr> {
+        judge(answer, Rtype::A, &|record: &Record| match record.data() {
+            AllRecordData::A(a) => Some(IpAddr::V4(a.addr())),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_answer_cut_short_is_try_later_not_no_such_record() {
+        let answer = good_answer();
+        assert!(matches!(addresses_of(&answer), Answer::Found { .. }));
+        for end in 0..answer.len() {
+            let judged = addresses_of(&answer[..end]);
+            assert!(matches!(judged, Answer::TryLater(_)), "{end} of {}: {judged:?}", answer.len());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_breaks_the_resolver(changes in proptest::collection::vec((0_usize..200, 0_u8..), 1..8)) {
+            let mut answer = good_answer();
+            for (at, byte) in changes {
+                let at = at % answer.len();
+                answer[at] = byte;
+            }
+            let _ = addresses_of(&answer);
+        }
     }
 }

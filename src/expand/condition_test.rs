@@ -7,7 +7,7 @@ use crate::syntax::tree::Tree;
 use crate::text::{Value, list};
 use bstr::ByteSlice;
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -22,10 +22,13 @@ pub fn test(name: &str, arguments: &[Tree], context: &Context) -> Result<bool, E
         "isip" | "isip4" | "isip6" => {
             let value = argument(arguments, 0, context)?;
             let text = value.bytes().to_str().unwrap_or_default();
+            let four = text.parse::<Ipv4Addr>().is_ok();
+            // An interface may follow: `fe80::1%eth0`.
+            let six = || text.split('%').next().is_some_and(|text| text.parse::<Ipv6Addr>().is_ok());
             Ok(match name {
-                "isip4" => text.parse::<Ipv4Addr>().is_ok(),
-                "isip6" => text.parse::<Ipv6Addr>().is_ok(),
-                _ => text.parse::<IpAddr>().is_ok(),
+                "isip4" => four,
+                "isip6" => six(),
+                _ => four || six(),
             })
         }
         "match" => matches(arguments, context),

@@ -273,6 +273,11 @@ pub struct Dynamic {
     pub prvscheck_keynum: Option<Value>,
     /// `$prvscheck_result` of the last `${prvscheck`.
     pub prvscheck_result: Option<Value>,
+    /// What a `$sender_host_name` found that nobody had asked for before; [`host_name::settle`] puts it into the
+    /// session.
+    ///
+    /// [`host_name::settle`]: crate::matching::host_name::settle
+    pub sender_host: Option<crate::matching::host_name::HostName>,
     /// `$headers_added` (ACL add_header so far, `\n` separated).
     pub headers_added: BString,
     /// `$tls_in_ocsp` and kin of a session that has no message yet are in the session's origin; this

@@ -105,7 +105,7 @@ fn each(name: &str, items: &Tree, condition: &Condition, context: &Context) -> R
                 _ => Some(elements.into_iter().map(BString::from).collect()),
             };
             let Some(elements) = elements else {
-                return failed(format!("wrapping string quotes required for forall/forany_{form} element"));
+                return failed("missing '\"' wrapping string result for extract jsons");
             };
             (kind == "forany", elements)
         }

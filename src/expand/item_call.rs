@@ -50,7 +50,11 @@ fn numbered(name: &str, first: &Value, second: Option<&Value>, text: &Value) -> 
 /// A number argument; nothing is 0.
 fn number(value: &Value, item: &str, signed: bool) -> Result<i64, ExpandError> {
     let text = value.bytes();
-    let digits = if signed { text.strip_prefix(b"-").unwrap_or(text) } else { text };
+    // As C's strtol reads it.
+    let word = text.trim_start();
+    let word = word.strip_prefix(b"+").unwrap_or(word);
+    let minus = signed && word.len() == text.trim_start().len();
+    let digits = if minus { word.strip_prefix(b"-").unwrap_or(word) } else { word };
     if text.is_empty() {
         return Ok(0);
     }
@@ -58,7 +62,7 @@ fn number(value: &Value, item: &str, signed: bool) -> Result<i64, ExpandError> {
         let kind = if signed { "number" } else { "positive number" };
         return failed(format!("\"{text}\" is not a {kind} (in \"{item}\" expansion)"));
     }
-    Ok(text.to_str_lossy().parse().unwrap_or(i64::MAX))
+    Ok(word.to_str_lossy().parse().unwrap_or(i64::MAX))
 }
 
 /// `${sg`: each match is replaced by the third argument, expanded with the captures.
@@ -153,6 +157,9 @@ pub fn call_acl(arguments: &[Tree], context: &Context) -> Result<(bool, Value), 
         return failed("too few arguments or bracketing error for acl");
     }
     let name = values.remove(0);
+    if name.is_empty() {
+        return Ok((false, Value::default()));
+    }
     let saved = std::mem::replace(&mut context.dynamic.borrow_mut().acl_arguments, values.clone());
     let answer = context.hooks.call_acl(context, name.bytes(), &values);
     context.dynamic.borrow_mut().acl_arguments = saved;

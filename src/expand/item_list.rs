@@ -19,7 +19,9 @@ pub fn filter(list: &Tree, condition: &Condition, context: &Context) -> Result<V
     let _saved = (SavedItem::of(context), Saved::of(context));
     for item in items.items() {
         context.dynamic.borrow_mut().item = Some(all.derive(item.clone()));
-        if evaluate_condition::holds(condition, context).map_err(|error| error.inside("\"filter\" item"))? {
+        if evaluate_condition::holds(condition, context)
+            .map_err(|error| error.inside("\"filter\" condition"))?
+        {
             kept.push(&item);
         }
     }

@@ -4,13 +4,15 @@ use bstr::{BString, ByteSlice};
 
 /// The elements of an array; the error is Exim's text.
 pub fn elements(text: &[u8]) -> Result<Vec<&[u8]>, String> {
-    let inner = wrapped(text, b'[', b']').ok_or("missing ']' wrapping array for extract json")?;
+    let inner = wrapped(text, b'[', b']')
+        .map_err(|missing| format!("missing '{missing}' wrapping array for extract json"))?;
     Ok(pieces(inner))
 }
 
 /// The value of an object's member; names are compared as written.
 pub fn member<'t>(text: &'t [u8], key: &[u8]) -> Result<Option<&'t [u8]>, String> {
-    let inner = wrapped(text, b'{', b'}').ok_or("missing '}' wrapping object for extract json")?;
+    let inner = wrapped(text, b'{', b'}')
+        .map_err(|missing| format!("missing '{missing}' wrapping object for extract json"))?;
     for piece in pieces(inner) {
         let Some(colon) = end_of(piece, b':') else {
             return Err("missing ':' in object for extract json".into());
@@ -30,10 +32,10 @@ pub fn string_content(text: &[u8]) -> Option<BString> {
     (text.len() >= 2).then(|| text.strip_prefix(b"\"")?.strip_suffix(b"\"")).flatten().map(BString::from)
 }
 
-fn wrapped(text: &[u8], open: u8, close: u8) -> Option<&[u8]> {
-    let text = text.trim();
-    (text.len() >= 2 && text.first() == Some(&open) && text.last() == Some(&close))
-        .then(|| &text[1..text.len() - 1])
+/// What stands between the two; the error is the one that is missing.
+fn wrapped(text: &[u8], open: u8, close: u8) -> Result<&[u8], char> {
+    let inner = text.trim().strip_prefix(&[open]).ok_or(char::from(open))?;
+    inner.strip_suffix(&[close]).ok_or(char::from(close))
 }
 
 /// Parts between commas that stand in no string, array or object.

@@ -93,6 +93,10 @@ pub fn expand(template: &Template, context: &Context) -> Result<Value, ExpandErr
     context.dynamic.borrow_mut().depth += 1;
     let result = eval::tree(template.tree(), context);
     context.dynamic.borrow_mut().depth -= 1;
+    match &result {
+        Ok(value) => log::debug!(target: "expand", "{} => {}", template.text(), value.bytes()),
+        Err(error) => log::debug!(target: "expand", "{} failed: {error}", template.text()),
+    }
     result
 }
 

@@ -32,6 +32,9 @@ fn from_base(text: &[u8], digits: &[u8]) -> Option<u64> {
 
 fn decimal(call: &Call, operator: &str) -> Result<u64, ExpandError> {
     let text = call.text.bytes();
+    if text.is_empty() {
+        return Ok(0);
+    }
     let number = if text.iter().all(u8::is_ascii_digit) { text.to_str_lossy().parse().ok() } else { None };
     number.ok_or_else(|| {
         ExpandError::Failed(format!(

@@ -73,7 +73,7 @@ pub fn read_file(name: &Value, end_of_line: Option<&Value>) -> Result<Value, Exp
     let unreadable = |error: std::io::Error| {
         ExpandError::Failed(format!("failed to open {}: {}", path.display(), os_text(&error)))
     };
-    let file = std::fs::File::open(&path).map_err(unreadable)?;
+    let file = crate::sys::files::open_without_waiting(&path).map_err(unreadable)?;
     let mut text = Vec::new();
     file.take(eval::MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
     eval::check_length(&text)?;

@@ -25,7 +25,7 @@ pub fn listnamed(call: Call) -> Result<Value, ExpandError> {
         Some(b"l") => (&[ListKind::LocalPart], "localpart "),
         Some(_) => return failed("bad suffix on \"list\" operator"),
     };
-    let name = call.text.bytes();
+    let name = call.text.bytes().strip_prefix(b"+").unwrap_or(call.text.bytes()).as_bstr();
     let known = |kind: &&ListKind| call.context.globals.lists.contains_key(&(**kind, name.into()));
     match kinds.iter().find(known) {
         Some(kind) => content(*kind, name, call.context, 0).map(Value::clean),

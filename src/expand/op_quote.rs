@@ -32,6 +32,8 @@ pub fn quote(call: Call) -> Result<Value, ExpandError> {
 
 /// Text of a type with one key needs no quotes; in SQLite, single quotes are doubled.
 fn quote_for_lookup(call: &Call, kind: &[u8]) -> Result<Value, ExpandError> {
+    // Only what stands before the next underscore is the type's name.
+    let kind = kind.split(|b| *b == b'_').next().unwrap_or_default();
     let Some(def) = lookup_def(kind) else {
         return failed(format!("unknown lookup type \"{}\"", kind.as_bstr()));
     };

@@ -4,6 +4,7 @@ use super::variable::{Row, number, outside, own};
 use crate::expand::Context;
 use crate::log::Selector;
 use crate::mail::host_text;
+use crate::matching::host_name::{self, HostName};
 use crate::text::Value;
 
 /// Name to value.
@@ -16,8 +17,15 @@ pub const TABLE: &[Row] = &[
     ("caller_gid", |c| number(c.session.caller_gid)),
     ("caller_uid", |c| number(c.session.caller_uid)),
     ("connection_id", |_| None),
-    ("host_lookup_deferred", |c| number(u8::from(c.session.origin.host_lookup_deferred))),
-    ("host_lookup_failed", |c| number(u8::from(c.session.origin.host_lookup_failed))),
+    ("host_lookup_deferred", |c| {
+        let now = matches!(c.dynamic.borrow().sender_host, Some(HostName::TryLater(_)));
+        number(u8::from(c.session.origin.host_lookup_deferred || now))
+    }),
+    ("host_lookup_failed", |c| {
+        let found = &c.dynamic.borrow().sender_host;
+        let now = matches!(found, Some(HostName::NotFound(_) | HostName::Mismatch(_)));
+        number(u8::from(c.session.origin.host_lookup_failed || now))
+    }),
     ("interface_address", interface_address),
     ("interface_port", interface_port),
     ("rcpt_count", |c| number(c.session.rcpt_count)),
@@ -65,13 +73,22 @@ fn host_name(context: &Context) -> Option<Value> {
     if let Some(name) = &origin.host_name {
         return outside(name);
     }
-    if context.session.host_name_looked_up {
+    if context.session.host_name_looked_up || origin.host_lookup_failed {
         return None;
     }
-    crate::matching::host_name::verified(context, origin.host?.ip())
-        .ok()
-        .flatten()
-        .and_then(|name| outside(&name))
+    let known = context.dynamic.borrow().sender_host.clone();
+    let found = match known {
+        Some(found) => found,
+        None => {
+            let found = host_name::look_up_and_log(context, origin.host?.ip());
+            context.dynamic.borrow_mut().sender_host = Some(found.clone());
+            found
+        }
+    };
+    match found {
+        HostName::Found(names) => names.first().and_then(|name| outside(name)),
+        _ => None,
+    }
 }
 
 /// Selector `incoming_port`: the port stands after the peer's address.

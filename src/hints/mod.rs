@@ -1,4 +1,4 @@
-//! Hints that may be lost: retry times and waiting messages, in one SQLite database (`db/hints.sqlite3` in the
+//! Hints that may be lost: retry times, waiting and damaged messages, in one SQLite database (`db/hints.sqlite3` in the
 //! spool).
 //!
 //! Invariants: no error of the database ever stops or loses mail: it is told once to the debug log, and
@@ -8,6 +8,7 @@
 //! Keys of retry records are Exim's: `R:domain`, `R:local@domain` for routing, `T:local@domain` for local
 //! deliveries, `T:host:address` (with `:port` if it is not the transport's), with `:<sender>` or the message
 //! id behind for what concerns one sender or message.
+pub mod damaged;
 pub mod retry;
 pub mod wait;
 
@@ -34,6 +35,9 @@ CREATE TABLE IF NOT EXISTS retry (
 CREATE TABLE IF NOT EXISTS wait (
   transport BLOB NOT NULL, host BLOB NOT NULL, id TEXT NOT NULL,
   PRIMARY KEY (transport, host, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS damaged (
+  id TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL, inode INTEGER NOT NULL,
+  what BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// The database, opened at first use.
@@ -81,7 +85,7 @@ impl Hints {
         match work(connection) {
             Ok(value) => Some(value),
             Err(error) => {
-                log::warn!(target: "hints", "{}: {error}", file.display());
+                log::warn!(target: "hints_lookup", "{}: {error}", file.display());
                 close(state);
                 None
             }
@@ -108,7 +112,7 @@ fn ensure_open(state: &mut State, file: &Path, create: bool) {
             state.inode = std::fs::metadata(file).map_or(0, |meta| meta.ino());
             state.connection = Some(connection);
         }
-        Err(error) => log::warn!(target: "hints", "{}: {error}", file.display()),
+        Err(error) => log::warn!(target: "hints_lookup", "{}: {error}", file.display()),
     }
 }
 

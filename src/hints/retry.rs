@@ -28,6 +28,7 @@ pub struct RetryRecord {
 impl Hints {
     /// The record of a key.
     pub fn retry(&self, key: &BStr) -> Option<RetryRecord> {
+        log::debug!(target: "hints_lookup", "retry data for {key}");
         self.read(|db| {
             db.prepare_cached(
                 "SELECT first_failed, last_try, next_try, expired, errno, more_errno, text FROM retry WHERE key = ?1",

@@ -7,9 +7,11 @@ pub mod globals;
 pub mod host_facts;
 pub mod tables;
 pub mod users;
+pub mod warnings;
 
 pub use globals::{RunAs, globals};
 pub use tables::tables;
+pub use warnings::warnings;
 
 use crate::acl::Acls;
 use crate::as_user::AsUser;
@@ -49,10 +51,40 @@ pub fn read(
     overrides: &MacroOverrides,
     opener: &mut dyn Opener,
 ) -> (Option<Written>, Vec<ConfigError>) {
-    let (written, mut errors) = crate::config::read(path, bytes, overrides, &tables(), opener);
-    errors.extend(written.iter().flat_map(users::check));
+    let (written, mut errors) = crate::config::read_all(path, bytes, overrides, &tables(), opener);
+    let more = [users::check(&written), check_sections(&written, &errors)].concat();
+    for error in more {
+        let later = |known: &ConfigError| known.at.file != error.at.file || known.at.line > error.at.line;
+        let place = errors.iter().position(later).unwrap_or(errors.len());
+        if !errors.iter().any(|known| known.tells_the_same(&error)) {
+            errors.insert(place, error);
+        }
+    }
     let usable = errors.iter().all(|error| error.unsupported);
-    (written.filter(|_| usable), errors)
+    (usable.then_some(written), errors)
+}
+
+/// What [`compile`] would refuse. Drivers are asked only if all their options could be read: what follows from a
+/// mistake that was told already helps nobody.
+fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> {
+    let (_, mut errors) = Acls::compile(&written.acls);
+    gather(&mut errors, Rules::compile(&written.retry));
+    if let Some(setting) = written.main.written("openssl_options") {
+        let message = "openssl_options is set but we're using GnuTLS".into();
+        errors.push(ConfigError { at: setting.at.clone(), message, line: None, unsupported: false });
+    }
+    if known.iter().all(|error| error.unsupported) {
+        let transports = gather(&mut errors, Registry::compile(&written.transports, &remote));
+        let names = transports.as_ref().map_or_else(|| remote_names(&written.transports), Registry::names);
+        gather(&mut errors, Chain::compile(&written.routers, names, None));
+    }
+    errors
+}
+
+/// What is wrong with the ACLs that main options name. Expansions and listings need none of them.
+pub fn check_acl_options(written: &Written) -> Vec<ConfigError> {
+    let (mut acls, _) = Acls::compile(&written.acls);
+    acls.check_options(&written.main)
 }
 
 /// Compiles every section. All errors at once, in the order of the file. `orders` carries out what routers need
@@ -111,4 +143,26 @@ fn unsupported_sections(written: &Written) -> Vec<ConfigError> {
         unsupported: true,
     };
     written.rewrite.first().map(|rule| refuse(&rule.at)).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_tells_of_every_section_at_once_in_the_order_of_the_file() {
+        let text = b"no_such = 1\nbegin acl\na:\n  acept\nbegin retry\n* foo F,1h,1m\nbegin routers\nr:\n  driver = accept\n";
+        let read = |text: &[u8]| {
+            let mut opener = |_: &Path| Ok(None);
+            read(Path::new("c"), text, &MacroOverrides::default(), &mut opener)
+        };
+        let lines = |errors: &[ConfigError]| errors.iter().map(|error| error.at.line).collect::<Vec<_>>();
+        let (written, errors) = read(text);
+        assert!(written.is_none());
+        assert_eq!(lines(&errors), [1, 4, 6], "{errors:?}");
+        // Drivers are asked when every option is known.
+        let (written, errors) = read(&text[b"no_such = 1\n".len()..]);
+        assert!(written.is_none());
+        assert_eq!(lines(&errors), [3, 5, 8], "{errors:?}");
+    }
 }

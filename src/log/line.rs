@@ -123,6 +123,8 @@ pub struct Delivery<'a> {
     pub delivery_time: Option<Duration>,
     /// `==`: the number in `defer (n)`.
     pub errno: i32,
+    /// Of a deferral at a host: the system's words for the error, which stand before the host.
+    pub error: &'a BStr,
     /// `**` and `==`: the reason, all that follows the last colon of the line.
     pub reason: &'a BStr,
 }
@@ -413,6 +415,9 @@ impl Line {
 
     fn deferral(&mut self, delivery: &Delivery) {
         self.words(&[format!(" defer ({})", delivery.errno).as_str().into()]);
+        if !delivery.error.is_empty() {
+            self.words(&[": ".into(), delivery.error]);
+        }
         self.delivery_host(delivery);
         self.delivery_time(delivery);
         if !delivery.reason.is_empty() {

@@ -82,6 +82,13 @@ selectors! {
     UnknownInList "unknown_in_list" false "failed lookups in lists";
 }
 
+impl Selector {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        ALL[self as usize].0
+    }
+}
+
 /// A set of selectors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Selectors(u128);

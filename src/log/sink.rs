@@ -3,6 +3,8 @@
 //! A line is one write(2) on a file opened for appending, so lines of several threads and processes do not
 //! mix. Before each write the file's name is looked at: if it was renamed or removed, it is opened anew.
 
+use super::Selector;
+use super::echo::Echo;
 use super::selector::Selectors;
 use super::syslog::{self, SyslogSettings};
 use crate::mail::date;
@@ -14,7 +16,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// Mode of log files.
@@ -34,7 +36,7 @@ pub enum Which {
 }
 
 impl Which {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Main => "main",
             Self::Reject => "reject",
@@ -93,12 +95,14 @@ pub fn parse_log_file_path(list: &[u8], default: &[u8]) -> (Option<BString>, boo
 }
 
 /// The logs of this process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Log {
     settings: LogSettings,
     pid: u32,
-    files: Mutex<Files>,
-    memory: Option<Mutex<Vec<MemoryLine>>>,
+    files: Arc<Mutex<Files>>,
+    memory: Option<Arc<Mutex<Vec<MemoryLine>>>>,
+    /// `-v`
+    echo: Option<Echo>,
 }
 
 /// One line of a log in memory: where it went, and its text without time stamp.
@@ -131,21 +135,66 @@ impl Log {
     /// The same, with other selectors.
     pub fn memory_with(selectors: Selectors) -> Self {
         let settings = LogSettings { selectors, ..LogSettings::default() };
-        Self { memory: Some(Mutex::default()), ..Self::new(settings) }
+        Self { memory: Some(Arc::default()), ..Self::new(settings) }
     }
     /// A log as the configuration says. Files are opened when they are first written.
     pub fn new(settings: LogSettings) -> Self {
-        Self { settings, pid: std::process::id(), files: Mutex::default(), memory: None }
+        Self { settings, pid: std::process::id(), files: Arc::default(), memory: None, echo: None }
     }
     /// What is selected.
     pub fn selectors(&self) -> Selectors {
         self.settings.selectors
     }
+    /// The same logs, each line shown by `echo` too.
+    pub fn shown_by(&self, echo: Echo) -> Self {
+        Self { echo: Some(echo), ..self.clone() }
+    }
+    /// Whether a line of this selector has a reader: it is selected, or all lines are shown.
+    pub fn wants(&self, selector: Selector) -> bool {
+        self.echo.is_some() || self.settings.selectors.has(selector)
+    }
+    /// A line that is written only if it is selected.
+    pub fn optional(&self, selector: Selector, which: Which, text: &BStr) {
+        self.show(Some(selector), &[which], text);
+        if self.settings.selectors.has(selector) {
+            self.put(which, text);
+        }
+    }
+    /// What is said to whoever asked for `-v`, and in no log.
+    pub fn remark(&self, text: impl AsRef<[u8]>) {
+        if let Some(echo) = &self.echo {
+            echo.remark(text.as_ref());
+        }
+    }
+    /// Whether remarks are shown.
+    pub fn is_shown(&self) -> bool {
+        self.echo.is_some()
+    }
+    fn show(&self, selector: Option<Selector>, logs: &[Which], text: &BStr) {
+        if let (Some(echo), Some(first)) = (&self.echo, logs.first()) {
+            let mut line = Vec::new();
+            push_printable(&mut line, text, *first);
+            echo.line(selector, logs, &line);
+        }
+    }
+    /// Directories that the files lie in, for who restricts where this process may write: as written up to the first
+    /// part with a name or date in it, and where links of existing files lead.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let Some(pattern) = &self.settings.path else { return Vec::new() };
+        let fixed = pattern.find_byte(b'%').map_or(pattern.as_slice(), |at| &pattern[..at]);
+        let directory = fixed.rfind_byte(b'/').map_or(&b"/"[..], |at| &fixed[..=at]);
+        let mut places = vec![PathBuf::from(OsStr::from_bytes(directory))];
+        for which in [Which::Main, Which::Reject, Which::Panic] {
+            let path = path_of(pattern, which, SystemTime::now(), &self.settings.zone);
+            places.extend(fs::canonicalize(path).ok().and_then(|real| real.parent().map(Path::to_path_buf)));
+        }
+        places
+    }
     /// The time stamp of a line, as selected, with a space after it: also for message logs.
     pub fn stamp(&self, now: SystemTime) -> String {
-        let millisec = self.settings.selectors.has(super::Selector::Millisec);
+        let millisec = self.settings.selectors.has(Selector::Millisec);
         let mut stamp = date::log(now, &self.settings.zone, self.settings.show_zone, millisec);
-        if self.settings.selectors.has(super::Selector::Pid) {
+        if self.settings.selectors.has(Selector::Pid) {
             stamp.push_str(&format!(" [{}]", self.pid));
         }
         stamp.push(' ');
@@ -166,6 +215,14 @@ impl Log {
     /// Control characters are shown as `\ooo`; a line end inside goes on with a space, so that no text from
     /// outside can pass for a line of its own.
     pub fn write(&self, which: Which, text: &BStr) {
+        // What goes to the reject log alone is the long form of a line that is in the main log.
+        if which != Which::Reject {
+            self.show(None, &[which], text);
+        }
+        self.put(which, text);
+    }
+
+    fn put(&self, which: Which, text: &BStr) {
         if let Some(memory) = &self.memory {
             memory.lock().unwrap_or_else(PoisonError::into_inner).push((which, text.to_vec()));
             return;
@@ -198,8 +255,16 @@ impl Log {
     }
     /// Writes the same line to the main and the panic log: what an administrator must see.
     pub fn panic(&self, text: &BStr) {
-        self.write(Which::Main, text);
-        self.write(Which::Panic, text);
+        self.write_to(&[Which::Main, Which::Panic], text);
+    }
+    /// Writes the same line to the main and the reject log.
+    pub fn rejected(&self, text: &BStr) {
+        self.write_to(&[Which::Main, Which::Reject], text);
+    }
+    /// Writes the same line to several logs.
+    pub fn write_to(&self, logs: &[Which], text: &BStr) {
+        self.show(None, logs, text);
+        logs.iter().for_each(|which| self.put(*which, text));
     }
     /// Opens the main log: an error at start is told before anything depends on the log.
     pub fn check(&self) -> io::Result<()> {

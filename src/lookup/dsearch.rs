@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Is there an entry of this name, of the kind that `filter=` asks for?
 pub fn find(kind: &LookupType, directory: &Path, key: &[u8]) -> Result<Option<Value>, LookupError> {
-    if !directory.is_absolute() {
+    if !directory.is_absolute() && !directory.as_os_str().is_empty() {
         return Err(LookupError::Failed(format!(
             "dirname for dsearch is not absolute: {}",
             directory.display()

@@ -10,6 +10,7 @@ use std::path::Path;
 
 /// The data of the first line that holds the address.
 pub fn find(file: &Path, key: &[u8], full: bool) -> Result<Option<Value>, LookupError> {
+    let mut lines = LineFile::open(file)?;
     let address: Option<IpAddr> = key.to_str().ok().and_then(|text| text.parse().ok());
     let Some(address) = address else {
         return Err(LookupError::Defer(format!(
@@ -18,7 +19,6 @@ pub fn find(file: &Path, key: &[u8], full: bool) -> Result<Option<Value>, Lookup
             key.as_bstr()
         )));
     };
-    let mut lines = LineFile::open(file)?;
     let data =
         lines.find(full, |each| Ok(Network::parse(each).is_some_and(|network| network.contains(address))))?;
     Ok(data.map(Value::clean))

@@ -26,6 +26,10 @@ impl LineFile {
     /// Opens the file.
     pub fn open(path: &Path) -> Result<Self, LookupError> {
         let file = super::open(path, "linear search")?;
+        if !file.metadata()?.is_file() {
+            let path = path.display();
+            return Err(LookupError::Failed(format!("{path} is not a regular file (lsearch lookup)")));
+        }
         Ok(Self { reader: BufReader::with_capacity(BUFFER, file), line: Vec::new(), waits: false })
     }
 

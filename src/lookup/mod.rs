@@ -113,6 +113,8 @@ pub fn single_key(
     if found.is_none() {
         found = search.defaults(text)?;
     }
+    let what = if found.is_some() { "found" } else { "not found" };
+    log::debug!(target: "lookup", "{} in {}: {what}", text.as_bstr(), path.display());
     let by_key = kind.option("ret") == Some(b"key");
     Ok(found.map(|found| match by_key {
         true => Found { value: Value::clean(text), ..found },
@@ -232,7 +234,7 @@ fn not_yet(name: &str) -> LookupError {
 
 /// Opens a file of a single-key type; `what` is Exim's name of the search in its error text.
 fn open(path: &Path, what: &str) -> Result<std::fs::File, LookupError> {
-    std::fs::File::open(path).map_err(|error| not_opened(path, what, &error))
+    crate::sys::files::open_without_waiting(path).map_err(|error| not_opened(path, what, &error))
 }
 
 fn not_opened(path: &Path, what: &str, error: &std::io::Error) -> LookupError {

@@ -5,16 +5,24 @@
 //!
 //! | what | Exim | oxim | why | test |
 //! |---|---|---|---|---|
-//! | a stapled proof that is expired, revoked, malformed, for another certificate | `454`, or it is sent | left out, TLS goes on, a log line | a forgotten cron job must not stop mail; a wrong proof helps nobody | `make demo` step 2 |
-//! | a staple that says "unknown", is unsigned, or is signed by another trusted authority | accepted by `hosts_require_ocsp` | refused | it proves nothing | `make demo` step 3 |
-//! | a proof past its nextUpdate | sent for 300 s more (OpenSSL builds) | not sent | clients that check refuse the handshake for it, but take none | `ocsp` |
-//! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | `tls` |
+//! | a stapled proof that is expired, revoked, malformed, for another certificate | `454`, or it is sent | left out, TLS goes on, a log line | a forgotten cron job must not stop mail; a wrong proof helps nobody | [`super::tls_rows`] S5; `make demo` step 2 |
+//! | a staple that says "unknown", is unsigned, or is signed by another trusted authority | accepted by `hosts_require_ocsp` | refused | it proves nothing | [`super::tls_rows`], what may be stapled; `make demo` step 3 |
+//! | a proof past its nextUpdate | sent for 300 s more (OpenSSL builds) | not sent | clients that check refuse the handshake for it, but take none | [`super::tls_rows`] S6 |
+//! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | [`super::tls_rows`] S10 |
+//! | `hosts_require_ocsp` without `hosts_require_tls` | the message goes in clear where the status check fails | never in clear; the check of the configuration warns | who wants a proof wants no clear text | [`super::tls_rows`] C2, C3 |
 //! | message ids | 16 characters in 4.96 | 23, as since 4.97; `MESSAGE_IDS=short` for the old form | several messages of one process in one second | `mail::message_id` |
 //! | errors in a configuration | the first | all, each with file, line, text and nearest known name | one run to mend a file | `config` |
 //! | a router's `condition` that cannot be expanded | 4.96 skips the router | the address is deferred, as documented | mail must not go another way because a file is away | `3-expansion/failures` |
 //! | `${ipv6norm:...}` in the middle of a text | the rest of the text is lost | the text goes on | a defect of 4.96 | `3-expansion/operators` |
-//! | a damaged -H | main log | panic log too | an administrator must see it | `5-spool/corrupt_header_file` |
+//! | a damaged -H | a line in the main log at each attempt | counts as frozen: named once for each change of the file, in the panic log too; `-M` and `-qff` try it again | an administrator must see it, and not miss it among others | `5-spool/corrupt_header_is_frozen` |
+//! | a damaged -H older than `keep_malformed` (4 days) | the message is removed | it is kept until somebody mends or removes it | what a newer Exim wrote, or a disk garbled, may still be read by a human | `5-spool/corrupt_header_is_frozen` |
+//! | a message whose -D is not there | never mentioned by queue runs | the same as a damaged -H | nothing may be lost without a word | `5-spool/body_is_missing` |
+//! | message data that comes a byte at a time | waited for without end, as long as each byte is in time | given up (`421`, the same log line as a time-out) once all waits are over half an hour and the average is below 100 bytes/s | every wait has a deadline | `smtp_in::data_reader` |
 //! | an option that is known but not built | – | the start is refused, file and line | silence would be a lie | `load` |
 //! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |
+//! | a connection to another host | closed after the messages that wait for that host | kept two seconds for the next message (`connection_max_messages` at most); then, and when the daemon stops, QUIT | a burst of messages costs one handshake | `kept_connections` |
+//! | EHLO answered 421 | HELO is tried, and finds the connection closed | QUIT; the log has the 421 | the peer said that it closes (RFC 5321 section 3.8) | `transport::smtp::session` |
+//! | a command line of more than 16384 bytes | what does not fit is the next command | `500 Line too long`, once | nobody may put a command into the tail of a line | `smtp_in::wire` |
+//! | control characters in what an ACL says | stand in the log as they are | `\ooo`, as in all lines | a log is shown on terminals | `log::sink` |
 //! | hints | Berkeley DB | SQLite | safe between processes, can be read with a tool | `hints` |
 //! | processes | one for each connection and each delivery | threads in four processes | cost; see `make bench` | – |

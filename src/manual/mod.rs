@@ -6,3 +6,4 @@ pub mod code_map;
 pub mod differences;
 pub mod past_bugs;
 pub mod privileges;
+pub mod tls_rows;

@@ -7,6 +7,6 @@
 //! | smuggled messages | CVE-2023-51766 | over TCP only CR LF `.` CR LF ends a message (`tests/parity/4-receiving/only_crlf_dot_ends_data`) |
 //! | commands before STARTTLS counted after it | CVE-2011-0411 and many | the TLS session starts with an empty buffer; text behind STARTTLS is an error |
 //! | rights kept too long, files opened by name twice | CVE-2020-28008, -28014 | one order of start (see [`super::privileges`]); files are checked on the open descriptor |
-//! | environment and arguments of a set-uid program | CVE-2016-1531, CVE-2020-28010 | nothing is set-uid; where it is, descriptors and environment come first |
+//! | environment and arguments of a set-uid program | CVE-2016-1531, CVE-2020-28010 | nothing is set-uid; where it is, and where the program is set-gid for `drop/`, descriptors and environment come first |
 //! | growth without end | CVE-2022-37452 and many | a named limit on everything that a peer can grow |
 //! | mail lost in a crash | – | the commit is a state table; the program is killed at each system call of it (`tests/crash.rs`) |

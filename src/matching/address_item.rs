@@ -59,6 +59,10 @@ impl Item for AddressItem<'_, '_> {
         if text.is_empty() {
             return Ok(if self.address.is_empty() { Answer::Yes(Some(item.clone())) } else { Answer::No });
         }
+        // Only a whole address can fit a pattern or be looked up.
+        if !self.qualified && !self.address.is_empty() {
+            return Ok(Answer::No);
+        }
         if text.starts_with(b"^") {
             return pattern::regex(self.context, &self.subject(state), item, !state.caseful)
                 .map(Answer::from);

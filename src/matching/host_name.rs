@@ -4,6 +4,8 @@
 
 use crate::dns::{Answer, Resolver};
 use crate::expand::Context;
+use crate::log::{Selector, Which};
+use crate::mail::envelope::Origin;
 use bstr::{BString, ByteSlice};
 use std::net::IpAddr;
 
@@ -49,6 +51,36 @@ pub fn look_up(dns: &dyn Resolver, address: IpAddr) -> HostName {
     }
 }
 
+/// The same; that there is none is logged (selector `host_lookup_failed`).
+pub fn look_up_and_log(context: &Context, address: IpAddr) -> HostName {
+    let found = look_up(&*context.globals.dns, address);
+    let log = &context.globals.log;
+    if let HostName::NotFound(why) = &found
+        && log.selectors().has(Selector::HostLookupFailed)
+    {
+        log.write(Which::Main, why.as_str().into());
+    }
+    found
+}
+
+/// What an expansion found out about the peer's name holds for the session from now on: logs, Received: and -H
+/// show it.
+pub fn settle(context: &mut Context) {
+    let Some(found) = context.dynamic.get_mut().sender_host.take() else { return };
+    context.session.host_name_looked_up = true;
+    set_name(&mut context.session.origin, found);
+}
+
+/// The name, or why there is none.
+pub fn set_name(origin: &mut Origin, found: HostName) {
+    match found {
+        HostName::Found(names) => origin.host_name = names.into_iter().next(),
+        HostName::NotFound(_) | HostName::Mismatch(_) => origin.host_lookup_failed = true,
+        // not known is not failed: the variables tell the two apart
+        HostName::TryLater(_) => origin.host_lookup_deferred = true,
+    }
+}
+
 /// Does the name have this address? An error is temporary.
 fn leads_to(dns: &dyn Resolver, name: &[u8], address: IpAddr) -> Result<bool, String> {
     match dns.addresses_in_dns(name) {
@@ -90,9 +122,4 @@ pub fn all(context: &Context, address: IpAddr) -> Result<Vec<BString>, String> {
         HostName::NotFound(_) | HostName::Mismatch(_) => Ok(Vec::new()),
         HostName::TryLater(why) => Err(format!("host name lookup of {address} deferred: {why}")),
     }
-}
-
-/// The first verified name.
-pub fn verified(context: &Context, address: IpAddr) -> Result<Option<BString>, String> {
-    all(context, address).map(|names| names.into_iter().next())
 }

@@ -130,6 +130,7 @@ impl Walk<'_, '_> {
             (Answer::Unknown, Unknown::Ignored) => Answer::No,
             (known, _) => known,
         };
+        log::debug!(target: "lists", "{text}: {}", if matches!(answer, Answer::Yes(_)) { "yes" } else { "no" });
         Ok(match answer {
             Answer::Yes(_) if *ends_negated => Some(Match::No),
             Answer::Yes(data) => Some(Match::Yes(data)),
@@ -203,7 +204,7 @@ impl Walk<'_, '_> {
             let name = path.display();
             MatchError::Defer(format!("failed to open {name} when checking \"{name}\": {why}"))
         };
-        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        let file = crate::sys::files::open_without_waiting(&path).map_err(unreadable)?;
         let mut text = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut text).map_err(unreadable)?;
         let inner = State { in_file: true, ..*state };

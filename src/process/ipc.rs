@@ -63,6 +63,11 @@ pub fn say<M: Wire>(socket: impl AsFd, message: &M, descriptors: &[BorrowedFd]) 
     fd_passing::send(socket, &bytes, descriptors)
 }
 
+/// Sends one message if there is room for it: whoever does not read what it is told must not hold the teller.
+pub fn try_say<M: Wire>(socket: impl AsFd, message: &M) -> io::Result<()> {
+    fd_passing::try_send(socket, &message.to_wire(), &[])
+}
+
 /// Receives one message; none if the other end is gone.
 pub fn hear<M: Wire>(socket: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let mut buffer = [0; MAX_PACKET];

@@ -5,27 +5,31 @@
 //! [`ipc::ToMaster`]; no mail, no network byte, no user data base. Orders are taken only from a role whose
 //! row in [`super::role`] allows them.
 
+use super::children::Children;
 use super::ipc::{self, Start, ToMaster, ToRole};
 use super::role::{Right, Role};
 use super::snapshot::Snapshot;
-use super::user_child::{self, OrderCheck};
+use super::trigger::{self, Receiver, Trigger};
+use super::user_child::OrderCheck;
 use crate::sys::identity::Rights;
 use crate::sys::signals::Signals;
-use crate::sys::spawn::{self, Forked};
-use crate::sys::{descriptors, fd_passing, listen};
+use crate::sys::spawn;
+use crate::sys::{fd_passing, listen};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// User children at once: enough for many mailboxes, few enough for memory and process table.
-pub const MOST_USER_CHILDREN: usize = 100;
 /// A role that dies is started again after this long, doubled each time ...
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// ... up to this, and from the beginning once it has run as long.
+/// ... up to this, ...
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// ... and from the beginning once it has run as long as it was waited for, and this long at least. So one that cannot even
+/// begin is tried ever more seldom, and one that works between its deaths is soon back.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(2);
 /// How long roles may take to end after SIGTERM before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,8 +72,21 @@ struct Running {
     control: OwnedFd,
     generation: u64,
     ready: bool,
+    /// A successor takes its place ...
     retiring: bool,
+    /// ... and it has been told so.
+    told_to_retire: bool,
+    /// It broke the rules and was killed: nothing of what it has sent counts.
+    condemned: bool,
     since: Instant,
+}
+
+impl Running {
+    fn new(role: Role, pid: i32, control: OwnedFd, generation: u64) -> Self {
+        let (ready, retiring, told_to_retire, condemned) = (false, false, false, false);
+        let since = Instant::now();
+        Self { role, pid, control, generation, ready, retiring, told_to_retire, condemned, since }
+    }
 }
 
 /// A role that is to be started again.
@@ -84,11 +101,11 @@ pub struct Master<'o> {
     plan: Plan,
     generation: u64,
     listeners: Vec<TcpListener>,
-    trigger: (OwnedFd, OwnedFd),
+    trigger: (Trigger, Receiver),
     running: Vec<Running>,
     due: Vec<Due>,
     delays: Vec<(Role, Duration)>,
-    children: Vec<i32>,
+    children: Children,
     signals: Signals,
     stopping: Option<Instant>,
     told_started: bool,
@@ -140,11 +157,11 @@ impl<'o> Master<'o> {
             plan,
             generation: 1,
             listeners,
-            trigger: fd_passing::datagram_pair()?,
+            trigger: trigger::pair()?,
             running: Vec::new(),
             due: Vec::new(),
             delays: Vec::new(),
-            children: Vec::new(),
+            children: Children::default(),
             signals,
             stopping: None,
             told_started: false,
@@ -162,6 +179,7 @@ impl<'o> Master<'o> {
             self.look_at_signals()?;
             self.look_at_roles();
             self.reap();
+            self.children.end_old();
             self.start_due();
             if let Some(since) = self.stopping {
                 if self.running.is_empty() {
@@ -183,26 +201,32 @@ impl<'o> Master<'o> {
     }
 
     /// Waits for a signal, a packet, or the time to start something again.
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let heard = self.running.iter().filter(|role| self.hears(role));
         fds.extend(heard.map(|role| PollFd::new(role.control.as_fd(), PollFlags::POLLIN)));
         let next = self.due.iter().map(|due| due.at.saturating_duration_since(Instant::now())).min();
         let patience = self.stopping.map(|_| Duration::from_millis(200));
-        let timeout = match next.into_iter().chain(patience).min() {
+        fds.extend(self.children.watched());
+        let oldest = self.children.next_end();
+        let timeout = match next.into_iter().chain(patience).chain(oldest).min() {
             // Rounded up, not to spin through the last millisecond.
             Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+            Err(nix::errno::Errno::EINTR) => return Ok(()),
+            polled => polled?,
+        };
+        let watched = self.children.watched().count();
+        let alone: Vec<bool> = fds[fds.len() - watched..].iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        self.children.note(&alone);
+        Ok(())
     }
 
     /// At the limit of children nobody is heard who could ask for one more: orders wait in the socket.
     fn hears(&self, role: &Running) -> bool {
-        self.children.len() < MOST_USER_CHILDREN || !role.role.may(Right::OrderUserChild)
+        !role.condemned && (!self.children.is_full() || !role.role.may(Right::OrderUserChild))
     }
 
     fn start(&mut self, role: Role, after_death: bool) {
@@ -219,46 +243,32 @@ impl<'o> Master<'o> {
     fn execute(&self, role: Role, after_death: bool) -> io::Result<Running> {
         let (ours, theirs) = fd_passing::packet_pair()?;
         let program = format!("oxim-{}", role.name());
-        let pid = spawn::role(&[&program, "--role", role.name()], self.plan.rights.as_ref(), theirs.as_fd())?;
+        let rights = self.plan.rights.as_ref().map(Rights::to_word);
+        let arguments = [&program, "--role", role.name()];
+        let arguments: Vec<&str> = arguments.into_iter().chain(rights.as_deref()).collect();
+        let pid = spawn::role(&arguments, theirs.as_fd())?;
         drop(theirs);
         let snapshot = self.plan.snapshot.to_memfd()?;
-        let trigger = (role == Role::DeliveryWorker).then_some(&self.trigger.1);
         let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
-        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.trigger.0.as_fd()];
-        handed.extend(trigger.map(AsFd::as_fd));
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd()];
+        handed.extend(self.trigger.0.fds());
+        if role == Role::DeliveryWorker {
+            handed.extend(self.trigger.1.fds());
+        }
         handed.extend(listeners.iter().map(AsFd::as_fd));
         ipc::say_build_id(&ours)?;
         let start = Start { generation: self.generation, listeners: listeners.len() as u32, after_death };
         ipc::say(&ours, &ToRole::Start(start), &handed)?;
-        let since = Instant::now();
-        Ok(Running {
-            role,
-            pid,
-            control: ours,
-            generation: self.generation,
-            ready: false,
-            retiring: false,
-            since,
-        })
+        Ok(Running::new(role, pid, ours, self.generation))
     }
 
-    /// After a death: each time twice as long, until it has run for a while.
     fn start_later(&mut self, role: Role, ran: Duration) {
-        let known = self.delays.iter_mut().find(|(known, _)| *known == role);
-        let delay = match known {
-            Some((_, delay)) if ran < LONGEST_DELAY => {
-                *delay = (*delay * 2).min(LONGEST_DELAY);
-                *delay
-            }
-            Some((_, delay)) => {
-                *delay = FIRST_DELAY;
-                FIRST_DELAY
-            }
-            None => {
-                self.delays.push((role, FIRST_DELAY));
-                FIRST_DELAY
-            }
-        };
+        let known = self.delays.iter().position(|(known, _)| *known == role);
+        let delay = delay_after(known.map(|at| self.delays[at].1), ran);
+        match known {
+            Some(at) => self.delays[at].1 = delay,
+            None => self.delays.push((role, delay)),
+        }
         self.due.push(Due { role, at: Instant::now() + delay });
     }
 
@@ -290,7 +300,7 @@ impl<'o> Master<'o> {
         }
         self.listeners.clear();
         for role in &self.running {
-            let _ = ipc::say(&role.control, &ToRole::Stop(()), &[]); // whoever is gone has stopped
+            let _ = ipc::try_say(&role.control, &ToRole::Stop(())); // whoever is gone has stopped
         }
     }
 
@@ -300,10 +310,15 @@ impl<'o> Master<'o> {
         }
     }
 
-    /// Reads the configuration anew; a successor takes over, the old roles finish what they do.
+    /// Reads the configuration anew. The old roles go on until every successor is ready, so that no connection waits
+    /// for one; then they finish what they do.
     fn reload(&mut self) {
         self.office.log(&format!("pid {}: SIGHUP received: re-exec daemon", std::process::id()), false);
-        let plan = match self.office.read_configuration() {
+        // Whatever a new file does to its reader, the daemon that runs goes on.
+        let reading = AssertUnwindSafe(|| self.office.read_configuration());
+        let read = catch_unwind(reading)
+            .unwrap_or_else(|cause| Err(format!("internal error: {}", crate::log::panic_text(&*cause))));
+        let plan = match read {
             Ok(plan) => plan,
             Err(text) => {
                 let line =
@@ -323,10 +338,7 @@ impl<'o> Master<'o> {
         }
         self.plan = plan;
         self.generation += 1;
-        for role in self.running.iter_mut().filter(|role| !role.retiring) {
-            role.retiring = true;
-            let _ = ipc::say(&role.control, &ToRole::Retire(()), &[]); // gone: reap() sees it
-        }
+        self.running.iter_mut().for_each(|role| role.retiring = true);
         self.due.clear();
         self.told_started = false;
         for role in self.plan.roles.clone() {
@@ -341,10 +353,7 @@ impl<'o> Master<'o> {
                 match ipc::hear::<ToMaster>(&self.running[at].control) {
                     Ok(Some((message, descriptors))) => self.heard(at, message, descriptors),
                     // Gone or talking nonsense: it is ended, and reap() starts it again.
-                    Ok(None) | Err(_) => {
-                        let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL);
-                        break;
-                    }
+                    Ok(None) | Err(_) => self.condemn(at),
                 }
             }
         }
@@ -353,6 +362,8 @@ impl<'o> Master<'o> {
     fn heard(&mut self, at: usize, message: ToMaster, mut descriptors: Vec<OwnedFd>) {
         let role = self.running[at].role;
         match message {
+            // Each is answered, and a role that does not read its answers must not fill its socket with them.
+            ToMaster::Ready(()) if self.running[at].ready => self.condemn(at),
             ToMaster::Ready(()) => {
                 self.running[at].ready = true;
                 self.tell_if_started(at);
@@ -360,6 +371,7 @@ impl<'o> Master<'o> {
             ToMaster::Failed(text) => {
                 let line = format!("the {} worker cannot begin: {text}", role.name());
                 self.office.log(&line, true);
+                self.condemn(at); // it ends by itself; one that did not could fill the log
                 // Trying again is for what has worked before; a first start that fails is told to whoever made it.
                 if !self.told_started && self.generation == 1 && self.stopping.is_none() {
                     self.failure = Some(line);
@@ -368,14 +380,23 @@ impl<'o> Master<'o> {
             }
             ToMaster::Order(()) if role.may(Right::OrderUserChild) && descriptors.len() == 1 => {
                 let control = descriptors.remove(0);
-                self.fork_user_child(&control);
+                // Anything else could do what it likes when it is polled or closed.
+                match fd_passing::is_unix_socket(&control) {
+                    true => self.fork_user_child(control),
+                    false => self.condemn(at),
+                }
             }
             // A role that asks for what its row does not allow is no role of ours any more.
             ToMaster::Order(()) => {
                 self.office.log(&format!("the {} worker asked for a user child: killed", role.name()), true);
-                let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL);
+                self.condemn(at);
             }
         }
+    }
+
+    fn condemn(&mut self, at: usize) {
+        self.running[at].condemned = true;
+        let _ = spawn::signal(self.running[at].pid, Signal::SIGKILL); // gone: reap() sees it
     }
 
     /// The log says "started" before a queue run begins. A role that was started again later may go at once.
@@ -388,24 +409,26 @@ impl<'o> Master<'o> {
             self.told_started = true;
             self.office.started(&self.plan.description);
             goes = (0..self.running.len()).collect();
+            for role in self.running.iter_mut().filter(|role| role.retiring && !role.told_to_retire) {
+                role.told_to_retire = true;
+                let _ = ipc::try_say(&role.control, &ToRole::Retire(())); // gone: reap() sees it
+            }
         }
         for role in goes.into_iter().map(|at| &self.running[at]).filter(|role| !role.retiring) {
-            let _ = ipc::say(&role.control, &ToRole::Go(()), &[]); // gone: reap() sees it
+            let _ = ipc::try_say(&role.control, &ToRole::Go(())); // gone: reap() sees it
         }
     }
 
-    fn fork_user_child(&mut self, control: &OwnedFd) {
-        match spawn::fork() {
-            Ok(Forked::Parent(child)) => self.children.push(child),
-            Ok(Forked::Child) => run_user_child(control, &*self.plan.check),
-            // The socket closes: the one who gave the order tries again later.
-            Err(error) => self.office.log(&format!("cannot fork a process for a delivery: {error}"), true),
+    fn fork_user_child(&mut self, control: OwnedFd) {
+        // The socket closes: the one who gave the order tries again later.
+        if let Err(error) = self.children.fork(control, &*self.plan.check) {
+            self.office.log(&format!("cannot fork a process for a delivery: {error}"), true);
         }
     }
 
     fn reap(&mut self) {
         while let Some((pid, ended)) = spawn::reap() {
-            self.children.retain(|child| *child != pid);
+            self.children.forget(pid);
             let Some(at) = self.running.iter().position(|role| role.pid == pid) else { continue };
             let gone = self.running.swap_remove(at);
             if self.stopping.is_some() || gone.retiring || gone.generation != self.generation {
@@ -421,90 +444,17 @@ impl<'o> Master<'o> {
     }
 }
 
+/// How long to wait before a role is started again that ran this long; `before`: what was waited the last time.
+fn delay_after(before: Option<Duration>, ran: Duration) -> Duration {
+    match before {
+        Some(before) if ran < before.max(FORGIVEN_AFTER) => (before * 2).min(LONGEST_DELAY),
+        _ => FIRST_DELAY,
+    }
+}
+
 fn is_readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
-}
-
-/// Has `work` done by a child with these rights, and waits for it. What root has open stays as it is.
-pub fn as_other(rights: &Rights, work: impl FnOnce()) {
-    match spawn::fork() {
-        Ok(Forked::Child) => {
-            let work = std::panic::AssertUnwindSafe(work);
-            if crate::sys::identity::become_user(rights).is_ok() {
-                let _ = std::panic::catch_unwind(work); // the child ends either way
-            }
-            spawn::exit_now(0)
-        }
-        Ok(Forked::Parent(child)) => drop(spawn::wait_for(child)),
-        Err(_) => {} // without a process it is not done
-    }
-}
-
-/// How long a child may take to answer a question about the configuration: users are looked up, and NSS may go to
-/// the network.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
-/// Longest answer that is read.
-const LONGEST_ANSWER: u64 = 64 * 1024;
-
-/// Has a question answered by a child with these rights (without `rights`: ours): the master itself neither compiles
-/// a configuration nor looks up users. What is wrong comes back as text.
-pub fn ask_other(
-    rights: Option<&Rights>,
-    question: impl FnOnce() -> Result<(), String>,
-) -> Result<(), String> {
-    let (ours, theirs) = std::io::pipe().map_err(|error| error.to_string())?;
-    match spawn::fork().map_err(|error| error.to_string())? {
-        Forked::Child => answer(theirs, rights, question),
-        Forked::Parent(child) => {
-            drop(theirs);
-            if super::orders::wait_readable(&ours, ANSWER_PATIENCE).is_err() {
-                let _ = spawn::signal(child, Signal::SIGKILL); // gone already is as good
-            }
-            let mut text = String::new();
-            let read = ours.take(LONGEST_ANSWER).read_to_string(&mut text);
-            let _ = spawn::wait_for(child); // its answer is what counts
-            match (read, text.as_str()) {
-                (Ok(_), "+") => Ok(()),
-                (Ok(_), "") | (Err(_), _) => Err("the configuration could not be checked".into()),
-                (Ok(_), _) => Err(text),
-            }
-        }
-    }
-}
-
-fn answer(
-    mut to: std::io::PipeWriter,
-    rights: Option<&Rights>,
-    question: impl FnOnce() -> Result<(), String>,
-) -> ! {
-    let dropped = rights.is_none_or(|rights| crate::sys::identity::become_user(rights).is_ok());
-    if dropped {
-        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(question));
-        let text = match asked {
-            Ok(Ok(())) => "+".to_owned(),
-            Ok(Err(text)) => text,
-            Err(_) => "internal error while the configuration was checked".to_owned(),
-        };
-        let _ = to.write_all(text.as_bytes()); // nobody else to tell
-    }
-    spawn::exit_now(0)
-}
-
-/// In the forked child: nothing stays open but the standard descriptors and the order socket.
-pub fn run_user_child(control: &OwnedFd, check: &dyn OrderCheck) -> ! {
-    crate::sys::secure::set_process_name("oxim-user");
-    crate::sys::secure::clear_umask();
-    let kept = control.as_raw_fd();
-    let prepared = crate::sys::signals::reset().and_then(|()| descriptors::close_all_but(kept));
-    let serve = || prepared.and_then(|()| user_child::serve(control, check));
-    // A panic must not unwind into what was the master's stack.
-    let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(_)) | Err(_) => 1,
-    };
-    // Destructors of what the parent owns must not run here.
-    spawn::exit_now(code)
 }
 
 #[cfg(test)]
@@ -528,6 +478,96 @@ mod tests {
             check: Box::new(Nothing),
             description: String::new(),
         }
+    }
+
+    /// Writes the log into a list.
+    #[derive(Debug, Default)]
+    struct Desk(Vec<String>);
+    impl Office for Desk {
+        fn read_configuration(&mut self) -> Result<Plan, String> {
+            panic!("as asked")
+        }
+        fn log(&mut self, line: &str, _: bool) {
+            self.0.push(line.to_owned());
+        }
+        fn started(&mut self, _: &str) {}
+        fn failed(&mut self, _: &str) {}
+        fn stopped(&mut self) {}
+    }
+
+    /// What the master's log says when a role says this, and whether the role was killed for it.
+    fn said_by(role: Role, messages: &[ToMaster]) -> (Vec<String>, bool) {
+        let mut desk = Desk::default();
+        let mut master = Master::new(&mut desk, plan(Vec::new()), Vec::new()).unwrap();
+        master.told_started = true;
+        let (control, theirs) = fd_passing::packet_pair().unwrap();
+        let mut process = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        master.running.push(Running::new(role, process.id() as i32, control, 1));
+        for message in messages {
+            let descriptors = [theirs.as_fd()];
+            let with = if *message == ToMaster::Order(()) { &descriptors[..] } else { &[] };
+            ipc::say(&theirs, message, with).unwrap();
+        }
+        master.look_at_roles();
+        let condemned = master.running[0].condemned;
+        drop(master);
+        if !condemned {
+            process.kill().unwrap();
+        }
+        let ended = process.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGKILL));
+        (desk.0, condemned)
+    }
+
+    #[test]
+    fn an_smtp_worker_that_orders_a_user_child_is_killed_and_nothing_it_says_counts_any_more() {
+        let order = || ToMaster::Order(());
+        let (log, killed) = said_by(Role::SmtpWorker, &[order(), order(), order()]);
+        assert_eq!((log, killed), (vec!["the smtp worker asked for a user child: killed".to_owned()], true));
+    }
+
+    #[test]
+    fn a_configuration_that_breaks_its_reader_leaves_the_daemon_as_it_was() {
+        let mut desk = Desk::default();
+        let mut master = Master::new(&mut desk, plan(Vec::new()), Vec::new()).unwrap();
+        master.reload();
+        assert_eq!(master.generation, 1);
+        drop(master);
+        assert!(
+            desk.0[1].ends_with("the daemon goes on with the old one: internal error: as asked"),
+            "{desk:?}"
+        );
+    }
+
+    #[test]
+    fn a_role_that_floods_the_master_is_killed() {
+        let ready = || ToMaster::Ready(());
+        assert_eq!(said_by(Role::DeliveryWorker, &[ready()]), (vec![], false));
+        assert_eq!(said_by(Role::DeliveryWorker, &vec![ready(); 200]), (vec![], true));
+        let failed = vec![ToMaster::Failed("x".into()); 200];
+        assert_eq!(
+            said_by(Role::SmtpWorker, &failed),
+            (vec!["the smtp worker cannot begin: x".into()], true)
+        );
+    }
+
+    #[test]
+    fn a_role_that_works_between_its_deaths_is_soon_back_and_one_that_cannot_begin_is_left_alone_ever_longer()
+    {
+        let second = Duration::from_secs(1);
+        let mut delay = delay_after(None, Duration::ZERO);
+        assert_eq!(delay, FIRST_DELAY);
+        for _ in 0..3 {
+            delay = delay_after(Some(delay), second * 2);
+            assert_eq!(delay, FIRST_DELAY);
+        }
+        let delays: Vec<_> =
+            std::iter::successors(Some(delay), |last| Some(delay_after(Some(*last), second)))
+                .take(9)
+                .map(|delay| delay.as_secs_f32())
+                .collect();
+        assert_eq!(delays, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
+        assert_eq!(delay_after(Some(LONGEST_DELAY), LONGEST_DELAY), FIRST_DELAY);
     }
 
     #[test]

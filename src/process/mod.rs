@@ -2,12 +2,16 @@
 //!
 //! The table in [`role`] is the one place that says who may do what; everything else here obeys it.
 //! DESIGN.md section 2 tells why it is cut this way.
+pub mod children;
+pub mod confinement;
 pub mod delivery_worker;
+pub mod drop_box;
 
 pub mod interfaces;
 pub mod ipc;
 pub mod master;
 pub mod order_check;
+pub mod order_shape;
 pub mod orders;
 pub mod parcel;
 pub mod reading;
@@ -18,7 +22,9 @@ pub mod services;
 pub mod smtp_worker;
 pub mod snapshot;
 pub mod spool_directory;
+pub mod submit_line;
 pub mod submit_socket;
 pub mod thread_pool;
 pub mod trigger;
 pub mod user_child;
+pub mod without_root;

@@ -1,11 +1,13 @@
 //! An order held against the configuration: what no router or transport could have meant is refused, so that a
 //! delivery worker that was broken into can act as no other user than one the configuration names.
 //!
-//! Fixed texts are compared literally. A text that is expanded cannot be foretold: there the user may be anyone but
+//! Fixed texts are compared literally, and of a path that is expanded what is written around its variables
+//! ([`order_shape`]). A user that is expanded cannot be foretold: there the user may be anyone but
 //! root, `never_users` and oxim itself, and the group is that user's primary one or at least no system group.
 //! Supplementary groups are the user's own, where `initgroups` asks for them. All of it runs in the user
 //! child, so a look-up that hangs stops nobody else. `manual/privileges` says what remains.
 
+use super::order_shape;
 use super::user_child::OrderCheck;
 use crate::as_user::{Identity, Order, SystemUsers};
 use crate::config::{Instance, Options, Written, build_settings};
@@ -74,7 +76,11 @@ impl ConfigurationCheck {
                 ));
             }
         }
-        if who.uid == 0 { Err("no order is carried out as root".into()) } else { Ok(()) }
+        // To the kernel, the last number means "leave it as it is".
+        if who.uid == 0 || who.uid == u32::MAX || who.gid == u32::MAX {
+            return Err("no order is carried out as root".into());
+        }
+        Ok(())
     }
 
     /// A user name or number.
@@ -124,20 +130,21 @@ impl ConfigurationCheck {
                 Ok(named == Some(who.gid))
             }
             Some(_) if who.gid >= FIRST_ORDINARY_GID => Ok(true),
-            _ => Ok(self.primary_group(who.uid, allowed.user)? == who.gid),
+            _ => Ok(self.primary_group(who.uid, allowed.user)? == Some(who.gid)),
         }
     }
 
-    /// As routers and transports find it: a uid without an entry goes with oxim's group.
-    fn primary_group(&self, uid: u32, user: User) -> Result<u32, String> {
+    /// As routers and transports find it: a uid without an entry has none.
+    fn primary_group(&self, uid: u32, user: User) -> Result<Option<u32>, String> {
         let entry = match user {
-            User::Own => None,
+            User::Own => return Ok(Some(self.own.gid)),
             User::Named(text) if is_fixed(text) && number(text.trim()).is_none() => {
                 self.user_by_name(text.trim())?
             }
             User::Named(_) | User::Local => self.user_by_uid(uid)?,
         };
-        Ok(entry.map_or(self.own.gid, |entry| entry.gid))
+        let own = (uid == self.own.uid).then_some(self.own.gid);
+        Ok(entry.map(|entry| entry.gid).or(own))
     }
 
     fn user_by_uid(&self, uid: u32) -> Result<Option<UserEntry>, String> {
@@ -154,20 +161,26 @@ impl OrderCheck for ConfigurationCheck {
         let router = named(&self.written.routers, &who.router)?;
         let transport = named(&self.written.transports, &who.transport)?;
         match (order, transport, router) {
-            (Order::Append(append), Some(transport), router) if transport.driver.name == "appendfile" => {
+            (Order::Append(append), Some(transport), Some(router))
+                if transport.driver.name == "appendfile" =>
+            {
+                order_shape::check_way(router, transport)?;
                 self.check_identity(who, &of_delivery(transport, router))?;
+                order_shape::check_append(&transport.options, append)?;
                 check_mailbox(transport, router, append.path.as_bstr())
             }
-            (Order::Run(run), Some(transport), router) if transport.driver.name == "pipe" => {
+            (Order::Run(run), Some(transport), Some(router)) if transport.driver.name == "pipe" => {
+                order_shape::check_way(router, transport)?;
                 self.check_identity(who, &of_delivery(transport, router))?;
                 let program = run.command.first().map(|word| word.as_bstr()).unwrap_or_default();
+                if written(transport, "command").is_none() {
+                    return check_redirected(router, "pipe_transport", "forbid_pipe", transport, program);
+                }
                 check_command(&transport.options, program)
             }
             (Order::ReadFile(read), None, Some(router)) if router.driver.name == "redirect" => {
-                let local = router.options.bool("check_local_user");
-                let allowed = if local { of_local_user() } else { of_router(router) };
-                self.check_identity(who, &allowed)?;
-                check_path(&router.options, &["file"], read.path.as_bstr())
+                self.check_identity(who, &of_router(router))?;
+                check_list_file(&router.options, read.path.as_bstr())
             }
             (Order::CheckFiles(_), None, Some(router)) => self.check_required_files(who, router),
             _ => Err("the configuration has no such order".into()),
@@ -196,16 +209,13 @@ impl ConfigurationCheck {
 }
 
 /// The transport's user, else the router's, else the one the router found, else oxim; as `deliver::local` takes them.
-fn of_delivery<'w>(transport: &'w Instance, router: Option<&'w Instance>) -> Allowed<'w> {
+fn of_delivery<'w>(transport: &'w Instance, router: &'w Instance) -> Allowed<'w> {
     let of_transport = written(transport, "group");
     let initgroups = transport.options.bool("initgroups");
     if let Some(user) = written(transport, "user") {
         return Allowed { user: User::Named(user), group: of_transport, initgroups };
     }
-    let below = match router {
-        Some(router) => of_router(router),
-        None => Allowed { user: User::Own, group: None, initgroups: false },
-    };
+    let below = of_router(router);
     let of_router = match below.user {
         User::Own => None, // a router's group means nothing without a user
         _ => below.group,
@@ -213,6 +223,7 @@ fn of_delivery<'w>(transport: &'w Instance, router: Option<&'w Instance>) -> All
     Allowed { group: of_transport.or(of_router), initgroups: initgroups || below.initgroups, ..below }
 }
 
+/// Whom a router makes deliver, and read a .forward: its user, else the local user that it found.
 fn of_router(router: &Instance) -> Allowed<'_> {
     let user = match written(router, "user") {
         Some(user) => User::Named(user),
@@ -220,11 +231,6 @@ fn of_router(router: &Instance) -> Allowed<'_> {
         None => User::Own,
     };
     Allowed { user, group: written(router, "group"), initgroups: router.options.bool("initgroups") }
-}
-
-/// A .forward or filter is read as the user that the router found, whatever it delivers as.
-fn of_local_user() -> Allowed<'static> {
-    Allowed { user: User::Local, group: None, initgroups: false }
 }
 
 /// What an option is set to; an empty text is as good as none.
@@ -264,29 +270,52 @@ fn is_fixed(text: &[u8]) -> bool {
 
 /// A transport with neither `file` nor `directory` takes the path from a .forward or alias file: then the router
 /// must be one that hands such paths to it. (The file itself is not read again here: where it lies is expanded.)
-fn check_mailbox(transport: &Instance, router: Option<&Instance>, path: &BStr) -> Result<(), String> {
-    if ["file", "directory"].iter().any(|name| written(transport, name).is_some()) {
-        return check_path(&transport.options, &["file", "directory"], path);
+fn check_mailbox(transport: &Instance, router: &Instance, path: &BStr) -> Result<(), String> {
+    match ["file", "directory"].iter().find(|name| written(transport, name).is_some()) {
+        Some(name) => check_path(&transport.options, name, path),
+        None => check_redirected(router, "file_transport", "forbid_file", transport, path)
+            .or_else(|_| check_redirected(router, "directory_transport", "forbid_file", transport, path)),
     }
-    let refusal = || Err(format!("no router hands the path {path} to the {} transport", transport.name));
-    let Some(router) = router.filter(|router| router.driver.name == "redirect") else { return refusal() };
-    let options = &router.options;
-    let hands_over = ["file_transport", "directory_transport"]
-        .iter()
-        .filter_map(|name| written(router, name))
-        .any(|text| !is_fixed(text) || text.trim() == transport.name.as_bytes());
-    if hands_over && !options.bool("forbid_file") && path.starts_with(b"/") { Ok(()) } else { refusal() }
 }
 
-/// A path that the configuration fixes must be that path.
-fn check_path(options: &Options, names: &[&str], path: &BStr) -> Result<(), String> {
-    let fixed = names.iter().filter_map(|name| options.text(name)).find(|text| is_fixed(text.text()));
-    match fixed {
-        Some(text) if text.text().trim_end_with(|c| c == '/') != path.trim_end_with(|c| c == '/') => {
-            Err(format!("the configuration fixes the path {}, not {path}", text.text()))
-        }
-        _ => Ok(()),
+/// The router hands what stands in its list to this transport, and may. `target` is the path or program.
+fn check_redirected(
+    router: &Instance,
+    option: &str,
+    forbidden_by: &str,
+    transport: &Instance,
+    target: &BStr,
+) -> Result<(), String> {
+    let hands_over = router.driver.name == "redirect"
+        && router.options.text(option).is_some_and(|text| match text.as_literal() {
+            Some(name) => name.trim() == transport.name.as_bytes(),
+            None => true,
+        });
+    if hands_over && !router.options.bool(forbidden_by) && target.starts_with(b"/") {
+        return Ok(());
     }
+    Err(format!("the {} router does not hand {target} to the {} transport", router.name, transport.name))
+}
+
+fn check_path(options: &Options, name: &str, path: &BStr) -> Result<(), String> {
+    options.text(name).map_or(Ok(()), |template| order_shape::check_path(template, path))
+}
+
+/// The router's `file`, or what such a list may include.
+fn check_list_file(options: &Options, path: &BStr) -> Result<(), String> {
+    let named = match options.text("file") {
+        Some(template) => order_shape::check_path(template, path),
+        None => Err("the router has no file".into()),
+    };
+    let Err(refusal) = named else { return Ok(()) };
+    let inside = match options.plain("include_directory").filter(|text| !text.is_empty()) {
+        Some(directory) => {
+            let rest = path.strip_prefix(directory.as_slice());
+            rest.is_some_and(|rest| rest.starts_with(b"/") && !rest.split_str("/").any(|part| part == b".."))
+        }
+        None => true,
+    };
+    if inside && !options.bool("forbid_include") { Ok(()) } else { Err(refusal) }
 }
 
 /// A command whose first word the configuration fixes must be that program: its whole path, or, of a name without
@@ -351,10 +380,18 @@ mod tests {
         local:\n driver = accept\n check_local_user\n transport = mailbox\n\
         grouped:\n driver = accept\n check_local_user\n group = mail\n initgroups\n transport = mailbox\n\
         forward:\n driver = redirect\n check_local_user\n file = $home/.forward\n file_transport = address_file\n\
+        \x20forbid_include\n\
+        lists:\n driver = redirect\n user = 1000\n file = /etc/lists/$local_part\n include_directory = /etc/lists.d\n\
+        \x20pipe_transport = address_pipe\n forbid_file\n file_transport = address_file\n\
+        to_nobodys:\n driver = accept\n transport = nobodys\n\
+        to_archive:\n driver = accept\n transport = archive\n\
+        to_virtual:\n driver = accept\n transport = ${if eq{a}{b}{x}{virtual}}\n\
+        served:\n driver = redirect\n check_local_user\n user = 1000\n group = mail\n file = /srv/list\n\
         asked:\n driver = accept\n require_files = joe,mail:$home/.procmailrc\n transport = mailbox\n\
         begin transports\n\
         mailbox:\n driver = appendfile\n file = /var/mail/$local_part_data\n\
-        archive:\n driver = appendfile\n file = /srv/archive\n user = 77\n\
+        archive:\n driver = appendfile\n file = /srv/archive\n user = 77\n group = 8\n\
+        nobodys:\n driver = appendfile\n file = /srv/nobodys\n user = 78\n\
         virtual:\n driver = appendfile\n file = /srv/$domain_data\n user = $local_part_data\n\
         \x20group = $domain_data\n\
         address_file:\n driver = appendfile\n\
@@ -375,7 +412,19 @@ mod tests {
     }
 
     fn append(path: &str) -> Order {
-        Order::Append(Append { path: path.into(), ..Append::default() })
+        // As appendfile's defaults make it.
+        Order::Append(Append {
+            path: path.into(),
+            mode: 0o600,
+            directory_mode: 0o700,
+            lockfile_mode: 0o600,
+            lock_retries: 10,
+            check_owner: true,
+            create_directory: true,
+            mode_fail_narrower: true,
+            use_lockfile: true,
+            ..Append::default()
+        })
     }
 
     #[test]
@@ -383,10 +432,9 @@ mod tests {
         for (uid, gid, router, transport, path) in [
             (1000, 1000, "local", "mailbox", "/var/mail/joe"),
             (1000, 8, "grouped", "mailbox", "/var/mail/joe"),
-            // A number without an entry goes with oxim's group.
-            (77, 101, "local", "archive", "/srv/archive"),
-            (1000, 1000, "local", "virtual", "/srv/x"),
-            (1000, 5000, "local", "virtual", "/srv/x"),
+            (77, 8, "to_archive", "archive", "/srv/archive"),
+            (1000, 1000, "to_virtual", "virtual", "/srv/x"),
+            (1000, 5000, "to_virtual", "virtual", "/srv/x"),
             (1000, 1000, "forward", "address_file", "/home/joe/mbox"),
             (100, 101, "asked", "mailbox", "/var/mail/joe"),
         ] {
@@ -398,6 +446,11 @@ mod tests {
         }
         let read = Order::ReadFile(ReadFile { path: "/home/joe/.forward".into(), limit: 1 });
         assert_eq!(checked(who(1000, 1000, "forward", ""), read), Ok(()));
+        let read = Order::ReadFile(ReadFile { path: "/srv/list".into(), limit: 1 });
+        assert_eq!(checked(who(1000, 8, "served", ""), read.clone()), Ok(()));
+        for (uid, gid) in [(1000, 1000), (33, 33), (0, 0), (4711, 8)] {
+            assert!(checked(who(uid, gid, "served", ""), read.clone()).is_err(), "{uid} {gid}");
+        }
         let files = Order::CheckFiles(CheckFiles { paths: vec!["/home/joe/.procmailrc".into()] });
         assert_eq!(checked(who(1000, 8, "asked", ""), files), Ok(()));
     }
@@ -408,15 +461,25 @@ mod tests {
             (0, "local", "mailbox", "/var/mail/root"),
             (33, "local", "mailbox", "/var/mail/www"),
             (4711, "local", "mailbox", "/var/mail/nobody"),
-            (1000, "local", "archive", "/srv/archive"),
-            (77, "local", "archive", "/etc/cron.d/x"),
+            (1000, "to_archive", "archive", "/srv/archive"),
+            (77, "to_archive", "archive", "/etc/cron.d/x"),
+            (77, "local", "archive", "/srv/archive"),
+            (78, "to_nobodys", "nobodys", "/srv/nobodys"),
             (100, "local", "remote", "/x"),
-            (100, "local", "virtual", "/srv/x"),
+            (100, "to_virtual", "virtual", "/srv/x"),
+            (u32::MAX, "to_virtual", "virtual", "/srv/x"),
+            (1000, "local", "mailbox", "/home/joe/.ssh/authorized_keys"),
+            (1000, "local", "mailbox", "/var/mail/../../home/joe/.profile"),
+            (1000, "lists", "address_file", "/home/joe/mbox"),
             (1000, "local", "absent", "/x"),
             (1000, "", "mailbox", "/var/mail/joe"),
             (1000, "local", "address_file", "/home/joe/mbox"),
         ] {
-            let gid = if uid == 77 { 101 } else { uid };
+            let gid = match uid {
+                77 => 8,
+                78 => 101, // of a number that is nobody's, oxim's group would let it into the spool
+                _ => uid,
+            };
             let answer = checked(who(uid, gid, router, transport), append(path));
             assert!(answer.is_err(), "{uid} {transport} {path}");
         }
@@ -433,10 +496,11 @@ mod tests {
             for (router, transport) in [
                 ("local", "mailbox"),
                 ("grouped", "mailbox"),
-                ("local", "virtual"),
+                ("to_virtual", "virtual"),
                 ("forward", "address_file"),
             ] {
-                let answer = checked(who(1000, gid, router, transport), append("/var/mail/joe"));
+                let path = if transport == "virtual" { "/srv/x" } else { "/var/mail/joe" };
+                let answer = checked(who(1000, gid, router, transport), append(path));
                 assert!(answer.is_err(), "{gid} {router} {transport}");
             }
             let read = Order::ReadFile(ReadFile { path: "/etc/shadow".into(), limit: 1 });
@@ -450,6 +514,41 @@ mod tests {
         assert_eq!(checked(with_groups("joe", 8, "grouped"), order.clone()), Ok(()));
         assert!(checked(with_groups("root", 8, "grouped"), order.clone()).is_err());
         assert!(checked(with_groups("joe", 1000, "local"), order).is_err());
+    }
+
+    #[test]
+    fn an_order_of_another_mode_or_switch_than_the_configurations_is_refused() {
+        let joe = || who(1000, 1000, "local", "mailbox");
+        let Order::Append(good) = append("/var/mail/joe") else { unreachable!("made above") };
+        assert_eq!(checked(joe(), Order::Append(good.clone())), Ok(()));
+        for bad in [
+            Append { mode: 0o4755, ..good.clone() },
+            Append { directory_mode: 0o777, ..good.clone() },
+            Append { check_owner: false, ..good.clone() },
+            Append { allow_symlink: true, ..good.clone() },
+            Append { create_below: Some("/home/joe".into()), ..good.clone() },
+            Append { format: crate::as_user::Format::Maildir, ..good.clone() },
+        ] {
+            assert!(checked(joe(), Order::Append(bad.clone())).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_list_includes_is_read_where_the_configuration_allows_it() {
+        let read = |router: &str, path: &str| {
+            checked(who(1000, 1000, router, ""), Order::ReadFile(ReadFile { path: path.into(), limit: 1 }))
+        };
+        for path in ["/etc/lists/staff", "/etc/lists.d/more"] {
+            assert_eq!(read("lists", path), Ok(()), "{path}");
+        }
+        for (router, path) in [
+            ("lists", "/home/joe/.ssh/id_rsa"),
+            ("lists", "/etc/lists.d/../shadow"),
+            ("forward", "/home/joe/.ssh/id_rsa"),
+            ("local", "/home/joe/.forward"),
+        ] {
+            assert!(read(router, path).is_err(), "{router} {path}");
+        }
     }
 
     #[test]

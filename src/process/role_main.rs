@@ -1,20 +1,25 @@
 //! The start of an executed role (`--role`): who may start one, what it hears from the master, and its life until it
 //! is told to end.
 
+use super::confinement;
 use super::delivery_worker::{DeliveryWorker, Settings};
+use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
 use super::reading::{self, Reading};
 use super::role::{Right, Role};
 use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
+use super::spool_directory;
 use super::submit_socket::{self, Calls};
-use super::trigger::Trigger;
+use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
+use crate::log::debug::Selection;
 use crate::receive::Station;
+use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::CONTROL_FD;
 use crate::sys::{descriptors, fd_passing, limits, secure};
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
@@ -37,20 +42,20 @@ struct Handed {
     control: OwnedFd,
     snapshot: Snapshot,
     /// To tell that a message is ready.
-    announce: OwnedFd,
+    announce: Trigger,
     /// To hear it; the delivery worker's alone.
-    trigger: Option<OwnedFd>,
+    trigger: Option<Receiver>,
     listeners: Vec<TcpListener>,
     after_death: bool,
 }
 
-/// The whole life of a role; gives the exit code.
-pub fn run(name: &[u8], calls: MakeCalls) -> i32 {
+/// The whole life of a role; gives the exit code. `rights` are those that it is to have, if it has root's now.
+pub fn run(name: &[u8], rights: Option<&[u8]>, calls: MakeCalls) -> i32 {
     let Some(role) = Role::executed_by_name(name) else {
         eprintln!("oxim: there is no role of this name");
         return 1;
     };
-    let control = match check_starter() {
+    let control = match check_starter().and_then(|control| give_up_rights(rights).map(|()| control)) {
         Ok(control) => control,
         Err(error) => {
             eprintln!("oxim: --role is for oxim's master only: {error}");
@@ -86,8 +91,18 @@ fn check_starter() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
+/// Before anything is heard: root's rights go, and others of the new uid (who may have broken into another role) can
+/// neither look into this process nor change it. The kernel sees to that from the change on.
+fn give_up_rights(rights: Option<&[u8]>) -> io::Result<()> {
+    if let Some(word) = rights {
+        let rights = Rights::of_word(word).ok_or_else(|| io::Error::other("these are no rights"))?;
+        identity::become_user(&rights)?;
+    }
     secure::forbid_inspection()?;
+    if identity::is_root() { Err(io::Error::other("no role runs as root")) } else { Ok(()) }
+}
+
+fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     limits::raise_open_files(OPEN_FILES)?;
     ipc::check_build_id(&control)?;
     let mut handed = hear_start(role, control)?;
@@ -95,6 +110,9 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         io::Error::other(texts.join("\n"))
     })?;
+    if let Some(debug) = reading.snapshot.setting("debug") {
+        Selection::parse(&debug.to_str_lossy()).map_err(io::Error::other)?.start(true);
+    }
     match role {
         Role::SmtpWorker => live_smtp(&reading, handed, calls),
         Role::DeliveryWorker => {
@@ -112,9 +130,10 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
     let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
-    let announce = descriptors.pop_front().ok_or_else(too_little)?;
+    let mut two = || Some([descriptors.pop_front()?, descriptors.pop_front()?]);
+    let announce = Trigger::from_fds(two().ok_or_else(too_little)?);
     let trigger = match role {
-        Role::DeliveryWorker => Some(descriptors.pop_front().ok_or_else(too_little)?),
+        Role::DeliveryWorker => Some(Receiver::from_fds(two().ok_or_else(too_little)?)),
         _ => None,
     };
     if descriptors.len() != start.listeners as usize {
@@ -128,9 +147,24 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let (control, sockets) = (handed.control, handed.listeners);
     let service = services::Smtp::new(reading, handed.announce)?;
+    // While there is one thread: those that come inherit it.
+    confinement::confine(service.globals(), &reading.snapshot);
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
-        submit_socket::serve(&place, calls(service.configuration(), service.station(), service.trigger())?)?;
+        let calls = calls(service.configuration(), service.station(), service.trigger())?;
+        submit_socket::serve(&place, calls.clone())?;
+        if let Err(error) = spool_directory::make_drop(service.globals()) {
+            calls.log_bad(&format!("{}/drop cannot be made: {error}", place.display()));
+        }
+        drop_box::serve(&place, calls)?;
+    }
+    if handed.after_death {
+        service.sweep_spool();
+        // It may have died between a commit and its announcement.
+        service.trigger().look();
+    }
+    if !sockets.is_empty() {
+        service.preload_tls();
     }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
@@ -156,8 +190,8 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
 fn live_delivery(
     reading: &Reading,
     control: OwnedFd,
-    announce: OwnedFd,
-    trigger: OwnedFd,
+    announce: Trigger,
+    trigger: Receiver,
     after_death: bool,
 ) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));

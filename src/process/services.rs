@@ -9,20 +9,20 @@ use super::spool_directory;
 use super::trigger::{Request, Trigger};
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::dns::{Resolver, stub::Stub};
 use crate::expand::context::{Context, Globals, NoHooks, Users};
 use crate::expand::expand;
 use crate::hints::Hints;
 use crate::load::{self, Configuration};
-use crate::log::Which;
+use crate::log::{Echo, Which};
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
-use crate::queue::{self, Act, Run, Selection};
+use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
-use crate::spool::Layout;
+use crate::spool::{Layout, commit, message_log};
 use crate::upward::{Announce, Submit};
 use bstr::{BString, ByteSlice};
 use std::io;
@@ -37,7 +37,16 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
     let main = &reading.written.main;
     let run_as = reading::run_as(main, &*users)?;
     let dns: Arc<dyn Resolver> = Arc::new(Stub::system(!main.bool("disable_ipv6")));
-    load::globals(&reading.written, run_as, dns, users).map_err(|error| reading::error_text(&error))
+    let mut globals =
+        load::globals(&reading.written, run_as, dns, users).map_err(|error| reading::error_text(&error))?;
+    let setting = |name: &str| reading.snapshot.setting(name);
+    if setting("verbose").is_some() {
+        globals.log = Arc::new(globals.log.shown_by(Echo::to_standard_error()));
+    }
+    if let Some(time) = setting("smtp_timeout") {
+        globals.main.overrule("smtp_receive_timeout", &time.to_str_lossy());
+    }
+    Ok(globals)
 }
 
 /// The meant configuration: everything compiled, or everything that is wrong with it. What is not
@@ -55,6 +64,7 @@ pub fn configure(
         Ok(_) if !reading.unsupported.is_empty() => Err(texts(&reading.unsupported)),
         Ok(configuration) => Ok(configuration),
         Err(mut errors) => {
+            errors.retain(|error| !reading.unsupported.iter().any(|known| known.tells_the_same(error)));
             errors.splice(0..0, reading.unsupported.iter().cloned());
             Err(texts(&errors))
         }
@@ -109,25 +119,43 @@ pub struct Smtp {
     tls_ports: Vec<u16>,
     always_tls: bool,
     queue_only: bool,
+    suppress_fixups: bool,
 }
 
 impl Smtp {
     /// From the configuration that the master handed over.
-    pub fn new(reading: &Reading, trigger: OwnedFd) -> io::Result<Self> {
+    pub fn new(reading: &Reading, trigger: Trigger) -> io::Result<Self> {
         let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
-        let trigger = Arc::new(Trigger::new(trigger));
+        let trigger = Arc::new(trigger);
         let server = server(&configuration, trigger.clone(), Arc::default())?;
         Ok(Self {
             tls_ports: tls_ports(&server.station.globals),
             always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
+            suppress_fixups: reading.snapshot.setting("suppress_fixups").is_some(),
             queue_only: reading.snapshot.setting("queue_only").is_some()
                 || configuration.globals.main.bool("queue_only"),
             configuration,
             server,
             trigger,
         })
+    }
+
+    /// Removes what the worker before this one left in the spool when it died.
+    pub fn sweep_spool(&self) {
+        sweep_spool(&self.configuration.globals, &self.server.station.layout);
+    }
+
+    /// Loads what TLS shows, where it is offered at all, and tells what is wrong with it, before anybody connects.
+    pub fn preload_tls(&self) {
+        let main = &self.server.station.globals.main;
+        let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
+        if (offered || self.always_tls || !self.tls_ports.is_empty())
+            && let Some(tls) = &self.server.tls
+        {
+            tls.preload(&Context::new(self.server.station.globals.clone(), &NoHooks));
+        }
     }
 
     /// The configuration.
@@ -227,6 +255,7 @@ impl Sessions for Smtp {
             count: accepted.count,
             tls_on_connect: self.always_tls || self.tls_ports.contains(&accepted.local.port()),
             queue_only: accepted.queue_only || self.queue_only,
+            suppress_fixups: self.suppress_fixups,
         };
         smtp_in::serve(&self.server, accepted.stream, how);
     }
@@ -265,37 +294,67 @@ pub fn environment(
     }
 }
 
+fn sweep_spool(globals: &Globals, layout: &Layout) {
+    let keeps_logs = globals.main.bool("preserve_message_logs");
+    let swept = commit::sweep(layout).and_then(|mut removed| {
+        if !keeps_logs {
+            removed.append(&mut message_log::sweep(layout)?);
+        }
+        Ok(removed)
+    });
+    let words = match swept {
+        Ok(removed) if removed.is_empty() => return,
+        Ok(removed) => format!("removed left-over spool files: {}", removed.join(" ")),
+        Err(error) => format!("spool could not be looked through for left-over files: {error}"),
+    };
+    globals.log.write(Which::Main, words.as_str().into());
+}
+
 /// Deliveries at once in the delivery worker: more than processors, since they wait for disks and peers.
 const DELIVERIES: usize = 32;
 
 /// The service of the delivery worker.
 pub struct Delivery {
     env: Env,
+    station: Station,
     run: Run,
 }
 
 impl Delivery {
     /// From the configuration that the master handed over; orders go out over the control socket, our own messages
     /// are announced like all others.
-    pub fn new(reading: &Reading, control: OwnedFd, announce: OwnedFd) -> io::Result<Self> {
+    pub fn new(reading: &Reading, control: OwnedFd, announce: Trigger) -> io::Result<Self> {
         let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let orders: Arc<dyn AsUser> = Arc::new(Orders::new(control));
         let configuration =
             configure(reading, globals.clone(), Some(orders.clone())).map_err(io::Error::other)?;
-        let station = station(&globals, Arc::new(Trigger::new(announce)));
+        let station = station(&globals, Arc::new(announce));
+        for warning in crate::load::warnings(&reading.written) {
+            let line = format!("Warning: {}: {}", warning.at, warning.text);
+            station.log.write(Which::Main, line.as_bytes().as_bstr());
+        }
         let submit = Arc::new(submitter(&station)?);
         let run = queue_run(&reading.snapshot);
-        Ok(Self { env: environment(&configuration, &station, submit, orders), run })
+        Ok(Self { env: environment(&configuration, &station, submit, orders), station, run })
+    }
+    /// What one request delivers with: who asked with `-v` is shown what is logged.
+    fn env_for(&self, echo: Option<Echo>) -> Env {
+        let Some(echo) = echo else { return self.env.clone() };
+        let globals = Arc::new(Globals {
+            log: Arc::new(self.env.globals.log.shown_by(echo)),
+            ..(*self.env.globals).clone()
+        });
+        let station = Station { globals: globals.clone(), log: globals.log.clone(), ..self.station.clone() };
+        let submit: Arc<dyn Submit> = match submitter(&station) {
+            Ok(submitter) => Arc::new(submitter),
+            Err(_) => self.env.submit.clone(), // its lines are not shown, all else is
+        };
+        Env { globals, submit, ..self.env.clone() }
     }
     /// Removes what a crash left in the spool: files of messages that never were, or are no more.
     pub fn sweep_spool(&self) {
-        let words = match crate::spool::commit::sweep(&self.env.layout) {
-            Ok(removed) if removed.is_empty() => return,
-            Ok(removed) => format!("removed left-over spool files: {}", removed.join(" ")),
-            Err(error) => format!("spool could not be looked through for left-over files: {error}"),
-        };
-        self.env.log().write(crate::log::Which::Main, words.as_str().into());
+        sweep_spool(&self.env.globals, &self.env.layout);
     }
     /// How much at once, how often.
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {
@@ -332,32 +391,41 @@ fn queue_run(snapshot: &Snapshot) -> Run {
 
 impl super::delivery_worker::Deliveries for Delivery {
     fn deliver(&self, id: &MessageId) {
-        deliver::deliver(&self.env, id, How::default());
+        // Whoever was told of it later, by a look at the spool, leaves it to the retry rules once it was tried.
+        deliver::deliver_told(&self.env, id, How { first_only: true, ..How::default() });
     }
-    fn carry_out(&self, request: &Request, words: &mut dyn io::Write) -> bool {
+    fn carry_out(&self, request: &Request, words: &mut dyn io::Write, echo: Option<Echo>) -> bool {
+        let env = &self.env_for(echo);
+        let waited_for = How { own_mail: OwnMail::AtOnce, ..How::default() };
         match request {
-            Request::Deliver(id) => deliver::deliver(&self.env, id, How::default()),
-            Request::DeliverLocally(id) => {
-                deliver::deliver(&self.env, id, How { local_only: true, ..How::default() })
-            }
+            Request::Deliver(id) => deliver::deliver(env, id, waited_for),
+            Request::DeliverIfDue(id) => deliver::deliver(env, id, How::default()),
+            Request::DeliverLocally(id) => deliver::deliver(env, id, How { local_only: true, ..waited_for }),
             Request::Force(id) => {
-                deliver::deliver(&self.env, id, How { force: true, thaw: true, ..How::default() })
+                deliver::deliver(env, id, How { force: true, thaw: true, ..How::default() })
             }
             Request::GiveUp((id, by)) => {
-                return queue::act(&self.env, Act::GiveUp, id, &[], by.as_bstr(), words).unwrap_or(false);
+                // Whoever asks was found to be an admin user where the call came in.
+                let who = Who { login: by.as_bstr(), uid: self.env.globals.oxim_uid, admin: true };
+                return queue::act(env, Act::GiveUp, id, &[], who, words).unwrap_or(false);
             }
             Request::Run(run) => {
-                queue::run(&self.env, run);
+                queue::run(env, run);
                 return true;
             }
         };
         true
     }
     fn run_queue(&self) {
+        // What a set-uid start or an SMTP worker left when it was killed.
+        self.sweep_spool();
         queue::run(&self.env, &self.run);
     }
-    fn look_at_spool(&self) {
-        queue::deliver_new(&self.env);
+    fn look_at_spool(&self) -> Vec<MessageId> {
+        queue::untried(&self.env)
+    }
+    fn end(&self) {
+        self.env.transports.close();
     }
     fn log_panic(&self, text: &str) {
         let line = format!("internal error in a delivery: {text}");

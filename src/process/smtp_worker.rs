@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Threads that may run whatever the configuration says (`smtp_accept_max = 0` is "no limit"): beyond it, memory
@@ -171,7 +172,13 @@ impl SmtpWorker {
         const TURN: usize = 64;
         for _ in 0..TURN {
             match listener.accept() {
-                Ok((stream, peer)) => self.accepted(stream, peer),
+                // What is expanded for a peer before it has a thread must not end those of all others.
+                Ok((stream, peer)) => {
+                    let accepted = AssertUnwindSafe(|| self.accepted(stream, peer));
+                    if let Err(cause) = catch_unwind(accepted) {
+                        self.sessions.log_panic(&crate::log::panic_text(&*cause));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) => {
                     // Nothing can be accepted before something ends; not to spin meanwhile.
@@ -217,16 +224,17 @@ impl SmtpWorker {
 
     fn count(&self, peer: IpAddr) -> Result<(u32, Counted), Refused> {
         let per_host_max = self.sessions.max_per_host(peer);
-        let reserved = self.limits.reserve > 0 && self.sessions.is_reserved(peer);
-        let mut counts = lock(&self.counts);
-        let limit =
-            if reserved { self.limits.max } else { self.limits.max.saturating_sub(self.limits.reserve) };
-        if self.limits.max > 0 && counts.all >= self.limits.max {
+        let unreserved = self.limits.max.saturating_sub(self.limits.reserve);
+        // Whether a peer is one of the list may need the DNS: asked only where it decides. This thread alone adds to
+        // the count, so what is decided by it holds until the peer is counted.
+        let all = lock(&self.counts).all;
+        if self.limits.max > 0 && all >= self.limits.max {
             return Err(Refused::TooMany);
         }
-        if self.limits.max > 0 && counts.all >= limit {
-            return Err(Refused::NotReserved { connected: counts.all });
+        if self.limits.max > 0 && all >= unreserved && !self.sessions.is_reserved(peer) {
+            return Err(Refused::NotReserved { connected: all });
         }
+        let mut counts = lock(&self.counts);
         let of_host = counts.per_host.get(&peer).copied().unwrap_or(0);
         if per_host_max > 0 && of_host >= per_host_max {
             return Err(Refused::TooManyOfHost);
@@ -270,11 +278,13 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     struct Echo {
+        breaks: std::sync::atomic::AtomicBool,
         lines: Mutex<Vec<String>>,
     }
 
     impl Sessions for Echo {
         fn max_per_host(&self, _: IpAddr) -> u32 {
+            assert!(!self.breaks.swap(false, std::sync::atomic::Ordering::Relaxed), "once");
             0
         }
         fn is_reserved(&self, _: IpAddr) -> bool {
@@ -307,13 +317,18 @@ mod tests {
     fn beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own() {
         let listener = crate::sys::listen::tcp("127.0.0.1:0".parse().unwrap(), 10).unwrap();
         let address = listener.local_addr().unwrap();
-        let sessions = Arc::new(Echo { lines: Mutex::default() });
+        let sessions = Arc::new(Echo { breaks: true.into(), lines: Mutex::default() });
         let limits = AcceptLimits { max: 1, ..AcceptLimits::default() };
         let worker = Arc::new(SmtpWorker::new(vec![listener], limits, sessions.clone()));
         let (stop, control) = crate::sys::fd_passing::packet_pair().unwrap();
         let accepting = worker.clone();
         let thread = std::thread::spawn(move || accepting.accept_until(&control));
 
+        assert_eq!(
+            first_line(&TcpStream::connect(address).unwrap()),
+            "",
+            "a panic at the door is that peer's"
+        );
         let mut first = TcpStream::connect(address).unwrap();
         assert_eq!(first_line(&first), "220 hello\r\n");
         let second = TcpStream::connect(address).unwrap();
@@ -326,9 +341,10 @@ mod tests {
 
         crate::sys::fd_passing::send(&stop, b"x", &[]).unwrap();
         thread.join().unwrap().unwrap();
-        let lines = sessions.lines.lock().unwrap();
+        let mut lines = sessions.lines.lock().unwrap();
+        lines.sort(); // the peer hears of a refusal before the log does
         assert_eq!(lines[0], "Connection from [127.0.0.1] refused: too many connections");
-        assert_eq!(lines[1], "panic: as asked");
+        assert_eq!(lines[1..], ["panic: as asked", "panic: once"]);
         assert!(stop.as_raw_fd() > 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::expand::context::Globals;
 use crate::sys::identity;
-use anyhow::Context;
+use anyhow::anyhow;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::Path;
@@ -24,10 +24,27 @@ pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
     let below = if identity::is_root() { &[][..] } else { BELOW };
     let below = below.iter().map(|name| (root.join(name), MODE));
     for (directory, mode) in std::iter::once((root.clone(), ROOT_MODE)).chain(below) {
-        make(&directory, mode, globals)
-            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        make(&directory, mode, globals).map_err(|error| {
+            // the first fault on the way down, as a worker would tell it
+            let first = (!identity::is_root()).then(|| check(globals).err()).flatten();
+            anyhow!(first.unwrap_or_else(|| in_words(&directory, &error)))
+        })?;
     }
     Ok(())
+}
+
+/// Makes `drop/`, which whoever has oxim's group may put files into, and only that.
+pub fn make_drop(globals: &Globals) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    /// Set-gid: files in it are oxim's group's. The group may write and pass, others nothing.
+    const DROP_MODE: u32 = 0o2730;
+    let directory = super::drop_box::path(&globals.spool_directory);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        // The mode as it is meant, whatever the umask.
+        Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(DROP_MODE)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes what is missing below the spool directory, as whoever works in it; what is wrong is told with its cure.

@@ -1,6 +1,6 @@
 //! Threads that are bounded in number, and whose panics end only what they were doing.
 
-use std::any::Any;
+use crate::log::panic_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -98,19 +98,49 @@ pub fn start(
     Ok(())
 }
 
-/// What a panic said.
-pub fn panic_text(cause: &(dyn Any + Send)) -> String {
-    match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "panic without a text".to_owned(),
-    }
+/// Starts a thread without which this process is of no use: if it ever ends, the process ends, and the master starts
+/// it again.
+pub fn start_vital(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+    on_panic: impl FnOnce(&str) + Send + 'static,
+) -> std::io::Result<()> {
+    /// As Rust's own after a panic in the first thread.
+    const PANICKED: i32 = 101;
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(work)) {
+            let tell = || on_panic(&panic_text(&*cause));
+            let _ = catch_unwind(AssertUnwindSafe(tell)); // the end comes either way
+            crate::sys::spawn::exit_now(PANICKED);
+        }
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc::channel;
+
+    /// Tells the test below that it is the process which is to end.
+    const DIES: &str = "OXIM_TEST_VITAL_THREAD_DIES";
+
+    #[test]
+    fn a_process_whose_vital_thread_dies_does_not_linger() {
+        if std::env::var_os(DIES).is_some() {
+            start_vital("vital", || panic!("broken on purpose"), |text| eprintln!("told: {text}")).unwrap();
+            std::thread::sleep(Duration::from_secs(30));
+            return;
+        }
+        let name = "process::thread_pool::tests::a_process_whose_vital_thread_dies_does_not_linger";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(DIES, "yes")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(101));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("told: broken on purpose"));
+    }
 
     #[test]
     fn a_panic_frees_its_place_and_is_told() {

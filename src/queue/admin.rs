@@ -1,6 +1,7 @@
 //! What an administrator does to messages of the queue (`-M...`), with Exim's texts.
 
 use super::view;
+use crate::deliver::report::system_words;
 use crate::deliver::{self, Env, How};
 use crate::log::{Event, Which};
 use crate::mail::address_parse::{Syntax, parse_address};
@@ -45,21 +46,45 @@ pub enum Act {
     ViewCopy,
 }
 
-/// Does it to one message; `by` is the caller's login name, for the log. False: the exit code is 1.
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// Login name, for the log.
+    pub login: &'a BStr,
+    /// Removes what he handed in himself.
+    pub uid: u32,
+    /// May do everything.
+    pub admin: bool,
+}
+
+impl Who<'_> {
+    /// Of a message that is there; whether one is there is no secret in Exim.
+    fn may(&self, act: Act, message: &Message) -> bool {
+        self.admin || (act == Act::Remove && message.envelope.uid == self.uid)
+    }
+}
+
+/// Does it to one message. False: the exit code is 1.
 pub fn act(
     env: &Env,
     act: Act,
     id: &MessageId,
     addresses: &[BString],
-    by: &BStr,
+    who: Who,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
     let force = How { force: true, thaw: true, ..How::default() };
     match act {
+        Act::ViewHeader | Act::ViewBody | Act::ViewLog if !who.admin => return denied(act, out),
         Act::ViewHeader => return view::file(&env.layout, id, 'H', out),
         Act::ViewBody => return view::file(&env.layout, id, 'D', out),
         Act::ViewLog => return view::log(&env.layout, id, out),
-        Act::ViewCopy => return view::copy(&env.layout, id, out),
+        Act::ViewCopy if who.admin => {
+            return match view::copy_error(&env.layout, id) {
+                Some(error) => refused(env, act, id, who, &error, out),
+                None => view::copy(&env.layout, id, out),
+            };
+        }
         Act::Deliver | Act::DeliverIfDue => {
             deliver::deliver(env, id, if act == Act::Deliver { force } else { How::default() });
             return Ok(true);
@@ -68,8 +93,12 @@ pub fn act(
     }
     let message = match Message::open(&env.layout, id) {
         Ok(message) => message,
-        Err(error) => return refused(env, act, id, by, &error, out),
+        Err(error) => return refused(env, act, id, who, &error, out),
     };
+    if !who.may(act, &message) {
+        return denied(act, out);
+    }
+    let by = who.login;
     let mut change = Change { env, message, by, out };
     match act {
         Act::Freeze => change.freeze(),
@@ -89,16 +118,28 @@ pub fn act(
     }
 }
 
-/// A message that cannot be opened: `-Mrm` takes its files away all the same, unless somebody delivers it now.
+fn denied(act: Act, out: &mut dyn Write) -> io::Result<bool> {
+    writeln!(out, "Permission denied")?;
+    end_of_words(act, out)?;
+    Ok(false)
+}
+
+/// `-Mmad` ends with a blank line, whatever it said.
+fn end_of_words(act: Act, out: &mut dyn Write) -> io::Result<()> {
+    if act == Act::MarkAllDelivered { writeln!(out) } else { Ok(()) }
+}
+
+/// A message that cannot be opened: an admin user's `-Mrm` takes its files away all the same, unless somebody
+/// delivers it now.
 fn refused(
     env: &Env,
     act: Act,
     id: &MessageId,
-    by: &BStr,
+    who: Who,
     error: &OpenError,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
-    let removing = act == Act::Remove;
+    let removing = act == Act::Remove && who.admin;
     match error {
         OpenError::Locked => {
             writeln!(out, "Message {id} is locked")?;
@@ -111,36 +152,49 @@ fn refused(
                 return Ok(true);
             }
             writeln!(out, "Spool data file for {id} does not exist")?;
-            if act == Act::MarkAllDelivered {
-                writeln!(out)?;
-            }
+            end_of_words(act, out)?;
             if removing {
                 writeln!(out, "Continuing, to ensure all files removed")?;
-                writeln!(out, "Spool read error for {id}-H: No such file or directory")?;
-                writeln!(out, "Continuing to ensure all files removed")?;
+                say_bad_header(id, view::header_error(&env.layout, id).as_ref(), removing, out)?;
             }
         }
-        OpenError::Format { name, .. } => {
-            writeln!(out, "Spool format error for {name}")?;
-            if removing {
-                writeln!(out, "Continuing to ensure all files removed")?;
-            }
+        OpenError::Format { .. } | OpenError::Io(_) if act == Act::GiveUp => {
+            env.log().write(Which::Main, format!("{id} {error}").as_bytes().as_bstr());
+            return Ok(true);
         }
-        OpenError::Io(error) => writeln!(out, "Spool read error for {id}-H: {error}")?,
+        OpenError::Format { .. } | OpenError::Io(_) => say_bad_header(id, Some(error), removing, out)?,
     }
     if !removing {
         return Ok(false);
     }
     let removed = remove_files(env, id);
     if removed {
-        env.log().write(Which::Main, format!("{id} removed by {by}").as_bytes().as_bstr());
+        env.log().write(Which::Main, format!("{id} removed by {}", who.login).as_bytes().as_bstr());
         env.log().write(Which::Main, format!("{id} Completed").as_bytes().as_bstr());
-        writeln!(out, "Message {id} has been removed")?;
-    } else {
-        writeln!(out, "Message {id} has been removed or did not exist")?;
     }
+    let or_not = if matches!(error, OpenError::Gone) { " or did not exist" } else { "" };
+    writeln!(out, "Message {id} has been removed{or_not}")?;
     // The exit code tells that not all was as it should be.
     Ok(false)
+}
+
+/// What is wrong with -H, if anything is.
+fn say_bad_header(
+    id: &MessageId,
+    error: Option<&OpenError>,
+    removing: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match error {
+        None => return Ok(()),
+        Some(OpenError::Format { name, .. }) => writeln!(out, "Spool format error for {name}")?,
+        Some(OpenError::Io(error)) => {
+            let words = error.raw_os_error().map_or_else(|| error.to_string(), system_words);
+            writeln!(out, "Spool read error for {id}-H: {words}")?;
+        }
+        Some(_) => writeln!(out, "Spool read error for {id}-H: No such file or directory")?,
+    }
+    if removing { writeln!(out, "Continuing to ensure all files removed") } else { Ok(()) }
 }
 
 /// -H first: without it there is no message.
@@ -269,7 +323,7 @@ impl Change<'_> {
             self.message.envelope.done.insert(text);
         }
         self.modified()?;
-        writeln!(self.out)?;
+        end_of_words(Act::MarkAllDelivered, self.out)?;
         Ok(true)
     }
 

@@ -39,8 +39,12 @@ pub fn list(layout: &Layout, listing: Listing, now: SystemTime, out: &mut dyn Wr
             Ok((envelope, headers)) => {
                 let data = entry.directory.join(file_name(&entry.id, 'D'));
                 let start = entry.id.as_str().len() as u64 + 3;
-                let Ok(meta) = std::fs::metadata(data) else { continue };
-                let size = message_size(&headers, meta.len().saturating_sub(start));
+                let size = match std::fs::metadata(data) {
+                    Ok(meta) => message_size(&headers, meta.len().saturating_sub(start)),
+                    // Done meanwhile (-H goes first), or a message that has lost its body: shown without size.
+                    Err(_) if !entry.directory.join(file_name(&entry.id, 'H')).exists() => continue,
+                    Err(_) => 0,
+                };
                 write_entry(out, &entry, &envelope, size, listing, now)?;
             }
             Err(OpenError::Gone) => {}

@@ -6,6 +6,6 @@ pub mod list;
 pub mod runner;
 pub mod view;
 
-pub use admin::{Act, act};
+pub use admin::{Act, Who, act};
 pub use list::{Listing, list};
-pub use runner::{Run, Selection, deliver_new, run};
+pub use runner::{Run, Selection, run, untried};

@@ -1,7 +1,7 @@
 //! Queue runs: every message that is due, one after the other (spec section on `-q`, and chapter "How Exim
 //! receives and delivers mail").
 
-use crate::deliver::{self, Env, How};
+use crate::deliver::{self, Env, How, OwnMail};
 use crate::log::{Selector, Which};
 use crate::mail::MessageId;
 use crate::spool::{message, scan};
@@ -49,11 +49,12 @@ wire_struct! {
 /// does not always come before the same others.
 pub fn run(env: &Env, run: &Run) {
     let log = env.log();
-    let told = log.selectors().has(Selector::QueueRun);
     let what = format!("pid={}{}", std::process::id(), options(run));
-    if told {
-        log.write(Which::Main, format!("Start queue run: {what}").as_bytes().as_bstr());
-    }
+    let tell = |word: &str| {
+        let line = format!("{word} queue run: {what}");
+        log.optional(Selector::QueueRun, Which::Main, line.as_bytes().as_bstr());
+    };
+    tell("Start");
     let rounds = if run.two_stage { 2 } else { 1 };
     for _ in 0..rounds {
         one_round(env, run);
@@ -64,19 +65,18 @@ pub fn run(env: &Env, run: &Run) {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         env.hints.tidy_retry(i64::try_from(now.saturating_sub(expire)).unwrap_or(0));
     }
-    if told {
-        log.write(Which::Main, format!("End queue run: {what}").as_bytes().as_bstr());
-    }
+    deliver::damaged::tidy(env);
+    tell("End");
 }
 
-/// Delivers messages that were never tried: some may not have been told to the delivery worker.
-pub fn deliver_new(env: &Env) {
-    for entry in entries(env) {
-        let Ok((envelope, _)) = message::read_header(&entry.directory, &entry.id) else { continue };
-        if envelope.first_time && envelope.frozen.is_none() {
-            deliver::deliver(env, &entry.id, How { first_only: true, queue_run: true, ..How::default() });
-        }
-    }
+/// Messages that were never tried, the oldest first: some may not have been told to the delivery worker.
+pub fn untried(env: &Env) -> Vec<MessageId> {
+    let mut found = entries(env);
+    found.retain(|entry| {
+        let header = message::read_header(&entry.directory, &entry.id);
+        header.is_ok_and(|(envelope, _)| envelope.first_time && envelope.frozen.is_none())
+    });
+    found.into_iter().map(|entry| entry.id).collect()
 }
 
 fn one_round(env: &Env, run: &Run) {
@@ -88,6 +88,7 @@ fn one_round(env: &Env, run: &Run) {
     }
     let mut first = true;
     for entry in entries {
+        ::log::debug!(target: "queue_run", "message {}", entry.id);
         if !in_range(&entry.id, run) || (selective && !is_selected(&entry, &recipient, &sender)) {
             continue;
         }
@@ -99,6 +100,7 @@ fn one_round(env: &Env, run: &Run) {
             local_only: run.local_only,
             first_only: run.first_only,
             give_up: false,
+            own_mail: OwnMail::After,
         };
         first = false;
         deliver::deliver(env, &entry.id, how);

@@ -3,7 +3,7 @@
 use crate::mail::{HeaderKind, MessageId};
 use crate::spool::Layout;
 use crate::spool::layout::file_name;
-use crate::spool::message::read_header;
+use crate::spool::message::{OpenError, read_header};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -42,6 +42,22 @@ pub fn copy(layout: &Layout, id: &MessageId, out: &mut dyn Write) -> io::Result<
         return Ok(true);
     }
     not_there(&file_name(id, 'H'), out)
+}
+
+/// Why the headers of a message cannot be had.
+pub fn header_error(layout: &Layout, id: &MessageId) -> Option<OpenError> {
+    let mut answers = layout.places_of(id).into_iter().map(|place| read_header(&place, id).err());
+    let first = answers.next()?;
+    match first {
+        Some(OpenError::Gone) => answers.next()?,
+        other => other,
+    }
+}
+
+/// Why there is no copy of a message: its body or its headers cannot be had.
+pub fn copy_error(layout: &Layout, id: &MessageId) -> Option<OpenError> {
+    let has_body = layout.places_of(id).iter().any(|place| place.join(file_name(id, 'D')).exists());
+    if has_body { header_error(layout, id) } else { Some(OpenError::Gone) }
 }
 
 fn write_body(place: &Path, id: &MessageId, out: &mut dyn Write) -> io::Result<()> {

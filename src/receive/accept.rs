@@ -46,6 +46,7 @@ pub fn accept(
     source: &mut dyn BufRead,
     ask: &mut Ask,
 ) -> Outcome {
+    ::log::debug!(target: "receive", "{:?} message of {}", mail.arrival, mail.sender);
     accept_into(station, context, mail, source, ask, &mut Work::default())
 }
 
@@ -99,7 +100,7 @@ fn receive(
 ) -> Result<Outcome, Refused> {
     let settings = Settings::read(context)
         .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
-    check_space(station, &settings)?;
+    check_space(station, &settings, mail.arrival)?;
     let Work { section, body: place_of_body, bad, goes_on_with_good, discarded, copy } = work;
     let body = place_of_body.insert(create_body(station, context)?);
     read_header_section(station, context, mail, source, (&settings, section))?;
@@ -151,17 +152,11 @@ struct Parts<'a> {
 }
 
 /// `check_spool_space`, `check_spool_inodes`.
-fn check_space(station: &Station, settings: &Settings) -> Result<(), Refused> {
-    if settings.spool_kilobytes == 0 && settings.spool_inodes == 0 {
-        return Ok(());
+fn check_space(station: &Station, settings: &Settings, arrival: Arrival) -> Result<(), Refused> {
+    match space::lacking(station.layout.root(), settings.spool_kilobytes, settings.spool_inodes) {
+        Some(there) => Err(refuse_space(&station.log, there, arrival)),
+        None => Ok(()),
     }
-    // A file system that cannot be asked is met again when -D is written.
-    let Ok(free) = space::free(station.layout.root()) else { return Ok(()) };
-    let few_inodes = free.inodes.is_some_and(|inodes| inodes < settings.spool_inodes);
-    if free.kilobytes < settings.spool_kilobytes || few_inodes {
-        return Err(refuse_space(&station.log, free.kilobytes, free.inodes));
-    }
-    Ok(())
 }
 
 /// A new id, and its -D.

@@ -163,7 +163,11 @@ impl FixUp<'_> {
                 let address = address.or_else(|| self.submitted_address(submission));
                 address.map(|address| self.mailbox(&submission.name, &address))
             }
-            _ if !self.caller.trusted => Some(self.mailbox(&self.caller.full_name, &self.own_address())),
+            // The sender is the caller's own address unless untrusted_set_sender let another be set.
+            _ if !self.caller.trusted && sender.is_null() => {
+                Some(self.mailbox(&self.caller.full_name, &self.own_address()))
+            }
+            _ if !self.caller.trusted => Some(self.mailbox(&self.caller.full_name, sender)),
             _ if sender.is_null() => None,
             _ if self.arrival == Arrival::LocalSmtp => Some(sender.to_bytes()),
             _ => Some(self.mailbox(&self.caller.full_name, sender)),

@@ -41,6 +41,8 @@ pub(super) fn take_sender(
     context.dynamic.borrow_mut().captures = before;
     if let Some(sender) = address_of(&sender?.into_bytes(), context, syntax) {
         mail.sender = sender;
+        // The caller's name does not belong to this address, not even one that was given with `-F`.
+        mail.caller.full_name.clear();
     }
     Ok(())
 }

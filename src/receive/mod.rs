@@ -26,3 +26,4 @@ pub use new_mail::{
 };
 pub use own_message::OwnMessages;
 pub use report::{ErrorsTo, LocalAnswer, accept_local};
+pub use settings::size_limit;

@@ -74,7 +74,7 @@ fn mail_of(new: NewMessage, caller: Caller) -> NewMail {
         allow_unqualified_recipient: true,
         dot_ends: false,
         started: SystemTime::now(),
-        controls: Controls::default(),
+        controls: Controls { queue_only: new.unannounced, ..Controls::default() },
         add_headers: Vec::new(),
         remove_headers: Vec::new(),
         about: new.about,

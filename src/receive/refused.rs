@@ -5,6 +5,7 @@ use crate::expand::{Context, ExpandError};
 use crate::log::line::{full_host_as_selected, peer_fields};
 use crate::log::{Log, Selector, Selectors, Which};
 use crate::mail::{Header, HeaderKind, MessageId, Origin, Reply};
+use crate::spool::space::Space;
 use bstr::{BString, ByteSlice};
 use std::io;
 
@@ -46,11 +47,13 @@ pub(super) fn refuse_configuration(log: &Log, option: &str, error: &ExpandError)
 }
 
 /// There is too little room in the spool to begin.
-pub(super) fn refuse_space(log: &Log, kilobytes: u64, inodes: Option<u64>) -> Refused {
-    let inodes = inodes.map_or_else(|| "-1".to_owned(), |inodes| inodes.to_string());
-    let text = format!("spool directory space check failed: space={kilobytes} inodes={inodes}");
-    log.write(Which::Main, text.as_str().into());
-    Refused::new(Refusal::Spool, 452, "Space shortage, please try later")
+pub(super) fn refuse_space(log: &Log, there: Space, arrival: Arrival) -> Refused {
+    log.write(Which::Main, there.to_string().as_str().into());
+    let text = match arrival {
+        Arrival::Local => "insufficient disk space",
+        Arrival::Smtp | Arrival::LocalSmtp => "Space shortage, please try later",
+    };
+    Refused::new(Refusal::Spool, 452, text)
 }
 
 /// The spool cannot be written: a full disk is 452, all else 451.
@@ -102,7 +105,7 @@ pub(super) fn refuse_size(
     sizes: (u64, u64),
 ) -> Refused {
     let selectors = log.selectors();
-    if selectors.has(Selector::SizeReject) {
+    if log.wants(Selector::SizeReject) {
         let mut origin = context.session.origin.clone();
         origin.interface = None;
         let (read, limit) = sizes;
@@ -111,10 +114,12 @@ pub(super) fn refuse_size(
             mail.sender,
             peer_fields(&origin, selectors)
         );
-        log.write(Which::Main, line.as_str().into());
+        log.optional(Selector::SizeReject, Which::Main, line.as_str().into());
         let mut entry = BString::from(line);
         push_message(&mut entry, mail, headers, selectors);
-        log.write(Which::Reject, entry.as_bstr());
+        if selectors.has(Selector::SizeReject) {
+            log.write(Which::Reject, entry.as_bstr());
+        }
     }
     Refused::new(Refusal::TooBig, 552, "Message size exceeds maximum permitted")
 }

@@ -200,6 +200,7 @@ impl Report<'_> {
             about,
             local_error: true,
             attach: self.copied_body(),
+            unannounced: false,
         }
     }
 

@@ -84,7 +84,7 @@ impl Settings {
 }
 
 /// `message_size_limit`, expanded: a number with K, M or G.
-fn size_limit(context: &Context) -> Result<u64, ExpandError> {
+pub fn size_limit(context: &Context) -> Result<u64, ExpandError> {
     let Some(template) = context.globals.main.text("message_size_limit") else { return Ok(0) };
     let value = expand::expand(template, context)?;
     parse_size(value.bytes()).ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! What `-bt` and `-bv` say about an address, as exim4 4.96 says it.
 
 use super::chain::{Chain, How};
-use super::item::{Ancestor, Item, Routed, Special, Trouble};
+use super::item::{Ancestor, Barred, Item, Routed, Special, Trouble};
 use super::verify;
 use crate::expand::Context;
 use crate::mail::Address;
@@ -65,10 +65,6 @@ pub fn test(
         if rounds > ROUNDS_MAX {
             break;
         }
-        if item.special.is_some() {
-            local.push(item);
-            continue;
-        }
         for answer in chain.route(context, item, How::AddressTest) {
             match answer {
                 Routed::Assigned(item) => {
@@ -76,7 +72,12 @@ pub fn test(
                     if is_remote { remote.push(item) } else { local.push(item) }
                 }
                 Routed::Children { children, .. } => {
-                    for child in children.into_iter().rev() {
+                    let (special, addresses): (Vec<_>, Vec<_>) =
+                        children.into_iter().partition(|child| child.special.is_some());
+                    for child in &special {
+                        write_routed(out, child, shown)?;
+                    }
+                    for child in addresses.into_iter().rev() {
                         new.push_front(child);
                     }
                 }
@@ -106,6 +107,7 @@ pub fn verify(
     context: &mut Context,
     text: &[u8],
     as_sender: bool,
+    shown: &Shown,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let address = match qualified(context, text) {
@@ -124,11 +126,11 @@ pub fn verify(
             Ok(exit::GOOD)
         }
         Verified::Failed { log_message, .. } => {
-            writeln!(out, "{name} failed to verify: {log_message}")?;
+            write_reason(out, &name, "failed to verify", &log_message, shown)?;
             Ok(exit::FAILED)
         }
         Verified::Deferred { log_message, .. } => {
-            writeln!(out, "{name} cannot be resolved at this time: {log_message}")?;
+            write_reason(out, &name, "cannot be resolved at this time", &log_message, shown)?;
             Ok(exit::DEFERRED)
         }
     }
@@ -139,7 +141,8 @@ fn qualified(context: &Context, text: &[u8]) -> Result<Option<Address>, BString>
     if text.is_empty() {
         return Ok(None);
     }
-    let address = parse_address(text, Syntax::default()).map_err(|error| error.message)?.address;
+    let syntax = Syntax { domain_literals: true, ..Syntax::default() };
+    let address = parse_address(text, syntax).map_err(|error| error.message)?.address;
     Ok(Some(if address.domain().is_empty() {
         Address::new(address.local_part(), context.globals.qualify_recipient.clone())
     } else {
@@ -154,12 +157,21 @@ fn write_trouble(
     trouble: &Trouble,
     shown: &Shown,
 ) -> io::Result<()> {
-    write!(out, "{} {what}", item.text())?;
-    if shown.reasons && !trouble.text.is_empty() {
-        write!(out, ": {}", trouble.text)?;
-    }
-    writeln!(out)?;
+    write_reason(out, &item.text(), what, &trouble.text, shown)?;
     write_parents(out, item.parent.as_ref())
+}
+
+fn write_reason(
+    out: &mut dyn Write,
+    name: &BString,
+    what: &str,
+    why: &BString,
+    shown: &Shown,
+) -> io::Result<()> {
+    match shown.reasons && !why.is_empty() {
+        true => writeln!(out, "{name} {what}: {why}"),
+        false => writeln!(out, "{name} {what}"),
+    }
 }
 
 fn write_parents(out: &mut dyn Write, parent: Option<&Arc<Ancestor>>) -> io::Result<()> {
@@ -177,8 +189,19 @@ fn write_routed(out: &mut dyn Write, item: &Item, shown: &mut Shown) -> io::Resu
         let target = match special {
             Special::Pipe(_) | Special::File(_) | Special::Directory(_) => item.text(),
         };
-        writeln!(out, "{} -> {target}", item.address.to_bytes())?;
+        let mark = match item.barred.as_deref() {
+            Some(Barred { no_transport: None, .. }) => " *** forbidden ***",
+            _ => "",
+        };
+        writeln!(out, "{} -> {target}{mark}", item.address.to_bytes())?;
         write_parents(out, item.parent.as_ref().and_then(|parent| parent.parent.as_ref()))?;
+        match item.barred.as_deref() {
+            Some(Barred { no_transport: Some(why), .. }) => {
+                return writeln!(out, "*** Error in setting up pipe, file, or autoreply:\n{why}");
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
         let transport =
             if route.transport.is_empty() { "**bypassed**".into() } else { route.transport.clone() };
         return writeln!(out, "  transport = {transport}");

@@ -75,6 +75,8 @@ pub enum Verdict {
     Children(redirect::Children),
     /// Not mine.
     Decline,
+    /// Not mine; this is said of the address if nobody takes it.
+    DeclineWith(BString),
     /// Go on, whatever `more` says.
     Pass,
     /// Throw it away.
@@ -170,12 +172,16 @@ impl Chain {
     fn ask(&self, router: &Router, index: usize, item: &mut Item, how: How, context: &mut Context) -> Step {
         let generic = &router.generic;
         set_variables(generic, item, context);
+        ::log::debug!(target: "route", "{} router: {}", generic.name, item.address);
         if is_loop(router, index, item) {
             return Step::Next(index + 1);
         }
         let user = match precondition::check(generic, item, how, context, &self.orders) {
             Ok(Met::Yes(user)) => user,
-            Ok(Met::No) => return Step::Next(index + 1),
+            Ok(Met::No) => {
+                ::log::debug!(target: "route", "{} router skipped", generic.name);
+                return Step::Next(index + 1);
+            }
             Err(trouble) => return self.deferred(generic, item, trouble),
         };
         match set_data(generic, item, context) {
@@ -212,6 +218,10 @@ impl Chain {
     ) -> Step {
         match verdict {
             Verdict::Decline => self.declined(generic, index, item, context),
+            Verdict::DeclineWith(text) => {
+                item.unrouteable = Some(text);
+                self.declined(generic, index, item, context)
+            }
             Verdict::Pass => Step::Next(generic.pass_router.unwrap_or(index + 1)),
             Verdict::Defer(trouble) => self.deferred(generic, item, trouble),
             Verdict::Fail(trouble) => Step::Done(Routed::Failed(item.clone(), mark(generic, trouble))),
@@ -220,7 +230,7 @@ impl Chain {
                 let child = Address::new(item.address.local_part(), domain);
                 let ancestor = Arc::new(item.as_ancestor(index, &seen(context)));
                 let children = vec![item.child(&ancestor, child)];
-                Step::Done(Routed::Children { ancestor, item: item.clone(), children, one_time: false })
+                Step::Done(Routed::Children { ancestor, item: item.clone(), children })
             }
             verdict => match self.accepted(verdict, generic, index, item, user, how, context) {
                 Ok(answer) => self.unseen(answer, generic, index, item, context),
@@ -263,11 +273,12 @@ impl Chain {
             Verdict::Children(children) => {
                 let mut ancestor = item.as_ancestor(index, &seen(context));
                 ancestor.hide_children = children.hide;
+                ancestor.one_time = children.one_time;
                 let ancestor = Arc::new(ancestor);
                 let start = generic.redirect_router.unwrap_or(0);
                 let route = self.route_of(generic, user, context)?;
                 let made = redirect::make_items(&children, &item, &ancestor, start, &route);
-                Ok(Routed::Children { ancestor, item, children: made, one_time: children.one_time })
+                Ok(Routed::Children { ancestor, item, children: made })
             }
             Verdict::Accept { transport, hosts, host_list } => {
                 let mut route = self.route_of(generic, user, context)?;
@@ -397,9 +408,9 @@ impl Chain {
 /// The answer with the address itself as parent of what becomes of it, and that parent.
 fn with_parent(answer: Routed, make: impl FnOnce() -> Ancestor) -> (Routed, Arc<Ancestor>) {
     match answer {
-        Routed::Children { ancestor, item, children, one_time } => {
+        Routed::Children { ancestor, item, children } => {
             let shared = Arc::clone(&ancestor);
-            (Routed::Children { ancestor, item, children, one_time }, shared)
+            (Routed::Children { ancestor, item, children }, shared)
         }
         Routed::Assigned(mut item) => {
             let ancestor = Arc::new(make());
@@ -440,12 +451,16 @@ fn mark(generic: &Generic, mut trouble: Trouble) -> Trouble {
 
 /// The answer when no router took the address.
 fn unrouteable(item: Item, last: Option<&Router>, context: &Context) -> Routed {
-    let mut trouble = Trouble { text: "Unrouteable address".into(), ..Trouble::default() };
+    let text = item.unrouteable.clone();
+    let only_for_log = text.is_some();
+    let text = text.unwrap_or_else(|| "Unrouteable address".into());
+    let mut trouble = Trouble { text, only_for_log, ..Trouble::default() };
     if let Some(template) = last.and_then(|router| router.generic.cannot_route_message.as_ref()) {
         match expand::expand(template, context) {
             Ok(text) => {
                 trouble.text = text.into_bytes();
                 trouble.for_peer = true;
+                trouble.only_for_log = false;
             }
             Err(ExpandError::Forced(_)) => {}
             Err(error) => {

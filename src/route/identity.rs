@@ -13,7 +13,7 @@ pub fn identity(
     user: Option<&UserEntry>,
     context: &Context,
 ) -> Result<Option<(u32, u32)>, Trouble> {
-    let local = user.map(|user| (user.uid, user.gid));
+    let local = user.map(|user| (user.uid, Some(user.gid)));
     let named = match &router.user {
         None => local,
         Some(template) => {
@@ -25,7 +25,15 @@ pub fn identity(
             )
         }
     };
-    let Some(template) = &router.group else { return Ok(named) };
+    let Some(template) = &router.group else {
+        return match named {
+            Some((_, None)) => {
+                let text = format!("user set without group for {} router", router.name);
+                Err(Trouble::defer(router.name.as_bstr(), text))
+            }
+            _ => Ok(named.and_then(|(uid, gid)| Some((uid, gid?)))),
+        };
+    };
     let name = expand::expand(template, context)
         .map_err(|error| expand_trouble(router, template, "group", &error))?;
     let gid =
@@ -34,13 +42,16 @@ pub fn identity(
 }
 
 /// uid and gid of a user written by name or number.
-pub fn find_user(name: &BStr, context: &Context) -> Result<(u32, u32), BString> {
+///
+/// A number that is nobody's has no group: oxim's own, which may read the spool, is not for it.
+pub fn find_user(name: &BStr, context: &Context) -> Result<(u32, Option<u32>), BString> {
     if let Some(uid) = number(name) {
         let entry = context.globals.users.by_uid(uid).map_err(|error| BString::from(error.to_string()))?;
-        return Ok((uid, entry.map_or(context.globals.oxim_gid, |entry| entry.gid)));
+        let own = (uid == context.globals.oxim_uid).then_some(context.globals.oxim_gid);
+        return Ok((uid, entry.map(|entry| entry.gid).or(own)));
     }
     match context.globals.users.by_name(name) {
-        Ok(Some(entry)) => Ok((entry.uid, entry.gid)),
+        Ok(Some(entry)) => Ok((entry.uid, Some(entry.gid))),
         Ok(None) => Err(format!("User \"{name}\" not found").into()),
         Err(error) => Err(format!("User \"{name}\" could not be looked up: {error}").into()),
     }

@@ -22,8 +22,19 @@ pub struct Ancestor {
     pub unique: BString,
     /// Whose child it is itself; none for a recipient of the envelope.
     pub parent: Option<Arc<Ancestor>>,
-    /// `hide_child_in_errmsg`: bounces name this address, not its children.
+    /// `hide_child_in_errmsg`: bounces do not name its children.
     pub hide_children: bool,
+    /// `one_time`: children that are not delivered become recipients in its place.
+    pub one_time: bool,
+}
+
+/// Why a file or pipe of a redirection is not delivered to, though it can be named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Barred {
+    /// `forbid_file`, `forbid_pipe`
+    pub forbidden: bool,
+    /// There is no transport for it; why.
+    pub no_transport: Option<BString>,
 }
 
 /// What a redirection gave other than an address.
@@ -44,8 +55,14 @@ pub struct Item {
     pub address: Address,
     /// A file, directory or pipe instead of an address (then `address` is its parent's).
     pub special: Option<Special>,
+    /// It must not, or cannot, be delivered to.
+    pub barred: Option<Box<Barred>>,
     /// Ancestors, nearest first.
     pub parent: Option<Arc<Ancestor>>,
+    /// The recipient that a `one_time` redirection made this one of, in an earlier attempt.
+    pub one_time_parent: Option<Address>,
+    /// What is said of it if no router takes it, in place of `Unrouteable address`.
+    pub unrouteable: Option<BString>,
     /// Index of the recipient in the envelope that it stems from.
     pub recipient: usize,
     /// Index of the router to begin with.
@@ -116,6 +133,10 @@ pub struct Trouble {
     pub freeze: bool,
     /// The text was given on purpose (`:fail:`, `:defer:`, `cannot_route_message`): a peer may see it.
     pub for_peer: bool,
+    /// Our own machinery failed: nothing is known of the address, and no retry rule gives it up.
+    pub our_fault: bool,
+    /// The sender of a message is not told the text.
+    pub only_for_log: bool,
     /// The retry key uses the local part.
     pub retry_use_local_part: bool,
     /// Nothing of this is logged (`disable_logging`).
@@ -139,8 +160,6 @@ pub enum Routed {
         item: Item,
         /// Its children; at least one.
         children: Vec<Item>,
-        /// Recipients of the envelope take the place of this one (`one_time`).
-        one_time: bool,
     },
     /// It is thrown away (`:blackhole:`); the router's name.
     Discarded(Item, BString),
@@ -156,7 +175,10 @@ impl Item {
         Self {
             address,
             special: None,
+            barred: None,
             parent: None,
+            one_time_parent: None,
+            unrouteable: None,
             recipient,
             start: 0,
             errors_to: None,
@@ -180,13 +202,19 @@ impl Item {
         }
     }
 
-    /// The recipient of the envelope it stems from, if that is another address.
+    /// The recipient of the envelope it stems from, if that is another address; of an item that is itself a recipient,
+    /// the one it took the place of.
     pub fn top(&self) -> Option<&Address> {
-        let mut ancestor = self.parent.as_ref()?;
+        let Some(mut ancestor) = self.parent.as_ref() else { return self.one_time_parent.as_ref() };
         while let Some(next) = &ancestor.parent {
             ancestor = next;
         }
         Some(&ancestor.address)
+    }
+
+    /// Where it came from in the end: recipients that a `one_time` redirection made are not the end.
+    pub fn origin(&self) -> Option<&Address> {
+        self.one_time_parent.as_ref().or_else(|| self.top())
     }
 
     /// The key under which this address is remembered as finished: the address; for files and pipes with
@@ -212,6 +240,7 @@ impl Item {
             unique: self.unique(),
             parent: self.parent.clone(),
             hide_children: false,
+            one_time: false,
         }
     }
 
@@ -220,7 +249,10 @@ impl Item {
         Item {
             address,
             special: None,
+            barred: None,
             parent: Some(Arc::clone(ancestor)),
+            one_time_parent: self.one_time_parent.clone(),
+            unrouteable: None,
             recipient: self.recipient,
             start: 0,
             errors_to: self.errors_to.clone(),

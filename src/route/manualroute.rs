@@ -199,29 +199,42 @@ impl Manualroute {
     fn look_up(&self, hosts: &BStr, options: RuleOptions, asked: &Asked, context: &mut Context) -> Verdict {
         let mut list = host_list::parse(hosts);
         if list.is_empty() {
-            let text = format!("error in {} router: no host(s) specified for domain", asked.router.name);
-            return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
+            let domain = context.address.domain.clone().unwrap_or_default();
+            let text = format!(
+                "error in {} router: no host(s) specified for domain {}",
+                asked.router.name,
+                domain.bytes()
+            );
+            let mut trouble = Trouble::defer(asked.router.name.as_bstr(), text.clone());
+            trouble.log_lines.push(text.into());
+            return Verdict::Defer(trouble);
         }
         if options.randomize {
             host_list::randomize(&mut list);
         }
         let mut found: Vec<Host> = Vec::new();
-        let mut ignored = false;
+        let (mut ignored, mut own_first) = (false, false);
         for (group, item) in &list {
             match self.one_host(item, *group, &options, asked, context) {
                 Ok(Found::Hosts { hosts, .. }) if hosts.is_empty() => ignored = true,
                 Ok(Found::Hosts { self_first: true, hosts }) if found.is_empty() => {
                     match own_host(asked, hosts) {
-                        Ok(hosts) => found.extend(hosts),
+                        Ok(hosts) => {
+                            found.extend(hosts);
+                            own_first = true;
+                        }
                         Err(verdict) => return verdict,
                     }
                 }
-                // This host further down the list: it and all after it are left out.
+                // Where `self` lets this host stand first, there may be more of it: another port, for instance.
+                Ok(Found::Hosts { hosts, .. }) if own_first => found.extend(hosts),
+                // This host only further down the list: it and all after it are left out.
                 Ok(Found::Hosts { self_first: true, .. }) => break,
                 Ok(Found::Hosts { hosts, .. }) => found.extend(hosts),
                 Ok(Found::TryLater(_)) if asked.router.pass_on_timeout => return Verdict::Pass,
                 Ok(Found::TryLater(why)) => {
-                    let text = format!("host lookup for \"{}\" did not complete ({why})", item.name);
+                    ::log::debug!(target: "route", "host lookup for {}: {why}", item.name);
+                    let text = format!("host lookup for {} did not complete (DNS timeout?)", item.name);
                     return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
                 }
                 Ok(Found::Nothing) if self.host_find_failed == FindFailed::Ignore => ignored = true,

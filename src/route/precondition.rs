@@ -316,11 +316,17 @@ fn stat_as_user(
     let Some(as_user) = orders else { return Ok(stat(path)) };
     let who = Identity { uid, gid, router: router.name.clone(), ..Identity::default() };
     let order = Order::CheckFiles(CheckFiles { paths: vec![path.into()] });
+    let not_done = |why: String| Trouble {
+        our_fault: true,
+        ..Trouble::defer(router.name.as_bstr(), format!("require_files: {why}"))
+    };
     match as_user.carry_out(&who, &order, &[]) {
         Ok(Answer::Checked(errors)) => Ok(errors.first().copied().unwrap_or(libc::EIO)),
-        Ok(Answer::Trouble(trouble)) => Err(Trouble::defer(router.name.as_bstr(), trouble.text)),
-        Ok(_) => Err(Trouble::defer(router.name.as_bstr(), "require_files: unexpected answer")),
-        Err(error) => Err(Trouble::defer(router.name.as_bstr(), format!("require_files: {error}"))),
+        Ok(Answer::Trouble(trouble)) => {
+            Err(Trouble { our_fault: trouble.ours, ..Trouble::defer(router.name.as_bstr(), trouble.text) })
+        }
+        Ok(_) => Err(not_done("unexpected answer".into())),
+        Err(error) => Err(not_done(error.to_string())),
     }
 }
 

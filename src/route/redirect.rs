@@ -2,21 +2,25 @@
 //!
 //! Filters (`# Exim filter`, `# Sieve filter`) are not built: such data defers the address.
 
-use super::chain::{Asked, Verdict, known_transport};
-use super::generic::{not_built, wrong};
-use super::item::{Ancestor, Item, Route, Special, Trouble, ancestors, same_address};
+use super::chain::{Asked, How, Verdict, known_transport};
+use super::generic::{Generic, not_built, wrong};
+use super::identity::identity;
+use super::item::{Ancestor, Barred, Item, Route, Special, Trouble, ancestors, same_address};
 use super::precondition::{expand_trouble, items};
 use super::redirect_list::{self, Allowed, List, ListItem};
+use crate::as_user::AsUser;
 use crate::as_user::order::{Answer, FileRead, Identity, Order, ReadFile};
 use crate::config::{ConfigError, Instance};
 use crate::expand::{self, Context, ExpandError};
+use crate::log::Which;
 use crate::mail::Address;
 use crate::syntax::Template;
 use crate::text::Value;
+use crate::transport::appendfile::read_file as read_file_here;
 use bstr::{BStr, BString, ByteSlice};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,14 +81,12 @@ struct Ownership {
 /// What a redirection gives.
 pub struct Children {
     items: Vec<ListItem>,
-    transports: HashMap<u8, BString>,
+    targets: HashMap<Kind, Target>,
     check_ancestor: bool,
     /// `hide_child_in_errmsg`
     pub hide: bool,
     /// `one_time`
     pub one_time: bool,
-    /// Lines for the log about items that were skipped.
-    pub log_lines: Vec<BString>,
 }
 
 impl Redirect {
@@ -95,11 +97,10 @@ impl Redirect {
         let source = match (options.text("data"), options.text("file")) {
             (Some(data), None) => Some(Source::Data(data.clone())),
             (None, Some(file)) => Some(Source::File(file.clone())),
-            _ => {
-                let text = format!(
-                    "{} router:\n  \"file\" or \"data\" must be specified, but not both",
-                    instance.name
-                );
+            (data, _) => {
+                let how = if data.is_some() { "only one of" } else { "one of" };
+                let text =
+                    format!("{} router:\n  {how} \"file\" or \"data\" must be specified", instance.name);
                 errors.push(wrong(instance, "driver", text));
                 None
             }
@@ -117,7 +118,7 @@ impl Redirect {
             errors.push(wrong(
                 instance,
                 "transport",
-                format!("{} router:\n  a transport is not allowed for a redirect router", instance.name),
+                format!("{} router:\n  a transport must not be defined for this router", instance.name),
             ));
         }
         let Some(source) = source.filter(|_| errors.is_empty()) else { return Err(errors) };
@@ -165,17 +166,24 @@ impl Redirect {
             Ok(None) => return Verdict::Decline,
             Err(trouble) => return Verdict::Defer(trouble),
         };
-        let include = |path: &BStr| self.include(asked, path);
+        let our_fault = Cell::new(false);
+        let include = |path: &BStr| self.include(asked, context, path, &our_fault);
         match redirect_list::parse(&data, &allowed, &include) {
             List::Nothing => Verdict::Decline,
             List::Blackhole => Verdict::Discard,
             List::Fail(text) => Verdict::Fail(forced(asked, self.allowed_text(text), 0)),
             List::Defer(text) => Verdict::Defer(forced(asked, self.allowed_text(text), -1)),
-            List::Wrong(text) => Verdict::Defer(bad_data(asked, format!("error in redirect data: {text}"))),
-            List::Items(items, skipped) => match self.children(items, skipped, asked, context) {
-                Ok(children) => Verdict::Children(children),
-                Err(trouble) => Verdict::Defer(trouble),
-            },
+            List::Wrong(text) => Verdict::Defer(Trouble {
+                our_fault: our_fault.get(),
+                ..bad_data(asked, format!("error in redirect data: {text}"))
+            }),
+            List::Items(items, skipped) => {
+                log_skipped(&skipped, asked, context);
+                if items.is_empty() {
+                    return Verdict::DeclineWith("syntax error in redirection data".into());
+                }
+                Verdict::Children(self.children(items, asked, context))
+            }
         }
     }
 
@@ -206,21 +214,25 @@ impl Redirect {
         if !path.starts_with(b"/") {
             return Err(defer(format!("error in redirect data: \"{path}\" is not an absolute path")));
         }
-        match read_file(path, asked) {
+        let reader = Reader::new(asked, context)?;
+        match reader.read(path) {
             Ok(file) => {
                 self.ownership.check(path, &file, asked, context).map_err(defer)?;
                 Ok(Some(file.content).filter(|text| !text.is_empty()))
             }
-            Err((libc::ENOENT, _)) => self.absent(path, asked),
-            Err((libc::ENOTDIR, _)) if self.ignore_enotdir => Ok(None),
-            Err((libc::EACCES, _)) if self.ignore_eacces => Ok(None),
-            Err((libc::EACCES, text)) => {
-                let as_whom = asked
-                    .user
-                    .map_or_else(String::new, |user| format!(" (euid={} egid={})", user.uid, user.gid));
+            Err(Unread { ours: true, text, .. }) => {
+                let trouble = defer(format!("failed to open {path}: {text}"));
+                Err(Trouble { our_fault: true, ..trouble })
+            }
+            Err(Unread { errno: libc::ENOENT, .. }) => self.absent(path, asked),
+            Err(Unread { errno: libc::ENOTDIR, .. }) if self.ignore_enotdir => Ok(None),
+            Err(Unread { errno: libc::EACCES, .. }) if self.ignore_eacces => Ok(None),
+            Err(Unread { errno: libc::EACCES, text, .. }) => {
+                let as_whom =
+                    reader.user.map_or_else(String::new, |(uid, gid)| format!(" (euid={uid} egid={gid})"));
                 Err(defer(format!("failed to open {path}: {text}{as_whom}")))
             }
-            Err((_, text)) => Err(defer(format!("failed to open {path}: {text}"))),
+            Err(Unread { text, .. }) => Err(defer(format!("failed to open {path}: {text}"))),
         }
     }
 
@@ -234,16 +246,28 @@ impl Redirect {
         Err(Trouble::defer(asked.router.name.as_bstr(), text))
     }
 
-    fn include(&self, asked: &Asked, path: &BStr) -> Result<BString, BString> {
+    fn include(
+        &self,
+        asked: &Asked,
+        context: &Context,
+        path: &BStr,
+        our_fault: &Cell<bool>,
+    ) -> Result<BString, BString> {
         let inside = |directory: &BString| {
             path.starts_with(directory.as_slice()) && path.get(directory.len()) == Some(&b'/')
         };
         if let Some(directory) = self.include_directory.as_ref().filter(|directory| !inside(directory)) {
             return Err(format!("included file {path} is not in directory {directory}").into());
         }
-        read_file(path, asked)
-            .map(|file| file.content)
-            .map_err(|(_, text)| format!("failed to open {path} (:include:): {text}").into())
+        let reader = Reader::new(asked, context).map_err(|trouble| trouble.text)?;
+        match reader.read(path) {
+            Ok(file) if is_regular(&file) => Ok(file.content),
+            Ok(_) => Err(format!("included file {path} is not a regular file").into()),
+            Err(unread) => {
+                our_fault.set(unread.ours);
+                Err(format!("failed to open {path} (:include:): {}", unread.text).into())
+            }
+        }
     }
 
     fn allowed(&self, asked: &Asked, context: &Context) -> Result<Option<Allowed>, Trouble> {
@@ -267,56 +291,75 @@ impl Redirect {
         }))
     }
 
-    fn children(
-        &self,
-        items: Vec<ListItem>,
-        skipped: Vec<(BString, BString)>,
-        asked: &Asked,
-        context: &Context,
-    ) -> Result<Children, Trouble> {
-        let defer = |text: String| Trouble::defer(asked.router.name.as_bstr(), text);
-        let mut transports = HashMap::new();
+    /// Files and pipes are named even where they are barred: each fails or waits for itself.
+    fn children(&self, items: Vec<ListItem>, asked: &Asked, context: &Context) -> Children {
+        let mut targets = HashMap::new();
         for item in &items {
-            let (kind, option, template, forbidden) = match item {
-                ListItem::Address(_) => continue,
-                ListItem::Pipe(_) => (b'|', "pipe_transport", &self.pipe_transport, self.forbid_pipe),
-                ListItem::File(path) if path.ends_with(b"/") => {
-                    (b'd', "directory_transport", &self.directory_transport, self.forbid_file)
-                }
-                ListItem::File(_) => (b'/', "file_transport", &self.file_transport, self.forbid_file),
-            };
-            if forbidden {
-                let what = if kind == b'|' { "pipe" } else { "file" };
-                return Err(bad_data(
-                    asked,
-                    format!("error in redirect data: delivery to a {what} is not permitted"),
-                ));
-            }
-            if matches!(item, ListItem::File(path) if *path == "/dev/null") || transports.contains_key(&kind)
-            {
-                continue;
-            }
-            let Some(template) = template else {
-                return Err(defer(format!("{option} unset in {} router", asked.router.name)));
-            };
-            let name = expand::expand(template, context)
-                .map_err(|error| expand_trouble(asked.router, template, option, &error))?;
-            transports.insert(kind, known_transport(asked.router, name, asked.transports)?);
+            let Some(kind) = Kind::of(item) else { continue };
+            targets.entry(kind).or_insert_with(|| self.target(kind, asked, context));
         }
-        let log_lines = skipped
-            .iter()
-            .map(|(text, error)| {
-                format!("{} router: skipped error: {error} in \"{text}\"", asked.router.name).into()
-            })
-            .collect();
-        Ok(Children {
+        Children {
             items,
-            transports,
+            targets,
             check_ancestor: self.check_ancestor,
             hide: self.hide_child_in_errmsg,
             one_time: self.one_time,
-            log_lines,
-        })
+        }
+    }
+
+    fn target(&self, kind: Kind, asked: &Asked, context: &Context) -> Target {
+        let (option, template, forbidden) = match kind {
+            Kind::Pipe => ("pipe_transport", &self.pipe_transport, self.forbid_pipe),
+            Kind::Directory => ("directory_transport", &self.directory_transport, self.forbid_file),
+            Kind::File => ("file_transport", &self.file_transport, self.forbid_file),
+        };
+        let transport = match template {
+            None => Err(format!("{option} unset in {} router", asked.router.name).into()),
+            Some(template) => expand::expand(template, context)
+                .map_err(|error| expand_trouble(asked.router, template, "transport", &error))
+                .and_then(|name| known_transport(asked.router, name, asked.transports))
+                .map_err(|trouble| trouble.text),
+        };
+        Target { forbidden, transport }
+    }
+}
+
+/// What an item that is no address asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Pipe,
+    Directory,
+    File,
+}
+
+impl Kind {
+    fn of(item: &ListItem) -> Option<Self> {
+        match item {
+            ListItem::Address(_) => None,
+            ListItem::Pipe(_) => Some(Self::Pipe),
+            ListItem::File(path) if path.ends_with(b"/") => Some(Self::Directory),
+            ListItem::File(_) => Some(Self::File),
+        }
+    }
+}
+
+/// How items of one kind are delivered.
+#[derive(Clone, Debug)]
+struct Target {
+    forbidden: bool,
+    /// The transport, or why there is none.
+    transport: Result<BString, BString>,
+}
+
+/// Items that were skipped are in the log, whether or not the rest is delivered.
+fn log_skipped(skipped: &[(BString, BString)], asked: &Asked, context: &Context) {
+    if asked.how == How::AddressTest {
+        return;
+    }
+    let id = context.message.id.as_ref().map_or_else(String::new, |id| format!("{id} "));
+    for (text, error) in skipped {
+        let line = format!("{id}{} router: skipped error: {error} in \"{text}\"", asked.router.name);
+        context.globals.log.write(Which::Main, line.as_bytes().as_bstr());
     }
 }
 
@@ -330,7 +373,7 @@ pub fn make_items(
 ) -> Vec<Item> {
     let mut made = Vec::new();
     for child in &children.items {
-        let (kind, special) = match child {
+        let special = match child {
             ListItem::Address(address) => {
                 let address = replace_ancestor(children, item, address);
                 let mut new = item.child(ancestor, address);
@@ -338,15 +381,19 @@ pub fn make_items(
                 made.push(new);
                 continue;
             }
-            ListItem::Pipe(command) => (b'|', Special::Pipe(Value::tainted(command.clone()))),
-            ListItem::File(path) if path.ends_with(b"/") => {
-                (b'd', Special::Directory(Value::clean(path.clone())))
-            }
-            ListItem::File(path) => (b'/', Special::File(Value::clean(path.clone()))),
+            ListItem::Pipe(command) => Special::Pipe(Value::tainted(command.clone())),
+            ListItem::File(path) if path.ends_with(b"/") => Special::Directory(Value::clean(path.clone())),
+            ListItem::File(path) => Special::File(Value::clean(path.clone())),
         };
         let mut new = item.child(ancestor, item.address.clone());
         let mut way = route.clone();
-        way.transport = children.transports.get(&kind).cloned().unwrap_or_default();
+        if let Some(target) = Kind::of(child).and_then(|kind| children.targets.get(&kind)) {
+            way.transport = target.transport.clone().unwrap_or_default();
+            if target.forbidden || target.transport.is_err() {
+                let no_transport = target.transport.clone().err();
+                new.barred = Some(Box::new(Barred { forbidden: target.forbidden, no_transport }));
+            }
+        }
         way.vars.transport_name = way.transport.clone();
         match &special {
             Special::Pipe(command) => way.vars.address_pipe = Some(command.clone()),
@@ -395,42 +442,59 @@ fn is_filter(data: &[u8]) -> bool {
     rest.starts_with(b"exim filter") || rest.starts_with(b"sieve filter")
 }
 
-/// Reads a file with the user's rights if the router has a user, else with those at hand.
-fn read_file(path: &BStr, asked: &Asked) -> Result<FileRead, (i32, String)> {
-    if let (Some(orders), Some(user)) = (asked.orders, asked.user) {
-        let who = Identity {
-            uid: user.uid,
-            gid: user.gid,
-            router: asked.router.name.clone(),
-            ..Identity::default()
-        };
-        let order = Order::ReadFile(ReadFile { path: path.into(), limit: FILE_MAX });
-        return match orders.carry_out(&who, &order, &[]) {
-            Ok(Answer::File(file)) => Ok(file),
-            Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => Err((trouble.errno, words(trouble.errno))),
-            Ok(Answer::Trouble(trouble)) => Err((libc::EIO, trouble.text.to_string())),
-            Ok(_) => Err((libc::EIO, "unexpected answer".into())),
-            Err(error) => Err((libc::EAGAIN, error.to_string())),
-        };
+/// Why a file could not be read.
+struct Unread {
+    errno: i32,
+    text: String,
+    /// The process that reads as the user died or could not be had.
+    ours: bool,
+}
+
+/// Who reads files: the user of the generic options `user` and `group`, whose defaults are the local user's; without
+/// one, whoever routes.
+struct Reader<'a> {
+    orders: Option<&'a Arc<dyn AsUser>>,
+    router: &'a Generic,
+    user: Option<(u32, u32)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(asked: &Asked<'a>, context: &Context) -> Result<Self, Trouble> {
+        let user = identity(asked.router, asked.user, context)?;
+        Ok(Self { orders: asked.orders.as_ref(), router: asked.router, user })
     }
-    read_here(Path::new(std::ffi::OsStr::from_bytes(path))).map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        (errno, words(errno))
-    })
+
+    fn read(&self, path: &BStr) -> Result<FileRead, Unread> {
+        let file = ReadFile { path: path.into(), limit: FILE_MAX };
+        let failed = |errno: i32, text: String| Unread { errno, text, ours: false };
+        let not_done = |text: String| Unread { errno: libc::EAGAIN, text, ours: true };
+        let (Some(orders), Some((uid, gid))) = (self.orders, self.user) else {
+            return read_file_here(&file).map_err(|error| {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                failed(errno, words(errno))
+            });
+        };
+        let who = Identity { uid, gid, router: self.router.name.clone(), ..Identity::default() };
+        match orders.carry_out(&who, &Order::ReadFile(file), &[]) {
+            Ok(Answer::File(file)) => Ok(file),
+            Ok(Answer::Trouble(trouble)) if trouble.ours => Err(not_done(trouble.text.to_string())),
+            Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => {
+                Err(failed(trouble.errno, words(trouble.errno)))
+            }
+            Ok(Answer::Trouble(trouble)) => Err(failed(libc::EIO, trouble.text.to_string())),
+            Ok(_) => Err(not_done("unexpected answer".into())),
+            Err(error) => Err(not_done(error.to_string())),
+        }
+    }
+}
+
+fn is_regular(file: &FileRead) -> bool {
+    file.mode & libc::S_IFMT == libc::S_IFREG
 }
 
 /// The system's words for an error.
 fn words(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_owned()
-}
-
-fn read_here(path: &Path) -> std::io::Result<FileRead> {
-    use std::io::Read;
-    let file = std::fs::File::open(path)?;
-    let meta = file.metadata()?;
-    let mut content = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut content)?;
-    Ok(FileRead { content: content.into(), uid: meta.uid(), gid: meta.gid(), mode: meta.mode() })
 }
 
 impl Ownership {
@@ -449,8 +513,7 @@ impl Ownership {
     }
 
     fn check(&self, path: &BStr, file: &FileRead, asked: &Asked, context: &Context) -> Result<(), String> {
-        let is_regular = file.mode & libc::S_IFMT == libc::S_IFREG;
-        if !is_regular {
+        if !is_regular(file) {
             return Err(format!("failed to read {path}: not a regular file"));
         }
         if file.mode & self.modemask & 0o7777 != 0 {

@@ -9,6 +9,11 @@ use bstr::{BStr, BString, ByteSlice};
 /// Deepest nesting of `:include:`: a file that includes itself must end.
 const INCLUDE_DEPTH_MAX: u32 = 8;
 
+/// Files that one list may include in all: eight levels of a file that includes itself twice are 256 already.
+const MOST_INCLUDED: usize = 500;
+/// Addresses, files and pipes of one list: each becomes a delivery, and whoever may write a .forward writes the list.
+const MOST_ITEMS: usize = 50_000;
+
 /// What may appear in a list.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
@@ -42,7 +47,7 @@ pub enum ListItem {
 /// A whole list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum List {
-    /// The items; those that were skipped: the text and what is wrong with it.
+    /// The items; those that were skipped: the text and what is wrong with it. Not both are empty.
     Items(Vec<ListItem>, Vec<(BString, BString)>),
     /// Nothing of effect: the router declines (also `:unknown:`).
     Nothing,
@@ -61,10 +66,10 @@ pub type Include<'a> = &'a dyn Fn(&BStr) -> Result<BString, BString>;
 
 /// Reads a list.
 pub fn parse(text: &[u8], allowed: &Allowed, include: Include) -> List {
-    let mut reader = Reader { allowed, include, items: Vec::new(), skipped: Vec::new() };
+    let mut reader = Reader { allowed, include, items: Vec::new(), skipped: Vec::new(), included: 0 };
     match reader.read(text, 0) {
         Some(end) => end,
-        None if reader.items.is_empty() => List::Nothing,
+        None if reader.items.is_empty() && reader.skipped.is_empty() => List::Nothing,
         None => List::Items(reader.items, reader.skipped),
     }
 }
@@ -74,6 +79,7 @@ struct Reader<'a> {
     include: Include<'a>,
     items: Vec<ListItem>,
     skipped: Vec<(BString, BString)>,
+    included: usize,
 }
 
 impl Reader<'_> {
@@ -88,9 +94,12 @@ impl Reader<'_> {
             if let Some(end) = self.special_to_end(rest) {
                 return Some(end);
             }
+            if self.items.len() + self.skipped.len() >= MOST_ITEMS {
+                return Some(List::Wrong(format!("more than {MOST_ITEMS} items").into()));
+            }
             let (item, after) = next_item(rest);
             rest = after;
-            if let Some(end) = self.item(item, text, depth) {
+            if let Some(end) = self.item(item, depth) {
                 return Some(end);
             }
         }
@@ -98,10 +107,12 @@ impl Reader<'_> {
 
     /// `:fail:` and `:defer:` take the rest of the line, commas and all.
     fn special_to_end(&self, rest: &[u8]) -> Option<List> {
-        let line_end = rest.find_byte(b'\n').unwrap_or(rest.len());
-        let line = &rest[..line_end];
         for (name, allowed) in [(&b":fail:"[..], self.allowed.fail), (b":defer:", self.allowed.defer)] {
-            let Some(message) = line.strip_prefix(name) else { continue };
+            if !rest.starts_with(name) {
+                continue; // the end of the line is looked for only where it counts: a list may be one long line
+            }
+            let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let message = &line[name.len()..];
             if !allowed {
                 return Some(List::Wrong(format!("\"{}\" is not permitted", line.as_bstr()).into()));
             }
@@ -111,7 +122,7 @@ impl Reader<'_> {
         None
     }
 
-    fn item(&mut self, item: &[u8], whole: &[u8], depth: u32) -> Option<List> {
+    fn item(&mut self, item: &[u8], depth: u32) -> Option<List> {
         let inner = match item.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) {
             Some(inner) if !item.is_empty() => unescape(inner),
             _ => BString::from(item),
@@ -120,24 +131,23 @@ impl Reader<'_> {
         if text.is_empty() {
             return None;
         }
-        match text {
-            b":blackhole:" if self.allowed.blackhole => return Some(List::Blackhole),
-            b":blackhole:" => return Some(not_permitted(text)),
-            b":unknown:" => {
-                self.items.clear();
-                return Some(List::Nothing);
-            }
-            _ => {}
+        // What follows the word is a comment.
+        if text.starts_with(b":blackhole:") {
+            return Some(if self.allowed.blackhole { List::Blackhole } else { not_permitted(text) });
+        }
+        if text.starts_with(b":unknown:") {
+            self.items.clear();
+            return Some(List::Nothing);
         }
         if let Some(path) = text.strip_prefix(b":include:") {
             return self.include_file(path.trim(), depth);
         }
-        self.destination(item, text, whole)
+        self.destination(text)
     }
 
     fn include_file(&mut self, path: &[u8], depth: u32) -> Option<List> {
         if !self.allowed.include {
-            return Some(not_permitted(&[b":include:", path].concat()));
+            return Some(List::Wrong("included files not permitted".into()));
         }
         if depth >= INCLUDE_DEPTH_MAX {
             return Some(List::Wrong(
@@ -149,13 +159,17 @@ impl Reader<'_> {
                 format!("included file \"{}\" is not an absolute path", path.as_bstr()).into(),
             ));
         }
+        self.included += 1;
+        if self.included > MOST_INCLUDED {
+            return Some(List::Wrong(format!("more than {MOST_INCLUDED} files are included").into()));
+        }
         match (self.include)(path.as_bstr()) {
             Ok(text) => self.read(&text, depth + 1),
             Err(message) => Some(List::Wrong(message)),
         }
     }
 
-    fn destination(&mut self, written: &[u8], text: &[u8], whole: &[u8]) -> Option<List> {
+    fn destination(&mut self, text: &[u8]) -> Option<List> {
         let (bare, backslash) = match text.strip_prefix(b"\\") {
             Some(rest) => (rest, true),
             None => (text, false),
@@ -187,16 +201,9 @@ impl Reader<'_> {
                 self.skipped.push((text.into(), error.message));
                 None
             }
-            Err(error) => Some(List::Wrong(
-                format!("{} in \"{}\"", error.message, shown_from(written, whole).as_bstr()).into(),
-            )),
+            Err(error) => Some(List::Wrong(format!("{} in \"{}\"", error.message, text.as_bstr()).into())),
         }
     }
-}
-
-/// Exim shows the list from the bad item on.
-fn shown_from<'a>(item: &[u8], whole: &'a [u8]) -> &'a [u8] {
-    whole.find(item).map_or(whole, |at| whole[at..].trim_end())
 }
 
 fn not_permitted(text: &[u8]) -> List {
@@ -225,8 +232,8 @@ fn next_item(text: &[u8]) -> (&[u8], &[u8]) {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => quoted = !quoted,
-            b'(' if !quoted => depth += 1,
-            b')' if !quoted => depth = depth.saturating_sub(1),
+            b'(' | b'<' if !quoted => depth += 1,
+            b')' | b'>' if !quoted => depth = depth.saturating_sub(1),
             b'\n' | b',' if !quoted && depth == 0 => return (text[..at].trim_end(), &text[at + 1..]),
             _ => {}
         }
@@ -300,7 +307,49 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_never_ends_is_wrong_and_a_long_line_is_read_in_linear_time() {
+        let started = std::time::Instant::now();
+        let long = "a,".repeat(MOST_ITEMS);
+        assert!(matches!(read(&long), List::Items(items, _) if items.len() == MOST_ITEMS));
+        assert_eq!(read(&format!("{long}a")), List::Wrong("more than 50000 items".into()));
+        let includes_itself = |_: &BStr| Ok(BString::from(":include:/x\n".repeat(20)));
+        let list = parse(b":include:/x", &allowed(), &includes_itself);
+        assert!(matches!(list, List::Wrong(_)), "{list:?}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_bad_item_is_named_alone_and_skipped_alone() {
+        let wrong = |text: &str| match read(text) {
+            List::Wrong(text) => text.to_string(),
+            other => panic!("{text}: {other:?}"),
+        };
+        const MALFORMED: &str = "domain missing or malformed in";
+        for (text, shown) in [
+            ("ann, bad@@x, bob", "bad@@x"),
+            ("\"bad@@x\", bob", "bad@@x"),
+            ("ann\nbad@@x # not a comment\nbob", "bad@@x # not a comment"),
+        ] {
+            assert_eq!(wrong(text), format!("{MALFORMED} \"{shown}\""), "{text}");
+        }
+        assert!(wrong("ann, <bad@x, bob").ends_with("in \"<bad@x, bob\""), "brackets protect commas");
+        let lenient = Allowed { skip_syntax_errors: true, ..allowed() };
+        let none = |_: &BStr| Err("no".into());
+        let List::Items(items, skipped) = parse(b"bad@@x, bob", &lenient, &none) else { panic!() };
+        assert_eq!((items, skipped.len()), (vec![address("bob", "q.example")], 1));
+        assert!(matches!(parse(b"bad@@x", &lenient, &none), List::Items(items, _) if items.is_empty()));
+    }
+
+    #[test]
     fn an_included_file_is_a_list_of_its_own() {
         assert!(matches!(read(":include:/x"), List::Items(items, _) if items.len() == 1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_breaks_its_reader(text in "([a-z@.]|[,;:|/\\\\\"<>()# \n]|:include:/x|:fail:|\\PC){0,40}", skip: bool) {
+            let allowed = Allowed { skip_syntax_errors: skip, ..allowed() };
+            let _ = parse(text.as_bytes(), &allowed, &|_| Ok("a, |b, /c".into()));
+        }
     }
 }

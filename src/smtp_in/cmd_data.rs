@@ -9,7 +9,7 @@ use crate::acl::effects::{AddedHeader, HeaderPlace};
 use crate::acl::{Answer, MessageEffects, Place, Verdict};
 use crate::expand::context::Context;
 use crate::log::{Selector, Which};
-use crate::mail::{Header, Reply};
+use crate::mail::{Address, Header, Reply};
 use crate::receive::{self, Arrival, Caller, Controls, Draft, HeaderAddition, NewMail, Outcome};
 use bstr::{BString, ByteSlice};
 
@@ -22,7 +22,7 @@ impl Session<'_, '_> {
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
-            return self.reject(Place::Predata, answer, "DATA");
+            return self.reject(Place::Predata, answer, b"DATA");
         }
         let text = "Enter message, ending with \".\" on a line by itself";
         if let Next::Close(reason) = self.reply_accepted(354, answer.as_ref(), text) {
@@ -39,7 +39,9 @@ impl Session<'_, '_> {
         let transaction = self.transaction.as_ref();
         if !transaction.is_some_and(Transaction::has_recipient) {
             let mut text = String::new();
-            if let Rejections::Same(rejection) = &self.rejections {
+            if let Rejections::Same(rejection) = &self.rejections
+                && !self.runner.session_effects().no_multiline_responses
+            {
                 text = format!("All RCPT commands were rejected with this error:\n{rejection}\n");
             }
             // sent together with RCPT commands it is no error of its own
@@ -68,6 +70,11 @@ impl Session<'_, '_> {
         let ends = if self.is_tcp() { LineEnds::Crlf } else { LineEnds::Any };
         let mut asked = Asked::default();
         let mut context = self.context.clone();
+        // What -oMai says stays, as recorded.
+        let told = self.local.as_ref().is_some_and(|local| local.origin.is_some());
+        if !told && self.sends_in_another_name(&mail) {
+            context.session.origin.authenticated_id = None;
+        }
         let (outcome, ended, fault) = {
             // the reader holds the wire, so the ACL's words are kept until the data is read
             let mut wire = self.wire.lend();
@@ -93,28 +100,26 @@ impl Session<'_, '_> {
         }
     }
 
+    /// A trusted local caller who gives another sender is not authenticated by being who calls.
+    fn sends_in_another_name(&self, mail: &NewMail) -> bool {
+        let domain = &self.context.globals.qualify_domain;
+        !self.is_tcp() && mail.sender != Address::new(mail.caller.login.clone(), domain.clone())
+    }
+
     /// The peer broke off; nothing of the message is kept.
     fn end_within_data(&mut self, fault: &NoLine, place: &str) -> Next {
         let peer = self.peer(false);
-        let shown = self.selects(Selector::LostIncomingConnection);
         match fault {
             NoLine::Lost => {
-                if shown {
-                    let line = format!("SMTP connection from {peer} lost while reading message data{place}");
-                    self.log(Which::Main, &line);
-                }
+                let line = format!("SMTP connection from {peer} lost while reading message data{place}");
+                self.log_optional(Selector::LostIncomingConnection, &line);
                 self.reply_and_close(&Reply::new(421, "Lost incoming connection"), "connection-lost")
             }
             NoLine::TimedOut => {
-                if shown {
-                    let sender = self.sender();
-                    self.log(
-                        Which::Main,
-                        &format!(
-                            "SMTP data timeout (message abandoned) on connection from {peer} F=<{sender}>"
-                        ),
-                    );
-                }
+                let sender = self.sender();
+                let line =
+                    format!("SMTP data timeout (message abandoned) on connection from {peer} F=<{sender}>");
+                self.log_optional(Selector::LostIncomingConnection, &line);
                 self.close_421("SMTP incoming data timeout - closing connection.", "data-timeout")
             }
             NoLine::Stopping => self.close_421("Service not available - closing connection", "signal-exit"),
@@ -164,9 +169,8 @@ impl Session<'_, '_> {
     fn new_mail(&self, transaction: &Transaction) -> NewMail {
         let effects = self.runner.message_effects();
         let (add, remove) = self.runner.take_headers();
-        let tcp = self.is_tcp();
         NewMail {
-            arrival: if tcp { Arrival::Smtp } else { Arrival::LocalSmtp },
+            arrival: if self.is_remote() { Arrival::Smtp } else { Arrival::LocalSmtp },
             caller: self.caller(),
             sender: self.sender_of_caller(transaction.sender.clone()),
             raw_sender: transaction.sender.clone(),
@@ -177,8 +181,8 @@ impl Session<'_, '_> {
             smtputf8: false,
             dsn_envid: None,
             dsn_ret: 0,
-            allow_unqualified_sender: !tcp || self.host_in("sender_unqualified_hosts"),
-            allow_unqualified_recipient: !tcp || self.host_in("recipient_unqualified_hosts"),
+            allow_unqualified_sender: self.qualifies("sender_unqualified_hosts"),
+            allow_unqualified_recipient: self.qualifies("recipient_unqualified_hosts"),
             dot_ends: false,
             started: transaction.started,
             controls: self.controls(&effects),
@@ -216,7 +220,7 @@ impl Session<'_, '_> {
                 domain: submission.domain.clone(),
                 name: submission.name.clone().unwrap_or_default(),
             }),
-            suppress_local_fixups: effects.suppress_local_fixups,
+            suppress_local_fixups: effects.suppress_local_fixups || self.suppress_fixups,
             discarded_by: effects.discarded_by,
         }
     }
@@ -249,7 +253,7 @@ impl Session<'_, '_> {
         let with_headers = answer.log_targets.contains(&Which::Reject);
         let mut without = answer.clone();
         without.log_targets.retain(|target| *target != Which::Reject);
-        let reply = self.log_and_word_rejection(&without, "after DATA", &id, true);
+        let reply = self.log_and_word_rejection(&without, b"after DATA", &id, true);
         if with_headers {
             self.log_rejected_message(answer, draft, &id);
         }
@@ -257,8 +261,8 @@ impl Session<'_, '_> {
     }
 
     fn log_rejected_message(&self, answer: &Answer, draft: &Draft, id: &str) {
-        for line in self.rejection_lines(answer, "after DATA", id, true) {
-            let mut entry = BString::from(line);
+        for line in self.rejection_lines(answer, b"after DATA", id, true) {
+            let mut entry = line;
             if entry.find("rejected after DATA").is_some() {
                 let added = draft.add_headers.iter().map(|added| Header::new(added.text.clone()));
                 let headers: Vec<Header> = draft.headers.iter().cloned().chain(added).collect();

@@ -3,6 +3,7 @@
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
 use crate::acl::{Place, Verdict};
+use crate::expand::printing;
 use crate::mail::Reply;
 use crate::matching::host_name;
 use crate::matching::{self, Match};
@@ -26,7 +27,7 @@ impl Session<'_, '_> {
             let helo = command.argument;
             // the log names the rejected name as the peer's, as it was when the ACL ran
             self.context.session.origin.helo = Some(helo.into());
-            let next = self.reject(Place::Helo, answer, &format!("EHLO or HELO {helo}"));
+            let next = self.reject(Place::Helo, answer, format!("EHLO or HELO {helo}").as_bytes());
             self.context.session.origin.helo = None;
             self.greeted = false;
             return next;
@@ -37,12 +38,12 @@ impl Session<'_, '_> {
         self.pipelining_advertised = false;
         self.tls_advertised = false;
         self.set_protocol();
-        let greeting = self.helo_greeting(answer.and_then(|answer| answer.message));
-        if !self.esmtp {
-            let reply = self.word(250, &greeting).reply;
-            return self.reply(&reply);
-        }
-        let reply = self.ehlo_reply(greeting);
+        // One line, however long the name.
+        let greeting = match answer.and_then(|answer| answer.message) {
+            Some(message) => self.word(250, &self.first_line(message)).reply,
+            None => Reply::new(250, self.helo_greeting()),
+        };
+        let reply = if self.esmtp { self.ehlo_reply(greeting) } else { greeting };
         self.reply(&reply)
     }
 
@@ -51,7 +52,7 @@ impl Session<'_, '_> {
         let argument = command.argument;
         let allowed = self.context.globals.main.plain("helo_allow_chars").unwrap_or_default();
         if !is_helo_name(argument, &allowed) && !self.host_in("helo_accept_junk_hosts") {
-            let shown = if argument.is_empty() { b"(no argument given)".as_bstr() } else { argument };
+            let shown = if argument.is_empty() { "(no argument given)".into() } else { self.shown(argument) };
             self.log_rejection(&format!(
                 "rejected {word} from {}: syntactically invalid argument(s): {shown}",
                 self.peer(false)
@@ -103,30 +104,35 @@ impl Session<'_, '_> {
         matches!(matching::domain(&self.context, &Value::tainted(helo.clone()), list), Ok(Match::Yes(_)))
     }
 
-    fn helo_greeting(&self, message: Option<BString>) -> BString {
-        if let Some(message) = message {
-            let first = message.lines().next().unwrap_or_default();
-            if first.len() < message.len() {
-                let line = "EHLO/HELO response must not contain newlines: truncated";
-                self.log_panic(line);
-            }
-            return first.into();
+    fn first_line(&self, message: BString) -> BString {
+        let first = message.lines().next().unwrap_or_default();
+        if first.len() < message.len() {
+            let shown = printing(&message, false);
+            self.log_panic(&format!(
+                "EHLO/HELO response must not contain newlines: message truncated: {shown}"
+            ));
         }
+        first.into()
+    }
+
+    fn helo_greeting(&self) -> BString {
         let origin = &self.context.session.origin;
-        let helo = origin.helo.as_ref().filter(|helo| !helo.is_empty());
-        let called = match (helo, origin.host) {
-            (Some(helo), None) => format!("{} at {helo}", origin.ident.clone().unwrap_or_default()),
+        let helo = origin.host_name.as_ref().or(origin.helo.as_ref()).filter(|helo| !helo.is_empty());
+        let mut called = match (helo, origin.host) {
+            (Some(helo), None) => helo.to_string(),
             (Some(helo), Some(host)) => format!("{helo} [{}]", host.ip()),
-            (None, None) => origin.ident.clone().unwrap_or_default().to_string(),
+            (None, None) => String::new(),
             (None, Some(host)) => format!("[{}]", host.ip()),
         };
+        if let Some(ident) = &origin.ident {
+            called = if called.is_empty() { ident.to_string() } else { format!("{ident} at {called}") };
+        }
         format!("{} Hello {called}", self.active_hostname()).into()
     }
 
     /// The extensions that are built, in Exim's order. What is not built is not advertised.
-    fn ehlo_reply(&mut self, greeting: BString) -> Reply {
-        let first = self.word(250, &greeting).reply;
-        let mut text = first.text;
+    fn ehlo_reply(&mut self, greeting: Reply) -> Reply {
+        let mut text = greeting.text;
         let mut add = |line: &str| {
             text.push(b'\n');
             text.extend_from_slice(line.as_bytes());
@@ -150,7 +156,7 @@ impl Session<'_, '_> {
             add("STARTTLS");
         }
         add("HELP");
-        Reply::new(first.code, text)
+        Reply::new(greeting.code, text)
     }
 
     /// `$received_protocol`, from how the session speaks now.
@@ -162,8 +168,11 @@ impl Session<'_, '_> {
             (true, false) => "esmtp",
             (true, true) => "esmtps",
         };
-        let local = if self.is_tcp() { "" } else { "local-" };
-        self.context.session.origin.protocol = format!("{local}{base}").into();
+        let local = if self.is_remote() { "" } else { "local-" };
+        let origin = &mut self.context.session.origin;
+        // -oMaa: authenticated without AUTH.
+        let authenticated = if self.esmtp && origin.authenticator.is_some() { "a" } else { "" };
+        origin.protocol = format!("{local}{base}{authenticated}").into();
     }
 }
 
@@ -175,9 +184,7 @@ fn is_helo_name(name: &[u8], allowed: &[u8]) -> bool {
         return literal.to_str().is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok());
     }
     !name.is_empty()
-        && name.iter().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || allowed.contains(b) || *b >= 128
-        })
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || allowed.contains(b))
 }
 
 #[cfg(test)]
@@ -189,7 +196,7 @@ mod tests {
         for good in ["client.ex", "a-b.c", "[1.2.3.4]", "[IPv6:::1]", "1.2.3.4"] {
             assert!(is_helo_name(good.as_bytes(), b""), "{good}");
         }
-        for bad in ["", "a_b.c", "[1.2.3", "foo bar", "[x]", "a@b"] {
+        for bad in ["", "caf\u{e9}.ex", "a_b.c", "[1.2.3", "foo bar", "[x]", "a@b"] {
             assert!(!is_helo_name(bad.as_bytes(), b""), "{bad}");
         }
         assert!(is_helo_name(b"a_b.c", b"_"));

@@ -4,12 +4,17 @@ use super::command::Command;
 use super::session::{Next, Session};
 use super::transaction::Transaction;
 use crate::acl::{Place, Verdict};
+use crate::log::Which;
 use crate::mail::address_parse::{Syntax, parse_address};
 use crate::mail::{Address, Reply};
 use crate::matching;
+use crate::spool::space;
 use crate::text::Value;
 use bstr::{BStr, ByteSlice};
 use std::time::SystemTime;
+
+/// A declared size from here on is shown as `>=` this: Exim keeps it in an int.
+const SIZE_SHOWN_MAX: u64 = 0x7fff_ffff;
 
 /// Parameters of MAIL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,12 +29,15 @@ impl Session<'_, '_> {
         if let Some(next) = self.check_mail_allowed(command) {
             return next;
         }
-        let (path, parameters) = self.cut_parameters(command.argument);
+        let (path, parameters) = match self.cut_parameters(command.argument) {
+            Ok(cut) => cut,
+            Err(fault) => return self.syntax_error(command, 501, fault),
+        };
         let sender = match self.read_sender(command, path) {
             Ok(sender) => sender,
             Err(next) => return next,
         };
-        if let Some(next) = self.check_size(command, parameters.size) {
+        if let Some(next) = self.check_size(&sender, parameters.size) {
             return next;
         }
         self.begin_transaction(sender, parameters);
@@ -43,7 +51,7 @@ impl Session<'_, '_> {
                 self.reply_accepted(250, Some(&answer), "OK")
             }
             Some(answer) if answer.verdict != Verdict::Accept => {
-                let what = format!("MAIL {path}");
+                let what = bstr::concat([&b"MAIL "[..], path]);
                 self.reset_transaction();
                 self.reject(Place::Mail, &answer, &what)
             }
@@ -77,34 +85,34 @@ impl Session<'_, '_> {
         None
     }
 
-    /// Takes known parameters off the end, as Exim does; what it does not know is left for the address parser
-    /// to complain about.
-    fn cut_parameters<'a>(&self, argument: &'a BStr) -> (&'a BStr, Parameters) {
+    /// Takes known parameters off the end, as Exim does, after EHLO; what it does not know is left for the address
+    /// parser to complain about. The error is what the peer hears.
+    fn cut_parameters<'a>(&self, argument: &'a BStr) -> Result<(&'a BStr, Parameters), &'static str> {
         let mut rest = argument;
         let mut parameters = Parameters::default();
-        if !self.esmtp && !self.greeted {
-            return (rest, parameters);
+        if !self.esmtp {
+            return Ok((rest, parameters));
         }
         while let Some(space) = rest.rfind_byteset(b" \t") {
-            let Some((name, value)) = rest[space + 1..].split_once_str("=") else { break };
+            let (name, value) = rest[space + 1..].split_once_str("=").unwrap_or((&rest[space + 1..], b""));
             match name.to_ascii_uppercase().as_slice() {
-                b"SIZE" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
-                    // more digits than fit are more than any limit
-                    parameters.size =
-                        Some(value.to_str().ok().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX));
-                }
+                b"SIZE" => parameters.size = Some(size_of(value)),
                 b"BODY" if self.context.globals.main.bool("accept_8bitmime") => {
                     match value.to_ascii_uppercase().as_slice() {
                         b"8BITMIME" => parameters.body = 8,
                         b"7BIT" => parameters.body = 7,
-                        _ => break,
+                        b"" => {}
+                        _ => return Err("invalid data for BODY"),
                     }
                 }
+                b"SMTPUTF8" => return Err("SMTPUTF8 used when not advertised"),
+                // Of DSN and AUTH, which are not advertised.
+                b"RET" | b"ENVID" | b"AUTH" if rest[space + 1..].contains(&b'=') => {}
                 _ => break,
             }
             rest = rest[..space].trim_end().as_bstr();
         }
-        (rest, parameters)
+        Ok((rest, parameters))
     }
 
     fn read_sender(&mut self, command: &Command, path: &BStr) -> Result<Address, Next> {
@@ -119,10 +127,10 @@ impl Session<'_, '_> {
         if address.is_null() || !address.domain().is_empty() {
             return Ok(address);
         }
-        if !self.is_tcp() || self.host_in("sender_unqualified_hosts") {
+        if self.qualifies("sender_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_domain.clone()));
         }
-        self.log_rejection(&format!("unqualified sender rejected: {path} {}", self.peer(true)));
+        self.log_unqualified("sender", &address);
         let text = format!("{path}: sender address must contain a domain");
         Err(self.reply(&Reply::new(501, text)))
     }
@@ -140,26 +148,27 @@ impl Session<'_, '_> {
         if allowed { given } else { Address::new(local.caller.login.clone(), globals.qualify_domain.clone()) }
     }
 
-    /// The declared size against the limit, and against the room in the spool.
-    fn check_size(&mut self, command: &Command, size: Option<u64>) -> Option<Next> {
-        let size = size?;
-        if self.size_limit > 0 && size > self.size_limit {
+    /// The declared size against the limit; the spool must have room for it besides what `check_spool_space` asks for.
+    fn check_size(&mut self, sender: &Address, size: Option<u64>) -> Option<Next> {
+        let declared = size.unwrap_or(0);
+        if self.size_limit > 0 && declared > self.size_limit {
+            let shown = if declared >= SIZE_SHOWN_MAX { ">=" } else { "=" };
             self.log_rejection(&format!(
-                "rejected {} {}: message too big: size={size} max={}",
-                mail_shown(command),
+                "rejected MAIL FROM:<{sender}> {}: message too big: size{shown}{} max={}",
                 self.peer(true),
+                declared.min(SIZE_SHOWN_MAX),
                 self.size_limit
             ));
             return Some(self.reply(&Reply::new(552, "Message size exceeds maximum permitted")));
         }
         let main = &self.context.globals.main;
-        if main.bool("smtp_check_spool_space")
-            && !has_room(&self.context.globals.spool_directory, size, main.int("check_spool_space"))
-        {
-            self.log_rejection(&format!("no room for message of size {size} {}", self.peer(true)));
-            return Some(self.reply(&Reply::new(452, "space shortage, please try later")));
-        }
-        None
+        let number = |name: &str| main.int(name).max(0).cast_unsigned();
+        let counted = if main.bool("smtp_check_spool_space") { declared } else { 0 };
+        let kilobytes = number("check_spool_space").saturating_add(counted.div_ceil(1024));
+        let spool = &self.context.globals.spool_directory;
+        let lacking = space::lacking(spool, kilobytes, number("check_spool_inodes"))?;
+        self.log(Which::Main, &lacking.to_string());
+        Some(self.reply(&Reply::new(452, "Space shortage, please try later")))
     }
 
     fn begin_transaction(&mut self, sender: Address, parameters: Parameters) {
@@ -188,20 +197,13 @@ impl Session<'_, '_> {
     }
 }
 
-/// The command without its parameters.
-fn mail_shown<'a>(command: &Command<'a>) -> &'a BStr {
-    let end = command
-        .line
-        .find_byteset(b" \t")
-        .and_then(|verb| command.line[verb + 1..].find_byteset(b" \t").map(|at| at + verb + 1));
-    command.line[..end.unwrap_or(command.line.len())].as_bstr()
-}
-
-/// Is there room for a message of this size, with `check_spool_space` (in kilobytes) left? What cannot be
-/// asked counts as room: writing will tell.
-fn has_room(spool: &std::path::Path, size: u64, keep_kilobytes: i64) -> bool {
-    let Ok(room) = nix::sys::statvfs::statvfs(spool) else { return true };
-    let free = room.blocks_available().saturating_mul(room.fragment_size());
-    let keep = keep_kilobytes.max(0).cast_unsigned().saturating_mul(1024);
-    size.saturating_add(keep) <= free
+/// The number that the value begins with, as Exim reads it: nothing is 0, and what is below zero or does not fit is more
+/// than any limit.
+fn size_of(value: &[u8]) -> u64 {
+    let digits: Vec<u8> = value.iter().copied().take_while(u8::is_ascii_digit).collect();
+    match digits.to_str() {
+        Ok("") if value.starts_with(b"-") => u64::MAX,
+        Ok("") => 0,
+        digits => digits.ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX),
+    }
 }

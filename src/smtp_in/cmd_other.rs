@@ -35,14 +35,17 @@ impl Session<'_, '_> {
     pub(super) fn quit(&mut self) -> Next {
         self.log_incomplete("QUIT");
         let answer = self.ask_acl(Place::Quit, None);
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.verdict == Verdict::Error) {
+            let why = answer.log_message.clone().unwrap_or_default();
+            self.log_panic(&format!("ACL for QUIT returned ERROR: {why}"));
+        }
         let text = match answer.and_then(|answer| answer.message) {
-            Some(message) => message,
+            Some(message) => self.word(221, &message).reply.text,
             None => format!("{} closing connection", self.active_hostname()).into(),
         };
         let next = self.reply(&Reply::new(221, text));
-        if self.selects(Selector::SmtpConnection) {
-            self.log(Which::Main, &format!("SMTP connection from {} closed by QUIT", self.peer(false)));
-        }
+        let line = format!("SMTP connection from {} closed by QUIT", self.peer(false));
+        self.log_optional(Selector::SmtpConnection, &line);
         if next == Next::Command { Next::Quit } else { next }
     }
 
@@ -54,10 +57,10 @@ impl Session<'_, '_> {
         };
         let address = if !address.domain().is_empty() {
             address
-        } else if !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
+        } else if self.qualifies("recipient_unqualified_hosts") {
             Address::new(address.local_part(), self.context.globals.qualify_recipient.clone())
         } else {
-            self.log_rejection(&format!("unqualified verify rejected: <{text}> {}", self.peer(true)));
+            self.log_unqualified("verify", &address);
             return self.reply(&Reply::new(501, format!("{text}: recipient address must contain a domain")));
         };
         let local_part = address.unquoted_local_part().to_ascii_lowercase();
@@ -77,7 +80,7 @@ impl Session<'_, '_> {
     fn refuse_vrfy(&mut self, answer: Option<&Answer>, command: &Command) -> Next {
         let denied = denial();
         let answer = answer.unwrap_or(&denied);
-        let what = format!("VRFY {}", command.argument);
+        let what = bstr::concat([&b"VRFY "[..], command.argument]);
         let reply = self.log_and_word_rejection(answer, &what, "", false);
         let has_code = answer.message.as_ref().is_some_and(|message| message.starts_with(b"5"));
         let code = if has_code || reply.is_temporary() { reply.code } else { 252 };
@@ -101,17 +104,21 @@ impl Session<'_, '_> {
     }
 
     pub(super) fn expn(&mut self, command: &Command) -> Next {
-        self.reject(Place::Expn, &denial(), &format!("EXPN {}", command.argument))
+        self.reject(Place::Expn, &denial(), &bstr::concat([&b"EXPN "[..], command.argument]))
     }
 
     pub(super) fn etrn(&mut self, command: &Command) -> Next {
         if self.transaction.is_some() {
             return self.protocol_error(command, 503, "ETRN is not permitted inside a transaction");
         }
-        if self.context.globals.log.selectors().has(Selector::Etrn) {
-            self.log(Which::Main, &format!("ETRN {} received from {}", command.argument, self.peer(false)));
-        }
-        let reply = self.log_and_word_rejection(&denial(), &format!("ETRN {}", command.argument), "", false);
+        let line = format!("ETRN {} received from {}", command.argument, self.peer(false));
+        self.log_optional(Selector::Etrn, &line);
+        let reply = self.log_and_word_rejection(
+            &denial(),
+            &bstr::concat([&b"ETRN "[..], command.argument]),
+            "",
+            false,
+        );
         self.reply(&Reply::new(458, reply.text))
     }
 

@@ -1,6 +1,7 @@
 //! RCPT TO (RFC 5321 section 4.1.1.3).
 
 use super::command::Command;
+use super::reject::word_reply;
 use super::session::{Next, Session};
 use super::transaction::RECIPIENTS_MAX;
 use crate::acl::{Answer, Place, Verdict};
@@ -70,10 +71,10 @@ impl Session<'_, '_> {
             return Ok(address);
         }
         let is_postmaster = address.local_part().eq_ignore_ascii_case(b"postmaster");
-        if is_postmaster || !self.is_tcp() || self.host_in("recipient_unqualified_hosts") {
+        if is_postmaster || self.qualifies("recipient_unqualified_hosts") {
             return Ok(Address::new(address.local_part(), self.context.globals.qualify_recipient.clone()));
         }
-        self.log_rejection(&format!("unqualified recipient rejected: {path} {}", self.peer(true)));
+        self.log_unqualified("recipient", &address);
         let text = format!("{path}: recipient address must contain a domain");
         self.fail_recipient(&format!("501 {text}").into());
         Err(self.reply(&Reply::new(501, text)))
@@ -134,11 +135,11 @@ impl Session<'_, '_> {
                 transaction.rcpt_deferred += 1;
                 self.context.session.rcpt_defer_count = transaction.rcpt_deferred;
             }
-            self.rejections.add(&text);
+            self.rejections.add(&word_reply(451, &text).reply.text);
         } else {
-            self.fail_recipient(&text);
+            self.fail_recipient(&word_reply(550, &text).reply.text);
         }
-        self.reject(Place::Rcpt, answer, &format!("RCPT {path}"))
+        self.reject(Place::Rcpt, answer, &bstr::concat([&b"RCPT "[..], path]))
     }
 
     fn fail_recipient(&mut self, text: &BString) {

@@ -19,7 +19,8 @@ impl<'h> Session<'_, 'h> {
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
-            return self.reject(Place::Starttls, answer, "STARTTLS");
+            // what follows the verb is named, and nothing does
+            return self.reject(Place::Starttls, answer, b"STARTTLS ");
         }
         // whatever was said in clear is forgotten (RFC 3207 section 4.2)
         self.reset_transaction();

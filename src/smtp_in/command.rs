@@ -136,4 +136,14 @@ mod tests {
             assert_eq!(Command::parse(line.as_bytes()).verb, Verb::Unknown, "{line}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_breaks_the_cut(start in "(MAIL FROM:|rcpt to|BDAT|.{0,3})", rest: Vec<u8>) {
+            let line = [start.as_bytes(), &rest].concat();
+            let command = Command::parse(&line);
+            proptest::prop_assert!(line.starts_with(command.line));
+            proptest::prop_assert!(command.line.contains_str(command.argument));
+        }
+    }
 }

@@ -3,11 +3,20 @@
 //! Over TCP only CRLF `.` CRLF ends the data (RFC 5321 section 4.1.1.4), and only after CRLF a dot is
 //! removed: a peer that sends LF `.` LF must not smuggle a second message past us
 //! (CVE-2023-51766). On pipes (`-bs`) lines may end with LF alone. Line ends are given on as they came.
+//!
+//! `smtp_receive_timeout` bounds each wait. All waits together are bounded too, lest a peer that lets a byte drip now
+//! and then keeps a session for ever; who calls on a pipe may type.
 
 use super::wire::{NoLine, Wire};
 use memchr::memchr;
 use std::io::{self, BufRead, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// What a peer must send on the average, in bytes a second: less than a line of 1200 baud carries.
+const RATE_MIN: u64 = 100;
+/// Waits that do not count for the average: pauses of bad lines and of whoever scans or relays while it sends, each of
+/// which `smtp_receive_timeout` bounds. (RFC 5321 section 4.5.3.2 has minutes for each step.)
+const PAUSES_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Which line ends count for the dot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +155,11 @@ impl Progress {
     }
 }
 
+/// How much longer a peer is waited for that sent so much in so long.
+fn patience(received: u64, waited: Duration) -> Duration {
+    (PAUSES_MAX + Duration::from_secs(received / RATE_MIN)).saturating_sub(waited)
+}
+
 /// The data as `receive::accept` reads it: it ends at the ending line; a lost or silent peer is an error.
 pub struct DataReader<'w, 's> {
     wire: &'w mut Wire<'s>,
@@ -153,6 +167,10 @@ pub struct DataReader<'w, 's> {
     ready: Vec<u8>,
     taken: usize,
     progress: Progress,
+    /// The peer's bytes so far, and the time that was spent waiting for them.
+    received: u64,
+    waited: Duration,
+    is_bounded: bool,
     /// Why there is no more, if it was not the end.
     pub fault: Option<NoLine>,
 }
@@ -166,8 +184,20 @@ impl<'w, 's> DataReader<'w, 's> {
             ready: Vec::new(),
             taken: 0,
             progress: Progress::default(),
+            received: 0,
+            waited: Duration::ZERO,
+            is_bounded: ends == LineEnds::Crlf,
             fault: None,
         }
+    }
+    /// Waits for more from the peer. Only the waiting counts: our own disk may be slow.
+    fn fill(&mut self) -> Result<(), NoLine> {
+        let left = if self.is_bounded { patience(self.received, self.waited) } else { self.wire.time };
+        let start = Instant::now();
+        let filled = self.wire.fill(start + self.wire.time.min(left));
+        self.waited += start.elapsed();
+        self.received += self.wire.unread().len() as u64;
+        filled
     }
     /// True once the ending line was read.
     pub fn has_ended(&self) -> bool {
@@ -190,17 +220,16 @@ impl BufRead for DataReader<'_, '_> {
             self.taken = 0;
         }
         while self.ready.is_empty() && !self.unstuffer.has_ended() {
-            if self.wire.unread().is_empty() {
-                let deadline = Instant::now() + self.wire.time;
-                if let Err(fault) = self.wire.fill(deadline) {
-                    let kind = match fault {
-                        NoLine::TimedOut => io::ErrorKind::TimedOut,
-                        NoLine::Lost => io::ErrorKind::UnexpectedEof,
-                        NoLine::Stopping => io::ErrorKind::ConnectionAborted,
-                    };
-                    self.fault = Some(fault);
-                    return Err(kind.into());
-                }
+            if self.wire.unread().is_empty()
+                && let Err(fault) = self.fill()
+            {
+                let kind = match fault {
+                    NoLine::TimedOut => io::ErrorKind::TimedOut,
+                    NoLine::Lost => io::ErrorKind::UnexpectedEof,
+                    NoLine::Stopping => io::ErrorKind::ConnectionAborted,
+                };
+                self.fault = Some(fault);
+                return Err(kind.into());
             }
             let used = self.unstuffer.feed(self.wire.unread(), &mut self.ready);
             self.wire.consume(used);
@@ -226,6 +255,8 @@ impl Read for DataReader<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp_in::stream::{Connection, Transport};
+    use std::sync::atomic::AtomicBool;
 
     fn unstuff(ends: LineEnds, input: &[u8]) -> (Vec<u8>, usize, bool) {
         let mut whole = Unstuffer::new(ends);
@@ -248,6 +279,42 @@ mod tests {
         }
         assert_eq!(unstuff(LineEnds::Crlf, b"a\r\n.\r\nQUIT"), (b"a\r\n".to_vec(), 6, true));
         assert_eq!(unstuff(LineEnds::Crlf, b".\r\n"), (b"".to_vec(), 3, true));
+    }
+
+    /// Has a byte whenever it is asked.
+    struct Dripping;
+
+    impl Transport for Dripping {
+        fn read(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<usize> {
+            buffer[0] = b'x';
+            Ok(1)
+        }
+        fn write_all(&mut self, _: &[u8], _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn wait_input(&mut self, _: Duration) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn a_peer_that_drips_is_given_up_and_one_on_a_slow_line_is_not() {
+        let hours = |count: u64| Duration::from_secs(count * 3600);
+        assert_eq!(patience(0, Duration::ZERO), PAUSES_MAX);
+        assert!(patience(50 << 20, hours(100)) > hours(1), "50 MB at 1200 baud");
+        assert_eq!(patience(6 * 12, hours(1)), Duration::ZERO, "a byte every five minutes");
+        let stop = AtomicBool::new(false);
+        for (ends, waited, goes_on) in [
+            (LineEnds::Crlf, PAUSES_MAX / 2, true),
+            (LineEnds::Crlf, PAUSES_MAX, false),
+            (LineEnds::Any, hours(24), true),
+        ] {
+            let mut wire = Wire::new(Connection::Other(Box::new(Dripping)), Duration::from_secs(300), &stop);
+            let mut reader = DataReader::new(&mut wire, ends);
+            reader.waited = waited;
+            assert_eq!(reader.fill_buf().is_ok(), goes_on, "{ends:?} {waited:?}");
+            assert_eq!(matches!(reader.fault, Some(NoLine::TimedOut)), !goes_on);
+        }
     }
 
     #[test]

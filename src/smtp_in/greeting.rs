@@ -3,11 +3,11 @@
 use super::session::{Next, Session};
 use crate::acl::{Place, Verdict};
 use crate::expand::{ExpandError, expand};
-use crate::log::{Selector, Which};
+use crate::log::Selector;
 use crate::mail::Reply;
-use crate::matching::host_name::{self, HostName};
+use crate::matching::host_name;
 use crate::text::interval;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::time::Duration;
 
 impl Session<'_, '_> {
@@ -19,7 +19,7 @@ impl Session<'_, '_> {
         }
         if self.is_tcp() {
             if self.host_in("host_reject_connection") {
-                if self.selects(Selector::ConnectionReject) {
+                if self.context.globals.log.selectors().has(Selector::ConnectionReject) {
                     let peer = self.peer(false);
                     self.log_rejection(&format!("refused connection from {peer} (host_reject_connection)"));
                 }
@@ -33,7 +33,7 @@ impl Session<'_, '_> {
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
         {
-            let reply = self.log_and_word_rejection(answer, "connection in \"connect\" ACL", "", false);
+            let reply = self.log_and_word_rejection(answer, b"connection in \"connect\" ACL", "", false);
             return self.reply_and_close(&reply, "");
         }
         if self.tls_on_connect
@@ -46,7 +46,7 @@ impl Session<'_, '_> {
 
     fn send_banner(&mut self, message: Option<BString>) -> Next {
         let banner = match message {
-            Some(message) => self.word(220, &message).reply,
+            Some(message) => self.word(220, message.trim_end()).reply,
             None => match self.expand_banner() {
                 Ok(text) => Reply::new(220, text),
                 Err(None) => return Next::Close(""),
@@ -103,7 +103,10 @@ impl Session<'_, '_> {
 
     /// `smtp_receive_timeout`; none: what is set already holds.
     fn expand_receive_time(&self) -> Result<Option<Duration>, String> {
-        let Some(template) = self.context.globals.main.text("smtp_receive_timeout") else { return Ok(None) };
+        let main = &self.context.globals.main;
+        let Some(template) = main.text("smtp_receive_timeout") else {
+            return Ok(Some(main.time("smtp_receive_timeout")).filter(|time| !time.is_zero()));
+        };
         let value = expand(template, &self.context).map_err(|error| {
             format!("failed to expand \"{}\" (smtp_receive_timeout): {error}", template.text())
         })?;
@@ -119,22 +122,7 @@ impl Session<'_, '_> {
             return;
         }
         self.context.session.host_name_looked_up = true;
-        let selected = self.context.globals.log.selectors().has(Selector::HostLookupFailed);
-        let found = host_name::look_up(&*self.context.globals.dns, host.ip());
-        let origin = &mut self.context.session.origin;
-        match found {
-            HostName::Found(names) => origin.host_name = names.into_iter().next(),
-            HostName::NotFound(why) => {
-                origin.host_lookup_failed = true;
-                if selected {
-                    self.log(Which::Main, &why);
-                }
-            }
-            HostName::Mismatch(_) => origin.host_lookup_failed = true,
-            HostName::TryLater(_) => {
-                origin.host_lookup_failed = true;
-                origin.host_lookup_deferred = true;
-            }
-        }
+        let found = host_name::look_up_and_log(&self.context, host.ip());
+        host_name::set_name(&mut self.context.session.origin, found);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::command::{Command, Verb};
 use super::session::{Next, Session};
-use crate::log::{Selector, Which};
+use crate::log::Selector;
 use crate::mail::Reply;
 use std::collections::VecDeque;
 
@@ -103,7 +103,7 @@ impl Session<'_, '_> {
         self.log_rejection(&format!(
             "SMTP call from {} dropped: too many nonmail commands (last was \"{}\")",
             self.peer(false),
-            command.line
+            self.shown(command.line)
         ));
         Some(self.reply_and_close(&Reply::new(554, "Too many nonmail commands"), "bad-commands"))
     }
@@ -127,12 +127,17 @@ impl Session<'_, '_> {
         text: &str,
         logged: &str,
     ) -> Next {
-        let selector = if kind == "syntax" { Selector::SmtpSyntaxError } else { Selector::SmtpProtocolError };
-        if self.context.globals.log.selectors().has(selector) {
-            let line = format!("SMTP {kind} error in \"{}\" {} {logged}", command.line, self.peer(true));
-            self.log(Which::Main, &line);
-        }
+        self.log_command_error(command, kind, logged);
         self.count_error(command, &Reply::new(code, text))
+    }
+
+    fn log_command_error(&self, command: &Command, kind: &'static str, logged: &str) {
+        let selector = if kind == "syntax" { Selector::SmtpSyntaxError } else { Selector::SmtpProtocolError };
+        if self.wants(selector) {
+            let said = self.shown(command.line);
+            let line = format!("SMTP {kind} error in \"{said}\" {} {logged}", self.peer(true));
+            self.log_optional(selector, &line);
+        }
     }
 
     /// Answers an error that was logged already, and counts it.
@@ -160,7 +165,7 @@ impl Session<'_, '_> {
             self.log_rejection(&format!(
                 "SMTP call from {} dropped: too many syntax or protocol errors (last command was \"{}\",  C={})",
                 self.peer(false),
-                command.line,
+                self.shown(command.line),
                 self.counts.history()
             ));
         }
@@ -171,11 +176,13 @@ impl Session<'_, '_> {
     pub(super) fn unknown(&mut self, command: &Command) -> Next {
         self.counts.unknown += 1;
         if self.counts.unknown > self.context.globals.main.int("smtp_max_unknown_commands") {
+            self.log_command_error(command, "syntax", "unrecognized command");
+            self.log_incomplete("unrecognized command");
             self.run_notquit("bad-commands");
             self.log_rejection(&format!(
                 "SMTP call from {} dropped: too many unrecognized commands (last was \"{}\")",
                 self.peer(false),
-                command.line
+                self.shown(command.line)
             ));
             // Exim ends well here: the exit code of `-bs` is 0.
             return match self.reply(&Reply::new(500, "Too many unrecognized commands")) {

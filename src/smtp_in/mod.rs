@@ -26,6 +26,7 @@ pub use cmd_data::{added_header, rejected_headers};
 
 use crate::acl::{Acls, Runner};
 use crate::expand::context::Context;
+use crate::log::panic_text;
 use crate::mail::Origin;
 use crate::receive::{Caller, Station};
 use crate::upward::Verifier;
@@ -66,6 +67,8 @@ pub struct Connected {
     pub tls_on_connect: bool,
     /// `smtp_accept_queue` is passed: messages are queued and not delivered at once.
     pub queue_only: bool,
+    /// `-G`: messages are not fixed up.
+    pub suppress_fixups: bool,
 }
 
 /// How `-bs` was called.
@@ -75,10 +78,14 @@ pub struct LocalCall {
     pub caller: Caller,
     /// `$sender_ident`: the login name, or `-oMt`.
     pub ident: BString,
-    /// `-oMa` and kin: the peer that a trusted caller names.
+    /// `-oMa` and kin: the peer that a trusted caller names. One with an address counts as remote.
     pub origin: Option<Origin>,
     /// `-odq` and kin: messages are queued and not delivered at once.
     pub queue_only: bool,
+    /// `-bnq`: addresses without domain are refused.
+    pub no_qualify: bool,
+    /// `-G`: messages are not fixed up.
+    pub suppress_fixups: bool,
 }
 
 /// Serves one TCP connection to its end. It never panics: what panics inside ends this session with 421 and
@@ -86,8 +93,9 @@ pub struct LocalCall {
 pub fn serve(server: &Server, stream: TcpStream, how: Connected) {
     let goodbye = stream.try_clone().ok();
     let served = catch_unwind(AssertUnwindSafe(|| serve_tcp(server, stream, how)));
-    if served.is_err() {
-        let line = format!("SMTP session with [{}] ended by an internal error", how.peer.ip());
+    if let Err(cause) = served {
+        let text = panic_text(&*cause);
+        let line = format!("SMTP session with [{}] ended by an internal error: {text}", how.peer.ip());
         server.station.log.panic(line.as_bytes().as_bstr());
         if let Some(mut stream) = goodbye
             && !how.tls_on_connect
@@ -114,6 +122,7 @@ fn serve_tcp(server: &Server, stream: TcpStream, how: Connected) {
     let mut session = Session::new(server, &runner, stream::Connection::Clear(stream), context);
     session.queue_only = how.queue_only;
     session.tls_on_connect = how.tls_on_connect;
+    session.suppress_fixups = how.suppress_fixups;
     session.log_connection(how.count);
     session.run();
 }
@@ -131,6 +140,7 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
         context.session.origin = call.origin.clone().unwrap_or_else(|| Origin {
             local: true,
             ident: Some(call.ident.clone()),
+            authenticated_id: Some(call.caller.login.clone()),
             protocol: "local-smtp".into(),
             ..Origin::default()
         });
@@ -138,16 +148,17 @@ pub fn serve_stdio(server: &Server, transport: Box<dyn stream::Transport>, call:
         context.session.caller_gid = call.caller.gid;
         let mut session = Session::new(server, &runner, stream::Connection::Other(transport), context);
         session.queue_only = call.queue_only;
+        session.suppress_fixups = call.suppress_fixups;
         session.local = Some(call);
+        session.log_local_connection();
         session.run()
     }));
     match served {
         Ok(end) => end == Next::Quit,
-        Err(_) => {
-            server
-                .station
-                .log
-                .panic(b"SMTP session with a local caller ended by an internal error".as_bstr());
+        Err(cause) => {
+            let text = panic_text(&*cause);
+            let line = format!("SMTP session with a local caller ended by an internal error: {text}");
+            server.station.log.panic(line.as_bytes().as_bstr());
             false
         }
     }

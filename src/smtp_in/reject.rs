@@ -33,22 +33,31 @@ pub(super) fn word_reply(code: u16, message: &[u8]) -> Worded {
     if let Some((digits, rest)) = split_code(message) {
         if digits / 100 == code / 100 {
             sent = digits;
+            text = rest;
         } else {
             let expected = code / 100;
             fault = Some(format!(
                 "configured error code starts with incorrect digit (expected {expected}) in \"{}\"",
                 message.as_bstr()
             ));
-            shown = format!("{code} {}", rest.as_bstr()).into();
+            text = after_foreign_code(rest);
+            shown = format!("{code} {}", text.as_bstr()).into();
         }
-        text = rest;
     }
     let (extended, text) = split_extended(text, sent);
-    let mut lines = Vec::new();
-    for line in text.split(|b| *b == b'\n') {
-        wrap(line, &mut lines);
+    let mut lines: Vec<BString> = Vec::new();
+    for (index, line) in text.split(|b| *b == b'\n').enumerate() {
+        // Lines after the first lose their white space; one that has nothing else is none.
+        let line = if index == 0 { line } else { line.trim_start() };
+        if index > 0 && line.is_empty() {
+            continue;
+        }
+        let (own, line) = split_extended(line, sent);
+        let code = if own.is_empty() { extended } else { own };
+        let mut wrapped = Vec::new();
+        wrap(line, &mut wrapped);
+        lines.extend(wrapped.into_iter().map(|line| BString::from([code, line].concat())));
     }
-    let lines: Vec<BString> = lines.into_iter().map(|line| [extended, line].concat().into()).collect();
     Worded { reply: Reply::new(sent, bstr::join("\n", lines)), message: shown, fault }
 }
 
@@ -58,6 +67,12 @@ fn split_code(message: &[u8]) -> Option<(u16, &[u8])> {
     let rest = rest.strip_prefix(b" ")?;
     let code = digits.to_str().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))?.parse().ok()?;
     Some((code, rest))
+}
+
+/// What follows an extended code that went with the wrong code.
+fn after_foreign_code(text: &[u8]) -> &[u8] {
+    let class = text.first().map_or(0, |digit| u16::from(digit.wrapping_sub(b'0')));
+    split_extended(text, class * 100).1
 }
 
 /// `n.n.n ` of the class of the code (RFC 3463).
@@ -123,8 +138,16 @@ impl Session<'_, '_> {
 
     /// Logs and answers a rejection. `what` is what the log says was rejected (`RCPT <a@b>`), `sender` puts
     /// `F=<...>` before it.
-    pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &str) -> Next {
-        let reply = self.log_and_word_rejection(answer, what, "", place == Place::Rcpt);
+    pub(super) fn reject(&mut self, place: Place, answer: &Answer, what: &[u8]) -> Next {
+        let mut answer = answer.clone();
+        // Why the sender failed is told once for each MAIL.
+        if answer.sender_failure.is_some()
+            && let Some(transaction) = &mut self.transaction
+            && std::mem::replace(&mut transaction.sender_failure_told, true)
+        {
+            answer.sender_failure = None;
+        }
+        let reply = self.log_and_word_rejection(&answer, what, "", place == Place::Rcpt);
         match answer.verdict {
             Verdict::Drop => self.drop_connection(&reply),
             _ => self.reply(&reply),
@@ -133,12 +156,8 @@ impl Session<'_, '_> {
 
     /// An ACL closes the connection.
     pub(super) fn drop_connection(&mut self, reply: &Reply) -> Next {
-        if self.selects(Selector::SmtpConnection) {
-            self.log(
-                Which::Main,
-                &format!("SMTP connection from {} closed by DROP in ACL", self.peer(false)),
-            );
-        }
+        let line = format!("SMTP connection from {} closed by DROP in ACL", self.peer(false));
+        self.log_optional(Selector::SmtpConnection, &line);
         self.reply_and_close(reply, "acl-drop")
     }
 
@@ -146,7 +165,7 @@ impl Session<'_, '_> {
     pub(super) fn log_and_word_rejection(
         &self,
         answer: &Answer,
-        what: &str,
+        what: &[u8],
         id: &str,
         sender: bool,
     ) -> Reply {
@@ -158,50 +177,64 @@ impl Session<'_, '_> {
             (None, None) => Reply::new(550, "Administrative prohibition"),
         };
         for line in self.rejection_lines(answer, what, id, sender) {
-            for target in &answer.log_targets {
-                self.log(*target, &line);
-            }
+            self.context.globals.log.write_to(&answer.log_targets, line.as_bstr());
         }
         self.with_sender_details(reply, answer.sender_failure.as_ref())
     }
 
     /// The text for the log goes to the peer where `smtp_return_error_details` says so.
-    fn details(&self, answer: &Answer, what: &str) -> Option<BString> {
+    fn details(&self, answer: &Answer, what: &[u8]) -> Option<BString> {
         if !self.context.globals.main.bool("smtp_return_error_details") || code_of(answer.verdict) == 451 {
             return None;
         }
         let log = answer.log_message.as_ref()?;
-        Some(format!("Rejected {what}: {log}").into())
+        Some(bstr::concat([&b"Rejected "[..], what, b": ", log]).into())
     }
 
     /// What the logs say of a rejection: the failed sender first, if there is one.
-    pub(super) fn rejection_lines(&self, answer: &Answer, what: &str, id: &str, sender: bool) -> Vec<String> {
+    pub(super) fn rejection_lines(
+        &self,
+        answer: &Answer,
+        what: &[u8],
+        id: &str,
+        sender: bool,
+    ) -> Vec<BString> {
         let code = code_of(answer.verdict);
         let peer = self.peer(true);
         let mut lines = Vec::new();
         if let Some(failure) = &answer.sender_failure {
             let kind = if failure.temporary { "defer" } else { "fail" };
             let SenderVerifyFailure { address, log_message, .. } = failure;
-            lines.push(format!("{id}{peer} sender verify {kind} for <{address}>: {log_message}"));
+            let head = format!("{id}{peer} sender verify {kind} for <{address}>: ");
+            lines.push(bstr::concat([head.as_bytes(), log_message]).into());
         }
         let logged = match (&answer.log_message, &answer.message) {
             (Some(log), message) if Some(log) != message.as_ref() => Some(log.clone()),
             (_, Some(message)) => Some(word_reply(code, message).message),
             (log, None) => log.clone(),
         };
-        let from = if sender { format!("F=<{}> ", self.sender()) } else { String::new() };
         let how = if code == 451 { "temporarily " } else { "" };
-        let why = logged.as_ref().map_or_else(String::new, |text| {
-            format!(": {}", text.lines().next().unwrap_or_default().as_bstr())
-        });
-        lines.push(format!("{id}{peer} {from}{how}rejected {what}{why}"));
+        let mut line = BString::from(format!("{id}{peer} "));
+        if sender {
+            line.extend_from_slice(&bstr::concat([&b"F=<"[..], &self.sender(), b"> "]));
+        }
+        line.extend_from_slice(&bstr::concat([how.as_bytes(), b"rejected ", what]));
+        if let Some(text) = &logged {
+            line.extend_from_slice(b": ");
+            line.extend_from_slice(text.lines().next().unwrap_or_default());
+        }
+        lines.push(line);
         lines
     }
 
     /// `550-Verification failed for <a@b>`, why, and then the reply: permanent failures only.
     fn with_sender_details(&self, reply: Reply, failure: Option<&SenderVerifyFailure>) -> Reply {
         match failure {
-            Some(failure) if !failure.temporary && !self.runner.session_effects().no_multiline_responses => {
+            Some(failure)
+                if !failure.temporary
+                    && reply.code >= 500
+                    && !self.runner.session_effects().no_multiline_responses =>
+            {
                 let text = format!(
                     "Verification failed for <{}>\n{}\n{}",
                     failure.address, failure.message, reply.text

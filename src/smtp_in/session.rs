@@ -11,6 +11,7 @@ use super::wire::{NoLine, Wire};
 use super::{LocalCall, Server};
 use crate::acl::{Answer, Place, Runner, peer};
 use crate::expand::context::Context;
+use crate::expand::printing;
 use crate::expand::{ExpandError, expand};
 use crate::log::{Selector, Which};
 use crate::mail::{Address, Reply};
@@ -42,6 +43,8 @@ pub struct Session<'s, 'h> {
     pub(super) tls_on_connect: bool,
     /// From the daemon: accepted messages are only queued.
     pub(super) queue_only: bool,
+    /// `-G`
+    pub(super) suppress_fixups: bool,
     /// `message_size_limit`, expanded for this connection; 0: none.
     pub(super) size_limit: u64,
     /// `recipients_max`, expanded; 0: none.
@@ -56,7 +59,7 @@ pub struct Session<'s, 'h> {
     pub(super) transaction: Option<Transaction>,
     /// The errors that RCPT commands got since MAIL.
     pub(super) rejections: Rejections,
-    /// MAIL was rejected just now: RCPT commands sent with it are no errors of their own.
+    /// MAIL was rejected, and nothing but RCPT came since: they were sent with it and are no errors of their own.
     pub(super) mail_was_rejected: bool,
     /// The last command was RCPT.
     pub(super) last_was_rcpt: bool,
@@ -84,6 +87,7 @@ impl<'s, 'h> Session<'s, 'h> {
             local: None,
             tls_on_connect: false,
             queue_only: false,
+            suppress_fixups: false,
             size_limit: 0,
             recipients_max: 0,
             greeted: false,
@@ -121,8 +125,15 @@ impl<'s, 'h> Session<'s, 'h> {
             Ok(line) => line,
             Err(fault) => return self.end_without_line(&fault),
         };
+        let has_nul = line.find_byte(0).is_some();
+        let line = if has_nul { line.replace("\0", "?").into() } else { line };
         let command = Command::parse(&line);
         self.set_command_variables(&command);
+        if has_nul {
+            let text = "NUL characters are not allowed in SMTP commands";
+            let logged = "NUL character(s) present (shown as '?')";
+            return self.synprot_error(&command, "syntax", 501, text, logged);
+        }
         if too_long {
             return self.syntax_error(&command, 500, "Line too long");
         }
@@ -141,9 +152,10 @@ impl<'s, 'h> Session<'s, 'h> {
         }
         let last_was_rcpt = std::mem::replace(
             &mut self.last_was_rcpt,
-            command.verb == Verb::Rcpt && self.transaction.is_some(),
+            command.verb == Verb::Rcpt && (self.transaction.is_some() || self.mail_was_rejected),
         );
         self.mail_was_seen |= command.verb == Verb::Mail;
+        self.mail_was_rejected &= command.verb == Verb::Rcpt;
         match command.verb {
             Verb::Helo | Verb::Ehlo => self.helo(&command),
             Verb::Mail => {
@@ -207,13 +219,19 @@ impl<'s, 'h> Session<'s, 'h> {
 
     /// Selector `smtp_connection`: a connection begins, with how many there are.
     pub(super) fn log_connection(&self, count: u32) {
-        if self.selects(Selector::SmtpConnection) {
+        if self.wants(Selector::SmtpConnection) {
             let peer = self.peer(false);
-            self.log(
-                Which::Main,
+            self.log_optional(
+                Selector::SmtpConnection,
                 &format!("SMTP connection from {peer} (TCP/IP connection count = {count})"),
             );
         }
+    }
+
+    /// The same for a caller of `-bs`.
+    pub(super) fn log_local_connection(&self) {
+        let line = format!("SMTP connection from {}", self.peer(false));
+        self.log_optional(Selector::SmtpConnection, &line);
     }
 
     /// Main and panic log.
@@ -223,8 +241,14 @@ impl<'s, 'h> Session<'s, 'h> {
 
     /// Main and reject log.
     pub(super) fn log_rejection(&self, line: &str) {
-        self.log(Which::Main, line);
-        self.log(Which::Reject, line);
+        self.context.globals.log.rejected(line.as_bytes().as_bstr());
+    }
+
+    /// An address without a domain: in the reject log always, in the main log if syntax errors are.
+    pub(super) fn log_unqualified(&self, what: &str, address: &Address) {
+        let line = format!("unqualified {what} rejected: <{}> {}", address.to_bytes(), self.peer(true));
+        self.log_optional(Selector::SmtpSyntaxError, &line);
+        self.log(Which::Reject, &line);
     }
 
     /// Is the peer in the host list of this main option? A list that cannot be tested counts as no match,
@@ -271,6 +295,17 @@ impl<'s, 'h> Session<'s, 'h> {
         self.local.is_none()
     }
 
+    /// The messages come from another host, or (`-bs` with `-oMa`) are said to.
+    pub(super) fn is_remote(&self) -> bool {
+        self.context.session.origin.host.is_some()
+    }
+
+    /// Whether an address without domain gets one: by a local caller without `-bnq`, or by a peer of this list.
+    pub(super) fn qualifies(&self, hosts: &str) -> bool {
+        let by_caller = self.local.as_ref().is_some_and(|local| !self.is_remote() && !local.no_qualify);
+        by_caller || (self.is_remote() && self.host_in(hosts))
+    }
+
     fn set_command_variables(&mut self, command: &Command) {
         let session = &mut self.context.session;
         session.smtp_command = command.line.into();
@@ -306,7 +341,7 @@ impl<'s, 'h> Session<'s, 'h> {
         self.log_rejection(&format!(
             "SMTP protocol synchronization error (next input sent too soon: pipelining {was} advertised): \
              rejected \"{}\" {peer} next input=\"{shown}\"",
-            command.line
+            self.shown(command.line)
         ));
         self.reply_and_close(&Reply::new(554, "SMTP synchronization error"), "synchronization-error")
     }
@@ -316,9 +351,10 @@ impl<'s, 'h> Session<'s, 'h> {
             NoLine::Lost => self.end_lost(),
             NoLine::TimedOut => {
                 let peer = self.peer(false);
-                if self.selects(Selector::LostIncomingConnection) {
-                    self.log(Which::Main, &format!("SMTP command timeout on connection from {peer}"));
-                }
+                self.log_optional(
+                    Selector::LostIncomingConnection,
+                    &format!("SMTP command timeout on connection from {peer}"),
+                );
                 self.log_incomplete("command timeout");
                 let text = format!("{}: SMTP command timeout - closing connection", self.active_hostname());
                 self.reply_and_close(&Reply::new(421, text), "command-timeout")
@@ -342,24 +378,38 @@ impl<'s, 'h> Session<'s, 'h> {
         self.run_notquit("connection-lost");
         let peer = self.peer(false);
         let seconds = self.started.elapsed().as_secs();
-        if within && self.selects(Selector::LostIncomingConnection) {
+        if within {
             let what = if self.is_tcp() { "disconnection" } else { "EOF" };
             let line = format!("unexpected {what} while reading SMTP command from {peer} D={seconds}s");
-            self.log(Which::Main, &line);
-        } else if !within && self.selects(Selector::SmtpConnection) {
-            self.log(Which::Main, &format!("SMTP connection from {peer} lost D={seconds}s"));
+            self.log_optional(Selector::LostIncomingConnection, &line);
+        } else {
+            let line = format!("SMTP connection from {peer} lost D={seconds}s");
+            self.log_optional(Selector::SmtpConnection, &line);
         }
         if self.is_tcp() { Next::Close("") } else { self.close_421("lost input connection", "") }
     }
 
-    pub(super) fn selects(&self, selector: Selector) -> bool {
-        self.context.globals.log.selectors().has(selector)
+    /// What the peer said, as a log line shows it. With `print_topbitchars` bytes over 127 stay as they are, where they
+    /// are UTF-8.
+    pub(super) fn shown(&self, text: &[u8]) -> BString {
+        let top_bit_prints = self.context.globals.main.bool("print_topbitchars") && text.to_str().is_ok();
+        printing(text, top_bit_prints)
+    }
+
+    /// Whether a line of this selector has a reader.
+    pub(super) fn wants(&self, selector: Selector) -> bool {
+        self.context.globals.log.wants(selector)
+    }
+
+    /// A line of the main log that is written if it is selected.
+    pub(super) fn log_optional(&self, selector: Selector, line: &str) {
+        self.context.globals.log.optional(selector, Which::Main, line.as_bytes().as_bstr());
     }
 
     /// `smtp_incomplete_transaction`: a transaction ends without its message.
     pub(super) fn log_incomplete(&self, why: &str) {
         let Some(transaction) =
-            self.transaction.as_ref().filter(|_| self.selects(Selector::SmtpIncompleteTransaction))
+            self.transaction.as_ref().filter(|_| self.wants(Selector::SmtpIncompleteTransaction))
         else {
             return;
         };
@@ -369,14 +419,14 @@ impl<'s, 'h> Session<'s, 'h> {
             line.push_str(if i == 0 { " for " } else { " " });
             line.push_str(&recipient.address.to_string());
         }
-        self.log(Which::Main, &line);
+        self.log_optional(Selector::SmtpIncompleteTransaction, &line);
     }
 
     /// `smtp_no_mail`: a connection that was welcome ends without a MAIL command.
     fn log_no_mail(&self) {
         if !self.welcomed
             || self.mail_was_seen
-            || !self.selects(Selector::SmtpNoMail)
+            || !self.wants(Selector::SmtpNoMail)
             || self.host_in("hosts_connection_nolog")
         {
             return;
@@ -384,8 +434,8 @@ impl<'s, 'h> Session<'s, 'h> {
         let history = self.counts.history();
         let commands = if history.is_empty() { String::new() } else { format!(" C={history}") };
         let seconds = self.started.elapsed().as_secs();
-        self.log(
-            Which::Main,
+        self.log_optional(
+            Selector::SmtpNoMail,
             &format!("no MAIL in SMTP connection from {} D={seconds}s{commands}", self.peer(false)),
         );
     }

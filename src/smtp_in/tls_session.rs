@@ -6,11 +6,15 @@ use crate::expand::{Context, ExpandError, expand};
 use crate::log::{Log, Which};
 use crate::mail::envelope::TlsInfo;
 use crate::matching::{self, HostSubject, Match};
+use crate::syntax::Template;
 use crate::text::Value;
 use crate::tls::gnutls::session::ClientCertificate;
 use crate::tls::server::Prepared;
-use crate::tls::{Accept, Audience, ExpandFailure, Notice, ServerTls, TlsStream, refers_to_sni};
+use crate::tls::{
+    Accept, Audience, ExpandFailure, Notice, Notify, ServerError, ServerTls, TlsStream, refers_to_sni,
+};
 use bstr::{BString, ByteSlice};
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -23,19 +27,54 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// For a configuration; nothing is loaded before the first handshake or [`Acceptor::check`].
+    /// For a configuration; nothing is loaded before the first handshake or [`TlsAcceptor::preload`].
     pub fn new(main: &crate::config::Options) -> Self {
         let written =
             main.text("tls_certificate").map(|template| template.text().to_owned()).unwrap_or_default();
         Self { tls: Arc::new(ServerTls::new(refers_to_sni(&written))) }
     }
 
-    /// Loads what is shown to a peer that names no server, so that what is wrong is told at start; STARTTLS
-    /// tries again each time.
-    pub fn check(&self, context: &Context) -> Result<(), String> {
-        self.prepare(context).map(|_| ())
+    /// What is wrong with the files of a constant certificate, for the check of a configuration (row S11: a promise
+    /// of a staple that cannot be kept). Nothing is said of files that the caller may not read.
+    pub fn warnings(&self, context: &Context) -> Vec<BString> {
+        let texts = RefCell::new(Vec::new());
+        if context.globals.main.plain("tls_certificate").is_none_or(|written| written.is_empty()) {
+            return Vec::new();
+        }
+        let denied = self.load_constant(context, &|notice| texts.borrow_mut().push(notice.text));
+        if denied.is_some_and(|error| error.is_denied()) { Vec::new() } else { texts.into_inner() }
+    }
+
+    /// Loads what does not depend on the peer, and tells what is wrong with it.
+    fn load_constant(&self, context: &Context, notify: Notify<'_>) -> Option<ServerError> {
+        let main = &context.globals.main;
+        let names = UNIT_OPTIONS.iter().filter(|name| crate::tls::OCSP || **name != "tls_ocsp_file");
+        if !names.filter_map(|name| main.text(name)).all(Template::is_literal) {
+            return None;
+        }
+        let handshake = Handshake {
+            tls: Arc::clone(&self.tls),
+            client_certificate: ClientCertificate::Ignored,
+            context: context.clone(),
+            prepared: None,
+        };
+        let error = handshake.with_accept(None, notify, |accept| self.tls.prepare(accept)).err()?;
+        if !error.was_told() {
+            notify(Notice::main(format!("TLS cannot be offered: {error}")));
+        }
+        Some(error)
     }
 }
+
+/// The options that make what the server shows. Where they are constant it is known before anybody connects.
+const UNIT_OPTIONS: [&str; 6] = [
+    "tls_certificate",
+    "tls_privatekey",
+    "tls_ocsp_file",
+    "tls_verify_certificates",
+    "tls_crl",
+    "tls_require_ciphers",
+];
 
 impl TlsAcceptor for Acceptor {
     fn prepare<'h>(&self, context: &Context<'h>) -> Result<Box<dyn TlsHandshake + 'h>, String> {
@@ -46,8 +85,12 @@ impl TlsAcceptor for Acceptor {
             prepared: None,
         };
         let prepared =
-            handshake.with_accept(None, |accept| self.tls.prepare(accept)).map_err(|e| e.to_string())?;
+            handshake.with_log(None, |accept| self.tls.prepare(accept)).map_err(|e| e.to_string())?;
         Ok(Box::new(Handshake { prepared: Some(prepared), ..handshake }))
+    }
+
+    fn preload(&self, context: &Context) {
+        let _ = self.load_constant(context, &|notice| write(&context.globals.log, &notice)); // told
     }
 }
 
@@ -78,7 +121,16 @@ struct Handshake<'h> {
 }
 
 impl Handshake<'_> {
-    fn with_accept<T>(&self, deadline: Option<Instant>, act: impl FnOnce(&Accept<'_>) -> T) -> T {
+    fn with_log<T>(&self, deadline: Option<Instant>, act: impl FnOnce(&Accept<'_>) -> T) -> T {
+        self.with_accept(deadline, &|notice| write(&self.context.globals.log, &notice), act)
+    }
+
+    fn with_accept<T>(
+        &self,
+        deadline: Option<Instant>,
+        notify: Notify<'_>,
+        act: impl FnOnce(&Accept<'_>) -> T,
+    ) -> T {
         let session = &self.context.session;
         let own_name = match session.smtp_active_hostname.is_empty() {
             true => &self.context.globals.primary_hostname,
@@ -86,7 +138,7 @@ impl Handshake<'_> {
         };
         act(&Accept {
             expand: &|option, sni| expand_for(&self.context, option, sni),
-            notify: &|notice| write(&self.context.globals.log, &notice),
+            notify,
             client_certificate: self.client_certificate,
             deadline,
             on_connect: session.origin.tls.as_ref().is_some_and(|tls| tls.on_connect),
@@ -100,7 +152,7 @@ impl TlsHandshake for Handshake<'_> {
     fn run(mut self: Box<Self>, stream: TcpStream, time: Duration) -> Result<TlsSession, String> {
         let prepared = self.prepared.take().ok_or("TLS was not prepared")?;
         let deadline = Some(Instant::now() + time);
-        self.with_accept(deadline, |accept| self.tls.accept(prepared, stream, accept))
+        self.with_log(deadline, |accept| self.tls.accept(prepared, stream, accept))
             .map(|(stream, info)| TlsSession { transport: Box::new(stream), info })
             .map_err(|error| error.to_string())
     }

@@ -30,6 +30,8 @@ pub struct Transaction {
     pub rcpt_failed: u32,
     /// Too many recipients came; the message is refused if `recipients_max_reject` is set.
     pub too_many: bool,
+    /// The peer and the log were told why the sender could not be verified.
+    pub sender_failure_told: bool,
 }
 
 /// What DATA says if no recipient was accepted.
@@ -69,6 +71,7 @@ impl Transaction {
             rcpt_deferred: 0,
             rcpt_failed: 0,
             too_many: false,
+            sender_failure_told: false,
         }
     }
 

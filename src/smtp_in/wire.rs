@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// Longest command line in bytes, its end included. RFC 5321 asks for 512, AUTH (RFC 4954) for 12288;
 /// Exim's buffer holds this much.
 pub const COMMAND_LINE_MAX: usize = 16384;
+/// What is kept of a line that is too long, for the log.
+const CUT_LINE: usize = 256;
 /// Bytes read at once.
 const READ_SIZE: usize = 8192;
 /// Replies held back for one write (PIPELINING); more are sent at once.
@@ -82,7 +84,8 @@ impl<'s> Wire<'s> {
         let mut seen = 0;
         loop {
             if let Some(end) = self.unread()[seen..].find_byte(b'\n') {
-                let line = &self.unread()[..seen + end];
+                let length = if too_long { (seen + end).min(CUT_LINE) } else { seen + end };
+                let line = &self.unread()[..length];
                 let line = BString::from(line.strip_suffix(b"\r").unwrap_or(line));
                 self.consume(seen + end + 1);
                 return Ok((line, too_long));
@@ -90,9 +93,8 @@ impl<'s> Wire<'s> {
             seen = self.unread().len();
             if seen >= COMMAND_LINE_MAX {
                 too_long = true;
-                let keep = 256;
-                self.input.drain(self.taken + keep..);
-                seen = keep;
+                self.input.drain(self.taken + CUT_LINE..);
+                seen = CUT_LINE;
             }
             self.fill(deadline)?;
         }
@@ -174,5 +176,41 @@ fn no_line(error: &io::Error) -> NoLine {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => NoLine::TimedOut,
         _ => NoLine::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stream::Transport;
+    use super::*;
+
+    /// Gives what it has, piece by piece.
+    struct Pieces(std::vec::IntoIter<Vec<u8>>);
+
+    impl Transport for Pieces {
+        fn read(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<usize> {
+            let piece = self.0.next().unwrap_or_default();
+            buffer[..piece.len()].copy_from_slice(&piece);
+            Ok(piece.len())
+        }
+        fn write_all(&mut self, _: &[u8], _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn wait_input(&mut self, _: Duration) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_line_that_is_too_long_is_no_command() {
+        let mut text = vec![b'x'; COMMAND_LINE_MAX + 5000];
+        text.extend_from_slice(b"MAIL FROM:<a@b>\r\nNOOP\r\n");
+        let pieces: Vec<Vec<u8>> = text.chunks(1000).map(<[u8]>::to_vec).collect();
+        let stop = AtomicBool::new(false);
+        let connection = Connection::Other(Box::new(Pieces(pieces.into_iter())));
+        let mut wire = Wire::new(connection, Duration::from_secs(1), &stop);
+        assert_eq!(wire.read_line().unwrap(), (vec![b'x'; CUT_LINE].into(), true));
+        assert_eq!(wire.read_line().unwrap(), ("NOOP".into(), false));
+        assert!(matches!(wire.read_line(), Err(NoLine::Lost)));
     }
 }

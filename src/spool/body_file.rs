@@ -7,7 +7,7 @@ use crate::mail::MessageId;
 use crate::sys::file_lock;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Mode of new files of the spool (the program runs with umask 0).
@@ -34,9 +34,15 @@ impl BodyFile {
     pub fn create(layout: &Layout, id: &MessageId) -> io::Result<Self> {
         let directory = layout.input_for(id);
         let file = create_new(&directory, &file_name(id, 'D'))?;
+        Self::lock(directory, id, file)
+    }
+
+    /// Between its creation and its lock a sweep may have taken -D for a left-over: it holds the lock and will remove
+    /// the file by itself, or it has removed it already. What is written after that would be in no directory.
+    pub(super) fn lock(directory: PathBuf, id: &MessageId, file: File) -> io::Result<Self> {
         let mut body = Self { id: id.clone(), directory, file, gathered: Vec::new(), size: 0, kept: false };
-        if !file_lock::try_lock(&body.file)? {
-            // A start-up sweep holds it: it will remove this file by itself.
+        let is_ours = file_lock::try_lock(&body.file)? && body.file.metadata()?.nlink() > 0;
+        if !is_ours {
             body.kept = true;
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -44,6 +50,7 @@ impl BodyFile {
         body.gathered.push(b'\n');
         Ok(body)
     }
+
     /// Whose body it is.
     pub fn id(&self) -> &MessageId {
         &self.id

@@ -15,8 +15,10 @@
 //! Removal: -H, then -J, then -D, then the message's log. Without -H there is no message, so a crash after the
 //! first step never delivers twice; the sweep removes what is left.
 //!
-//! The sweep (at start, and now and then): what has no -H beside it and whose -D can be locked is removed:
-//! -D, -J and `hdr.<id>`. A -D that is being received cannot be locked.
+//! The sweep (at the start of the delivery worker, when an SMTP worker takes the place of one that died, and before each
+//! queue run of the daemon): what has no -H beside it and whose -D can be locked is removed: -D, -J and `hdr.<id>`. A -D
+//! that is being received cannot be locked; the moment between its creation and its lock is [`BodyFile`]'s to see to.
+//! A message's log that is left over is removed too.
 
 use super::body_file::{BodyFile, create_new};
 use super::header_write::header_file;
@@ -115,8 +117,9 @@ fn leftover_of(name: &str) -> Option<MessageId> {
 
 fn sweep_one(directory: &Path, id: &MessageId, name: &str, removed: &mut Vec<String>) -> io::Result<()> {
     // A hdr. file beside -H is an interrupted rewriting; -D and -J beside -H are the message.
-    let has_header = || directory.join(file_name(id, 'H')).exists();
-    if has_header() && !name.starts_with("hdr.") {
+    // A disk that cannot tell is no reason to remove anything.
+    let has_header = || directory.join(file_name(id, 'H')).try_exists();
+    if has_header()? && !name.starts_with("hdr.") {
         return Ok(());
     }
     let data = OpenOptions::new().read(true).write(true).open(directory.join(file_name(id, 'D')));
@@ -127,7 +130,7 @@ fn sweep_one(directory: &Path, id: &MessageId, name: &str, removed: &mut Vec<Str
         Err(error) => return Err(error),
     };
     // Once more under the lock: it may have been committed meanwhile.
-    if !has_header() || name.starts_with("hdr.") {
+    if !has_header()? || name.starts_with("hdr.") {
         remove_if_there(&directory.join(name))?;
         removed.push(name.to_owned());
     }

@@ -26,6 +26,7 @@ pub fn header_file(id: &MessageId, envelope: &Envelope, headers: &[Header]) -> V
     } else {
         out.raw(&[b"-tls_resumption A"]);
     }
+    out.flag("smtputf8", envelope.smtputf8);
     if let Some(envid) = &envelope.dsn_envid {
         out.raw(&[b"-dsn_envid ", envid]);
     }
@@ -107,8 +108,6 @@ fn write_origin(out: &mut Lines, origin: &Origin) {
         out.text("interface_address", bracketed(address, port).as_bytes(), false);
     }
     out.optional("ident", origin.ident.as_ref(), !origin.local);
-    out.flag("host_lookup_deferred", origin.host_lookup_deferred);
-    out.flag("host_lookup_failed", origin.host_lookup_failed);
     if !origin.protocol.is_empty() {
         out.text("received_protocol", &origin.protocol, false);
     }
@@ -151,15 +150,16 @@ fn write_flags(out: &mut Lines, envelope: &Envelope) {
     if let Some(since) = envelope.frozen {
         out.number("frozen", seconds(since).0);
     }
-    out.flag("manual_thaw", envelope.manually_thawed);
-    out.flag("sender_set_untrusted", envelope.sender_set_untrusted);
-    out.flag("localerror", envelope.local_error);
+    out.flag("host_lookup_deferred", envelope.origin.host_lookup_deferred);
+    out.flag("host_lookup_failed", envelope.origin.host_lookup_failed);
     out.flag("local", envelope.sender_local);
+    out.flag("localerror", envelope.local_error);
     out.optional("local_scan", envelope.local_scan_data.as_ref(), true);
     for (name, value) in ["spam_bar", "spam_score", "spam_score_int"].iter().zip(&envelope.spam) {
         out.optional(name, value.as_ref(), true);
     }
-    out.flag("smtputf8", envelope.smtputf8);
+    out.flag("manual_thaw", envelope.manually_thawed);
+    out.flag("sender_set_untrusted", envelope.sender_set_untrusted);
     if envelope.body_8bitmime != 0 {
         out.number("body_8bitmime", u64::from(envelope.body_8bitmime));
     }

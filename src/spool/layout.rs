@@ -42,6 +42,10 @@ impl Layout {
         let logs = self.root.join("msglog");
         if self.split { logs.join(letter(id)).join(id.as_str()) } else { logs.join(id.as_str()) }
     }
+    /// Where the log of a message that is done is kept; not split, as in Exim.
+    pub fn preserved_message_log(&self, id: &MessageId) -> PathBuf {
+        self.root.join("msglog.OLD").join(id.as_str())
+    }
 }
 
 /// The directory of a split spool: the last digit of the seconds.

@@ -4,7 +4,7 @@ use super::layout::Layout;
 use crate::mail::MessageId;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One message, by its -H file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,12 +34,16 @@ pub fn scan(layout: &Layout) -> io::Result<Vec<Entry>> {
 
 /// `input/` and those of its subdirectories that a split spool has.
 pub(super) fn directories(layout: &Layout) -> io::Result<Vec<PathBuf>> {
-    let input = layout.input();
-    let listing = match fs::read_dir(&input) {
+    directories_below(&layout.input())
+}
+
+/// The directory itself and those of its subdirectories that a split spool has.
+pub(super) fn directories_below(top: &Path) -> io::Result<Vec<PathBuf>> {
+    let listing = match fs::read_dir(top) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing?,
     };
-    let mut directories = vec![input];
+    let mut directories = vec![top.to_owned()];
     for entry in listing {
         let entry = entry?;
         let name = entry.file_name();

@@ -167,7 +167,69 @@ fn the_sweep_removes_what_a_crash_left_and_nothing_else() {
         ["1xVV28-0007Rd-0u-D", "hdr.1xVV28-0007Rd-0u", "1xVV28-0007Rd-0w-J", "hdr.1xVV28-0007Rd-0s"];
     assert_eq!(removed, expected.into_iter().map(str::to_owned).collect());
     assert!(Message::open(&layout, &id("1xVV28-0007Rd-0s")).is_ok());
+    // It has lost its -D: the log is what tells of it.
+    std::fs::write(layout.input().join("1xVV28-0007Rd-0v-H"), "x").unwrap();
+    for log in ["1xVV28-0007Rd-0s", "1xVV28-0007Rd-0t", "1xVV28-0007Rd-0u", "1xVV28-0007Rd-0v"] {
+        message_log::append(&layout, &id(log), b"line").unwrap();
+    }
+    assert_eq!(message_log::sweep(&layout).unwrap(), ["msglog/1xVV28-0007Rd-0u"]);
     drop(growing);
+}
+
+/// Without a look at the links after the lock this message would have been answered with 250 and lost.
+#[test]
+fn a_body_that_a_sweep_removed_before_it_was_locked_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(directory.path(), false);
+    let id = id("1xVV28-0007Rd-0s");
+    let file = body_file::create_new(&layout.input(), "1xVV28-0007Rd-0s-D").unwrap();
+    assert_eq!(commit::sweep(&layout).unwrap(), ["1xVV28-0007Rd-0s-D"]);
+    let error = BodyFile::lock(layout.input(), &id, file).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn no_sweep_takes_anything_of_a_message_that_comes_in_or_goes_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(directory.path(), false);
+    let (envelope, headers) = sample();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let receive = |round: u32| {
+        let id = id(&format!(
+            "1xVV28-0007Rd-{}{}",
+            char::from(b'A' + (round / 26) as u8),
+            char::from(b'A' + (round % 26) as u8)
+        ));
+        let mut body = match BodyFile::create(&layout, &id) {
+            Ok(body) => body,
+            Err(error) => return assert_eq!(error.kind(), ErrorKind::AlreadyExists),
+        };
+        body.write(b"hello\n").unwrap();
+        commit::commit(body, &envelope, &headers).unwrap();
+        // A sweep may hold the lock for the moment in which it sees that there is nothing to do.
+        let message = loop {
+            match Message::open(&layout, &id) {
+                Err(OpenError::Locked) => std::thread::yield_now(),
+                other => break other.unwrap(),
+            }
+        };
+        assert_eq!(message.body_size, 6);
+        commit::remove(&message).unwrap();
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    commit::sweep(&layout).unwrap();
+                }
+            });
+        }
+        let receiver = scope.spawn(|| (0..500).for_each(receive));
+        let received = receiver.join();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        received.unwrap();
+    });
+    assert_eq!(std::fs::read_dir(layout.input()).unwrap().count(), 0);
 }
 
 #[test]

@@ -155,6 +155,9 @@ impl<'t> Parser<'t> {
                 out.extend_from_slice(&rest[..end]);
                 self.at = (self.at + end + 2).min(self.text.len());
             }
+            b'b' => out.push(0x08),
+            b'f' => out.push(0x0c),
+            b'v' => out.push(0x0b),
             b'n' => out.push(b'\n'),
             b'r' => out.push(b'\r'),
             b't' => out.push(b'\t'),
@@ -279,6 +282,9 @@ impl<'t> Parser<'t> {
             return self.error(format!("unknown expansion operator \"{}\"", written.as_bstr()));
         };
         self.not_yet(names::OPERATORS_NOT_YET, name, start);
+        if suffix.is_empty() && matches!(name, "h" | "l" | "nh" | "s") {
+            return self.error(format!("missing values after {name}"));
+        }
         let name = match name {
             "h" => "hash",
             "l" => "length",

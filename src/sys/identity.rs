@@ -33,6 +33,22 @@ impl Rights {
         let groups = getgrouplist(&login, Gid::from_raw(gid))?;
         Ok(Self { uid, gid, groups: groups.into_iter().map(Gid::as_raw).collect() })
     }
+    /// As one word of a command line; [`Rights::of_word`] reads it.
+    pub fn to_word(&self) -> String {
+        let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
+        format!("{}:{}:{}", self.uid, self.gid, groups.join(","))
+    }
+    /// From such a word.
+    pub fn of_word(word: &[u8]) -> Option<Self> {
+        let word = std::str::from_utf8(word).ok()?;
+        let [uid, gid, groups] = word.split(':').collect::<Vec<_>>().try_into().ok()?;
+        let groups = groups.split(',').filter(|group| !group.is_empty()).map(str::parse);
+        Some(Self {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            groups: groups.collect::<Result<_, _>>().ok()?,
+        })
+    }
     /// The rights of whoever started this process: its real ids and its groups.
     pub fn of_caller() -> io::Result<Self> {
         let groups = getgroups()?.into_iter().map(Gid::as_raw).collect();
@@ -54,6 +70,10 @@ pub fn is_plain() -> bool {
 
 /// Takes these rights, for good.
 pub fn become_user(rights: &Rights) -> io::Result<()> {
+    // To the kernel this number means "leave it as it is".
+    if rights.uid == u32::MAX || rights.gid == u32::MAX {
+        return Err(Errno::EINVAL.into());
+    }
     let (uid, gid) = (Uid::from_raw(rights.uid), Gid::from_raw(rights.gid));
     if geteuid().is_root() {
         let groups: Vec<Gid> = rights.groups.iter().map(|group| Gid::from_raw(*group)).collect();
@@ -72,6 +92,40 @@ pub fn become_root_wholly() -> io::Result<()> {
     Ok(())
 }
 
+/// The group of a set-gid start, which is not in effect: it is taken up for single system calls.
+#[derive(Debug)]
+pub struct LaidDown {
+    own: Gid,
+    other: Gid,
+}
+
+/// Lays down the group of a set-gid start by an ordinary user, first thing; none if there is none. Until
+/// [`become_user`] gives it up for good it can be taken up with [`LaidDown::with`].
+pub fn lay_down_group() -> io::Result<Option<LaidDown>> {
+    let (gids, uids) = (getresgid()?, getresuid()?);
+    if gids.real == gids.effective || uids.effective != uids.real {
+        return Ok(None);
+    }
+    setresgid(gids.real, gids.real, gids.saved)?;
+    match getegid() == gids.real {
+        true => Ok(Some(LaidDown { own: gids.real, other: gids.saved })),
+        false => Err(Errno::EPERM.into()),
+    }
+}
+
+impl LaidDown {
+    /// Does this with the group. For a process of one thread: the group is the whole process's.
+    pub fn with(&self, work: &mut dyn FnMut() -> nix::Result<()>) -> io::Result<()> {
+        // It may have been given up for good.
+        if setresgid(self.own, self.other, self.other).is_err() {
+            return Err(Errno::EACCES.into());
+        }
+        let done = work();
+        setresgid(self.own, self.own, self.other)?;
+        Ok(done?)
+    }
+}
+
 fn check(rights: &Rights) -> io::Result<()> {
     let uids = getresuid()?;
     let gids = getresgid()?;
@@ -86,6 +140,24 @@ fn check(rights: &Rights) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sys::spawn::{Forked, fork, wait_for};
+
+    #[test]
+    fn rights_are_a_word_and_no_other_word_is_rights() {
+        for groups in [vec![], vec![7], vec![7, 8]] {
+            let rights = Rights { uid: 5, gid: 6, groups };
+            assert_eq!(Rights::of_word(rights.to_word().as_bytes()), Some(rights));
+        }
+        for word in ["", "1", "1:2", "1:2:x", "-1:2:", "1:2:3:4", "a:2:"] {
+            assert_eq!(Rights::of_word(word.as_bytes()), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_number_that_changes_nothing_is_no_user() {
+        let own = Rights::of_caller().unwrap();
+        assert!(become_user(&Rights { uid: u32::MAX, ..own.clone() }).is_err());
+        assert!(become_user(&Rights { gid: u32::MAX, ..own }).is_err());
+    }
 
     #[test]
     fn rights_once_given_up_do_not_come_back() {

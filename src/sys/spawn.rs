@@ -1,6 +1,5 @@
 //! Child processes: plain forks (one thread only) and this program executed anew in another role.
 
-use super::identity::{Rights, become_user};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::CString;
@@ -89,9 +88,12 @@ pub fn signal(child: i32, signal: nix::sys::signal::Signal) -> io::Result<()> {
     Ok(nix::sys::signal::kill(Pid::from_raw(child), signal)?)
 }
 
-/// Executes this program anew (`/proc/self/exe`) with these arguments, as `rights` says (none: unchanged), with
-/// `control` at [`CONTROL_FD`] and nothing else open but 0 to 2. Gives the child's process id.
-pub fn role(arguments: &[&str], rights: Option<&Rights>, control: BorrowedFd) -> io::Result<i32> {
+/// Executes this program anew (`/proc/self/exe`) with these arguments, with `control` at [`CONTROL_FD`] and nothing
+/// else open but 0 to 2. Gives the child's process id.
+///
+/// The rights stay what they are: the role gives them up itself. If they were given up before, the new program could be
+/// looked into and changed by others of its uid from `exec` on until it forbids that.
+pub fn role(arguments: &[&str], control: BorrowedFd) -> io::Result<i32> {
     let arguments: Vec<CString> = arguments
         .iter()
         .map(|text| CString::new(*text))
@@ -100,7 +102,7 @@ pub fn role(arguments: &[&str], rights: Option<&Rights>, control: BorrowedFd) ->
     match fork()? {
         Forked::Parent(child) => Ok(child),
         Forked::Child => {
-            let error = become_role(&arguments, rights, control.as_raw_fd());
+            let error = become_role(&arguments, control.as_raw_fd());
             eprintln!("oxim: cannot start a role: {error}");
             exit_now(127)
         }
@@ -108,7 +110,7 @@ pub fn role(arguments: &[&str], rights: Option<&Rights>, control: BorrowedFd) ->
 }
 
 /// In the child: never comes back unless something failed.
-fn become_role(arguments: &[CString], rights: Option<&Rights>, control: RawFd) -> io::Error {
+fn become_role(arguments: &[CString], control: RawFd) -> io::Error {
     let prepare = || -> io::Result<()> {
         super::signals::reset()?;
         // A set-uid bit on the program must not give the role its rights back. Where there is none, a role may
@@ -117,11 +119,7 @@ fn become_role(arguments: &[CString], rights: Option<&Rights>, control: RawFd) -
             super::secure::forbid_new_rights()?;
         }
         place_at(control, CONTROL_FD)?;
-        super::descriptors::close_from(CONTROL_FD + 1)?;
-        if let Some(rights) = rights {
-            become_user(rights)?;
-        }
-        Ok(())
+        super::descriptors::close_from(CONTROL_FD + 1)
     };
     if let Err(error) = prepare() {
         return error;

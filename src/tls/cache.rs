@@ -1,8 +1,12 @@
-//! Things loaded from files, kept until a file changes: bounded, shared, and checked at most twice a second.
+//! Things loaded from files, kept until a file changes: bounded, shared, and checked twice a second.
 //!
 //! A change is seen by device, inode, size, mtime and ctime of what the path leads to, so replacing a file
 //! by `rename(2)`, or turning any symbolic link on the way, is seen within [`CHECK_INTERVAL`]; what was
-//! loaded stays with the sessions that hold it. Between two checks nothing touches the disk.
+//! loaded stays with the sessions that hold it.
+//!
+//! A [watched](FileCache::watched) cache has a thread that looks at the files, so that who asks for a value
+//! touches no disk (which may be slow, or a network's) unless a file has changed. Without it the one who asks
+//! looks, at most twice a second: enough for a program that lives shortly.
 //!
 //! Failures are remembered the same way, in a list of their own, so that names made up by a peer
 //! neither cost a load each nor push out what is in use.
@@ -13,7 +17,8 @@ use std::hash::Hash;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A changed file is in use for connections that come this much later.
@@ -27,19 +32,27 @@ const MAX_FILES: usize = 4096;
 /// Longest file that is read: a bundle of authorities has 250 KiB, a large revocation list some MiB.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
+/// Name of the thread that watches files.
+pub const WATCHER: &str = "tls-files";
+
 /// Values by key, each loaded from files.
 pub struct FileCache<K, V, E> {
-    inner: Mutex<Inner<K, V, E>>,
+    inner: Arc<Mutex<Inner<K, V, E>>>,
+    watched: bool,
 }
 
 struct Inner<K, V, E> {
     loaded: HashMap<K, Entry<Arc<V>>>,
     failed: HashMap<K, Entry<Arc<E>>>,
+    /// The thread runs.
+    watcher: bool,
 }
 
 struct Entry<T> {
     value: T,
-    files: Files,
+    files: Arc<Files>,
+    /// The watcher saw a change.
+    stale: bool,
     checked: Instant,
     used: Instant,
 }
@@ -61,9 +74,10 @@ struct Stamp {
 }
 
 impl<K: Clone + Eq + Hash, V, E> FileCache<K, V, E> {
-    /// An empty cache.
+    /// An empty cache; who asks looks at the files.
     pub fn new() -> Self {
-        Self { inner: Mutex::new(Inner { loaded: HashMap::new(), failed: HashMap::new() }) }
+        let inner = Inner { loaded: HashMap::new(), failed: HashMap::new(), watcher: false };
+        Self { inner: Arc::new(Mutex::new(inner)), watched: false }
     }
 
     /// The value for `key`; `load` is called if there is none or its files changed, with the value
@@ -74,12 +88,12 @@ impl<K: Clone + Eq + Hash, V, E> FileCache<K, V, E> {
         now: Instant,
         load: impl FnOnce(&mut Files, Option<&Arc<V>>) -> Result<Arc<V>, E>,
     ) -> Result<Arc<V>, Arc<E>> {
-        // A panic while loading leaves the maps as they were: each change of them is one step.
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = fresh(&mut inner.loaded, key, now) {
+        let mut inner = lock(&self.inner);
+        let watcher = inner.watcher;
+        if let Some(value) = fresh(&mut inner.loaded, key, now, watcher) {
             return Ok(value);
         }
-        if let Some(error) = fresh(&mut inner.failed, key, now) {
+        if let Some(error) = fresh(&mut inner.failed, key, now, watcher) {
             return Err(error);
         }
         let mut files = Files::default();
@@ -101,9 +115,86 @@ impl<K: Clone + Eq + Hash, V, E> FileCache<K, V, E> {
 
     /// How many values and failures are held.
     pub fn sizes(&self) -> (usize, usize) {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = lock(&self.inner);
         (inner.loaded.len(), inner.failed.len())
     }
+}
+
+impl<K, V, E> FileCache<K, V, E>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// An empty cache with a thread that looks at the files; it ends with the cache. Should there be no thread
+    /// to be had, who asks looks, as in a cache without.
+    pub fn watched() -> Self {
+        Self { watched: true, ..Self::new() }
+    }
+
+    /// As [`FileCache::get`]; the watcher is started with the first value.
+    pub fn get_watched(
+        &self,
+        key: &K,
+        now: Instant,
+        load: impl FnOnce(&mut Files, Option<&Arc<V>>) -> Result<Arc<V>, E>,
+    ) -> Result<Arc<V>, Arc<E>> {
+        if self.watched {
+            let mut inner = lock(&self.inner);
+            if !inner.watcher {
+                let cache = Arc::downgrade(&self.inner);
+                inner.watcher =
+                    thread::Builder::new().name(WATCHER.into()).spawn(move || watch(&cache)).is_ok();
+            }
+        }
+        self.get(key, now, load)
+    }
+}
+
+/// Looks at all files of the cache twice a second until it is gone. The lock is not held meanwhile: a disk
+/// that does not answer stops this thread and nobody else.
+fn watch<K: Clone + Eq + Hash, V, E>(cache: &Weak<Mutex<Inner<K, V, E>>>) {
+    while let Some(inner) = cache.upgrade() {
+        let (loaded, failed) = {
+            let inner = lock(&inner);
+            (files_of(&inner.loaded), files_of(&inner.failed))
+        };
+        // Many units may have the same authorities: each file is looked at once.
+        let mut seen: HashMap<PathBuf, Option<Stamp>> = HashMap::new();
+        let mut look = |path: &Path| match seen.get(path) {
+            Some(stamp) => *stamp,
+            None => *seen.entry(path.to_owned()).or_insert(stamp_of(path)),
+        };
+        let mut changed = |mut files: Vec<(K, Arc<Files>)>| {
+            files.retain(|(_, files)| files.changed(&mut look));
+            files
+        };
+        let (loaded, failed) = (changed(loaded), changed(failed));
+        let mut held = lock(&inner);
+        mark(&mut held.loaded, &loaded);
+        mark(&mut held.failed, &failed);
+        drop(held);
+        drop(inner);
+        thread::sleep(CHECK_INTERVAL);
+    }
+}
+
+fn files_of<K: Clone, T>(map: &HashMap<K, Entry<T>>) -> Vec<(K, Arc<Files>)> {
+    map.iter().filter(|(_, e)| !e.stale).map(|(key, e)| (key.clone(), Arc::clone(&e.files))).collect()
+}
+
+/// What was loaded anew meanwhile has other files, and stays fresh.
+fn mark<K: Eq + Hash, T>(map: &mut HashMap<K, Entry<T>>, changed: &[(K, Arc<Files>)]) {
+    for (key, files) in changed {
+        if let Some(entry) = map.get_mut(key).filter(|entry| Arc::ptr_eq(&entry.files, files)) {
+            entry.stale = true;
+        }
+    }
+}
+
+/// A panic while loading leaves the maps as they were: each change of them is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Clone + Eq + Hash, V, E> Default for FileCache<K, V, E> {
@@ -112,10 +203,18 @@ impl<K: Clone + Eq + Hash, V, E> Default for FileCache<K, V, E> {
     }
 }
 
-fn fresh<K: Eq + Hash, T: Clone>(map: &mut HashMap<K, Entry<T>>, key: &K, now: Instant) -> Option<T> {
+fn fresh<K: Eq + Hash, T: Clone>(
+    map: &mut HashMap<K, Entry<T>>,
+    key: &K,
+    now: Instant,
+    watcher: bool,
+) -> Option<T> {
     let entry = map.get_mut(key)?;
-    if now.saturating_duration_since(entry.checked) >= CHECK_INTERVAL {
-        if entry.files.changed() {
+    if entry.stale {
+        return None;
+    }
+    if !watcher && now.saturating_duration_since(entry.checked) >= CHECK_INTERVAL {
+        if entry.files.changed(&mut stamp_of) {
             return None;
         }
         entry.checked = now;
@@ -136,7 +235,8 @@ fn keep<K: Clone + Eq + Hash, T>(
         let oldest = map.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
         oldest.and_then(|oldest| map.remove(&oldest));
     }
-    map.insert(key.clone(), Entry { value, files, checked: now, used: now });
+    let files = Arc::new(files);
+    map.insert(key.clone(), Entry { value, files, stale: false, checked: now, used: now });
 }
 
 impl Files {
@@ -189,9 +289,13 @@ impl Files {
         metadata
     }
 
-    fn changed(&self) -> bool {
-        self.seen.iter().any(|(path, seen)| fs::metadata(path).ok().as_ref().map(stamp) != *seen)
+    fn changed(&self, look: &mut impl FnMut(&Path) -> Option<Stamp>) -> bool {
+        self.seen.iter().any(|(path, seen)| look(path) != *seen)
     }
+}
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().as_ref().map(stamp)
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {
@@ -254,6 +358,55 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &get(&cache, &path, start).unwrap_err()));
         assert_eq!(**get(&cache, &path, start + CHECK_INTERVAL).unwrap(), *b"here");
         assert_eq!(cache.sizes(), (1, 0));
+    }
+
+    #[test]
+    fn a_watched_file_is_looked_at_by_the_watcher_not_by_who_asks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        fs::write(&path, "one").unwrap();
+        let (cache, start) = (Texts::watched(), Instant::now());
+        let get = |now| cache.get_watched(&0, now, |files, _| files.read(&path).map(Arc::new)).unwrap();
+        let first = get(start);
+        // Long after the interval by the clock that is given, the value is still taken as it is.
+        fs::write(directory.path().join("new"), "two").unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+        let changed = Instant::now();
+        while *get(start + CHECK_INTERVAL * 100) == *b"one" {
+            assert!(changed.elapsed() < Duration::from_secs(1), "not within a second");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!((&**first, &**get(start)), (&b"one"[..], &b"two"[..]));
+        // The thread ends with the cache.
+        let inner = Arc::downgrade(&cache.inner);
+        drop(cache);
+        let end = Instant::now() + Duration::from_secs(5);
+        while inner.strong_count() > 0 {
+            assert!(Instant::now() < end);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn the_least_recently_used_value_makes_room() {
+        let (cache, start) = (Texts::new(), Instant::now());
+        let loads = std::cell::Cell::new(0);
+        let get = |name: u32, at: u64| {
+            let load = |_: &mut Files, _: Option<&Arc<_>>| {
+                loads.set(loads.get() + 1);
+                Ok(Arc::default())
+            };
+            cache.get(&name, start + Duration::from_millis(at), load).unwrap();
+        };
+        let most = u32::try_from(MAX_LOADED).unwrap();
+        (0..most).for_each(|name| get(name, u64::from(name)));
+        get(0, u64::from(most)); // used again: now 1 is the oldest
+        get(most, u64::from(most) + 1);
+        assert_eq!(loads.get(), MAX_LOADED + 1);
+        get(0, u64::from(most) + 2);
+        assert_eq!(loads.get(), MAX_LOADED + 1, "0 is still there");
+        get(1, u64::from(most) + 3);
+        assert_eq!(loads.get(), MAX_LOADED + 2, "1 made room");
     }
 
     #[test]

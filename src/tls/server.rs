@@ -79,10 +79,21 @@ pub enum ServerError {
     ClientCertificate(&'static str),
 }
 
+impl ServerError {
+    /// A notice named the file and the reason already.
+    pub fn was_told(&self) -> bool {
+        matches!(self, Self::Unit(error) if error.notice().is_some())
+    }
+    /// A file may not be read by this user.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Unit(error) if error.is_denied())
+    }
+}
+
 impl ServerTls {
     /// For a configuration whose `tls_certificate` is written so; see [`super::refers_to_sni`].
     pub fn new(depends_on_sni: bool) -> Self {
-        Self { units: FileCache::new(), priorities: Priorities::default(), depends_on_sni }
+        Self { units: FileCache::watched(), priorities: Priorities::default(), depends_on_sni }
     }
 
     /// Loads what the handshake will need, without a server name; also the check of the configuration.
@@ -155,7 +166,7 @@ impl ServerTls {
         let load = |files: &mut _, before: Option<&Arc<Unit>>| {
             Unit::load(&settings, files, before, accept.now, accept.notify)
         };
-        self.units.get(&settings, Instant::now(), load).map_err(ServerError::Unit)
+        self.units.get_watched(&settings, Instant::now(), load).map_err(ServerError::Unit)
     }
 }
 

@@ -47,12 +47,13 @@ impl TlsStream {
         self.session.pending()
     }
 
-    /// Says close_notify. The connection is closed when the stream is dropped, which does this too.
+    /// Says close_notify, for which a peer has two seconds. The connection is closed when the stream is dropped, which does this too.
     pub fn shutdown(&mut self) -> io::Result<()> {
         if self.state == State::Closed {
             return Ok(());
         }
         self.state = State::Closed;
+        self.session.set_deadline(Some(Instant::now() + GOODBYE));
         self.session.bye().map_err(io_error)
     }
 }
@@ -79,7 +80,12 @@ impl Write for TlsStream {
         if self.state == State::Closed {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        self.session.send(bytes).map_err(|error| self.broken(error))
+        // Whatever stopped it, a deadline included, a record may be half sent: GnuTLS would take the next bytes
+        // for the rest of it. So that was the last word, close_notify included.
+        self.session.send(bytes).map_err(|error| {
+            self.state = State::Closed;
+            io_error(error)
+        })
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -87,7 +93,7 @@ impl Write for TlsStream {
 }
 
 impl TlsStream {
-    /// After any failure but a deadline the session is not used again, not even for a close_notify.
+    /// After any failure to read but a deadline the session is not used again, not even for a close_notify.
     fn broken(&mut self, error: SessionError) -> io::Error {
         let error = io_error(error);
         if error.kind() != io::ErrorKind::TimedOut {

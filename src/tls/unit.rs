@@ -106,6 +106,14 @@ impl UnitError {
         Some(Notice::main(format!("TLS: {}", problem.detail())))
     }
 
+    /// A file may not be read by this user.
+    pub(super) fn is_denied(&self) -> bool {
+        let (UnitError::CertificateOrKey { problem, .. } | UnitError::Trust { problem, .. }) = self else {
+            return false;
+        };
+        matches!(problem, FileProblem::Unreadable(_, error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Key and certificate are not of one pair: perhaps the other file is just about to be replaced too.
     fn is_key_mismatch(&self) -> bool {
         let UnitError::CertificateOrKey { problem: FileProblem::Malformed(_, error), .. } = self else {
@@ -343,10 +351,11 @@ fn load_proof(
     now: SystemTime,
 ) -> Result<Proof, Unfit> {
     let (format, path) = proof_place(written)?;
-    let path = path_of(path).map_err(|_| Unfit::Unreadable(io::ErrorKind::InvalidFilename.into()))?;
+    let relative = |_| Unfit::Unreadable(io::Error::other("not an absolute path"));
+    let path = path_of(path).map_err(relative)?;
     let bytes = files.read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unfit::Missing,
-        _ => Unfit::Unreadable(error),
+        _ => Unfit::Unreadable(io::Error::other(io_text(&error))),
     })?;
     let der = match format {
         Format::Der => bytes,

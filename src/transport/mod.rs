@@ -55,6 +55,9 @@ pub struct JobAddress {
     pub dsn_flags: u32,
 }
 
+/// Header lines to add and names of headers to remove, expanded when a session stands.
+pub type LateHeaders<'a> = Box<dyn Fn(&Context) -> Result<(Vec<BString>, Vec<BString>), Problem> + 'a>;
+
 /// One message and those of its addresses that go together.
 pub struct Job<'a> {
     /// The message; its headers are as spooled, before the additions and removals below.
@@ -67,6 +70,8 @@ pub struct Job<'a> {
     pub headers_add: Vec<BString>,
     /// Names of headers to remove, lower case, from routers; a trailing `*` matches the rest.
     pub headers_remove: Vec<BString>,
+    /// In place of the two above for a remote delivery: what they say may depend on the session (`$tls_out_*`).
+    pub late_headers: Option<LateHeaders<'a>>,
     /// Hosts from the router; empty for local transports or if the transport has its own.
     pub hosts: Vec<Host>,
     /// The context of the delivery (message and session set; address variables of the first address).

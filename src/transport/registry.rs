@@ -2,8 +2,9 @@
 //! (spec chapter "Generic options for transports").
 
 use super::appendfile::Appendfile;
-use super::{Job, Report};
+use super::{Host, Job, Problem, Report};
 use crate::config::{ConfigError, Instance, SettingValue};
+use crate::expand::Context;
 use crate::syntax::Template;
 use bstr::{BStr, BString};
 use std::collections::HashMap;
@@ -14,20 +15,20 @@ pub trait Remote: Send + Sync {
     /// Delivers the job; one outcome for each of its addresses, in their order, and one report for each
     /// host that was tried.
     fn deliver(&self, job: Job) -> Report;
-    /// Most addresses of one job; 0: no limit (`max_rcpt` is the driver's own matter: it sends several
-    /// transactions over one connection).
+    /// Most addresses of one job (`max_rcpt`); 0: no limit.
     fn max_rcpt(&self) -> usize {
         0
     }
-    /// Called each second by the delivery worker: idle connections are closed.
-    fn tick(&self, _now: std::time::Instant) {}
+    /// The process ends: connections that are kept are closed.
+    fn close(&self) {}
     /// May a job hold addresses of several domains (`multi_domain`)?
-    fn multi_domain(&self) -> bool {
-        true
+    fn multi_domain(&self, _context: &Context) -> Result<bool, Problem> {
+        Ok(true)
     }
-    /// The hosts of the transport replace the router's (`hosts_override`), or stand in for none (`hosts`).
-    fn has_own_hosts(&self) -> bool {
-        false
+    /// The hosts for addresses that were routed to these: the transport's own where it has none or replaces them
+    /// (`hosts`, `hosts_override`).
+    fn hosts(&self, routed: Vec<Host>, _context: &Context) -> Result<Vec<Host>, Problem> {
+        Ok(routed)
     }
 }
 
@@ -112,6 +113,15 @@ impl Registry {
     /// The transport of this name.
     pub fn get(&self, name: &BStr) -> Option<&Arc<Transport>> {
         self.by_name.get(name)
+    }
+
+    /// The process ends: what drivers keep open is closed.
+    pub fn close(&self) {
+        for transport in self.by_name.values() {
+            if let Driver::Remote(driver) = &transport.driver {
+                driver.close();
+            }
+        }
     }
 
     /// Adds a transport; for tests.

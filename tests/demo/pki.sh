@@ -7,6 +7,7 @@
 # Afterwards DIRECTORY holds
 #   ca.pem                the root, to be trusted
 #   server.pem server.key the server's chain (leaf, intermediate) and key
+#   client.pem client.key a client's chain and key
 #   good.der              a proof for the leaf that says "good"
 #   revoked.der expired.der unknown.der trylater.der other.der foreign.der
 #                         proofs that must not help: revoked, past its time, status unknown, unsigned
@@ -52,6 +53,14 @@ request server "$name"
 sign server intermediate 2001 "$leaf_extensions"
 mv server.pem leaf.pem
 cat leaf.pem intermediate.pem > server.pem
+
+key client
+request client "client.$name"
+sign client intermediate 2003 "basicConstraints=CA:FALSE
+keyUsage=critical,digitalSignature
+extendedKeyUsage=clientAuth"
+cat client.pem intermediate.pem > client.chain
+mv client.chain client.pem
 
 key second
 request second "$name"

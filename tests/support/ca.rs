@@ -3,7 +3,7 @@
 //!
 //! Chain: `root` -> `inter` -> `leaf` (mx.test, localhost), `staple` (the same, must-staple), `other` (other.test).
 //! Beside it: `rogue`, another root that a client may trust; `delegate` and `powerless`, responders with and
-//! without the key purpose, under `inter`; `rogue_delegate` under `rogue`.
+//! without the key purpose, under `inter` (`brief` too, for one day); `rogue_delegate` under `rogue`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use oxim::tls::gnutls::hash::{Digest, digest};
@@ -34,6 +34,12 @@ pub struct ProofSpec {
     pub next_update: Option<i64>,
     /// One bit of the signature is turned.
     pub broken: bool,
+    /// The CertID is made with SHA-256, not SHA-1.
+    pub sha256: bool,
+    /// The CertID has the key of this one in place of the issuer's.
+    pub id_key: Option<&'static str>,
+    /// The CertID has the name of this one's issuer in place of the subject's.
+    pub id_name: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +67,9 @@ pub fn good(subject: &'static str) -> ProofSpec {
         this_update: -3600,
         next_update: Some(DAY),
         broken: false,
+        sha256: false,
+        id_key: None,
+        id_name: None,
     }
 }
 
@@ -91,6 +100,7 @@ impl Ca {
         ca.issue("other", "inter", "subjectAltName=DNS:other.test");
         ca.issue("direct", "root", server);
         ca.issue("delegate", "inter", "extendedKeyUsage=OCSPSigning");
+        ca.issue_for("brief", "inter", "extendedKeyUsage=OCSPSigning", 1);
         ca.issue("powerless", "inter", "extendedKeyUsage=serverAuth");
         ca.issue("rogue_delegate", "rogue", "extendedKeyUsage=OCSPSigning");
         for name in ["leaf", "staple", "other"] {
@@ -132,6 +142,10 @@ impl Ca {
     }
 
     fn issue(&self, name: &str, issuer: &str, extensions: &str) {
+        self.issue_for(name, issuer, extensions, 20);
+    }
+
+    fn issue_for(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
         self.key(name);
         let file = |suffix: &str| format!("{name}.{suffix}");
         let subject = format!("/O=oxim test/CN={name}.test");
@@ -152,7 +166,7 @@ impl Ca {
             "-set_serial",
             &serial,
             "-days",
-            "20",
+            &days.to_string(),
             "-extfile",
             &ext,
             "-out",
@@ -212,12 +226,15 @@ impl Ca {
     fn single(&self, spec: &ProofSpec) -> Vec<u8> {
         let subject = self.certificate(spec.subject);
         let issuer = if spec.subject == "inter" || spec.subject == "direct" { "root" } else { "inter" };
-        let key = self.certificate(issuer).public_key_bits().expect("a key");
-        let name = subject.raw_issuer_dn().expect("a name");
+        let key = self.certificate(spec.id_key.unwrap_or(issuer)).public_key_bits().expect("a key");
+        let named = self.certificate(spec.id_name.unwrap_or(spec.subject));
+        let name = named.raw_issuer_dn().expect("a name");
+        let (oid, hash) = if spec.sha256 { (SHA256, Digest::Sha256) } else { (SHA1, Digest::Sha1) };
+        let hash = |bytes: &[u8]| octets(&digest(hash, bytes).expect("a digest"));
         let id = [
-            der(SEQUENCE, SHA1),
-            octets(&sha1(&name)),
-            octets(&sha1(&key)),
+            der(SEQUENCE, oid),
+            hash(&name),
+            hash(&key),
             der(0x02, &subject.serial().expect("a serial number")),
         ];
         let status = match spec.status {
@@ -238,6 +255,8 @@ const SEQUENCE: u8 = 0x30;
 const OCSP_BASIC: &[u8] = &[0x06, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
 /// ecdsa-with-SHA256
 const ECDSA_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+/// sha256, NULL
+const SHA256: &[u8] = &[0x06, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 0x05, 0];
 /// sha1, NULL
 const SHA1: &[u8] = &[0x06, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0];
 

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     Oxim,
+    /// Built with `MESSAGE_IDS=short`: the environment tells where it is.
+    OximShort,
     Exim4,
 }
 
@@ -22,12 +24,13 @@ impl Program {
     pub fn path(self) -> PathBuf {
         match self {
             Self::Oxim => PathBuf::from(env!("CARGO_BIN_EXE_oxim")),
+            Self::OximShort => std::env::var_os("OXIM_SHORT_PROGRAM").unwrap_or_default().into(),
             Self::Exim4 => PathBuf::from("/usr/sbin/exim4"),
         }
     }
     fn user(self) -> &'static str {
         match self {
-            Self::Oxim => "oxim",
+            Self::Oxim | Self::OximShort => "oxim",
             Self::Exim4 => "Debian-exim",
         }
     }
@@ -162,29 +165,66 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// The process that was started: the master.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The process that serves SMTP.
+    pub fn smtp_worker(&self) -> u32 {
+        let ours = format!("PPid:\t{}\n", self.pid());
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_it = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.starts_with("Name:\toxim-smtp") && status.contains(&ours)
+        };
+        pids.find(is_it).expect("an SMTP worker")
+    }
+
     fn start(place: Place) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let child = command(&place)
-            .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
-            .arg(place.path("pid"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("starting the daemon");
+        let child = spawn(&place, port);
         let daemon = Self { place, port, child };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "the daemon does not listen; log:\n{}", daemon.place.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        daemon.wait_until_it_listens();
         daemon
     }
+
+    /// Ended, and started again on the same port.
+    pub fn restarted(mut self) -> Self {
+        self.end();
+        self.child = spawn(&self.place, self.port);
+        self.wait_until_it_listens();
+        self
+    }
+
+    fn end(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+
+    fn wait_until_it_listens(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "the daemon does not listen; log:\n{}", self.place.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn spawn(place: &Place, port: u16) -> Child {
+    command(place)
+        .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])
+        .arg(place.path("pid"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("starting the daemon")
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
@@ -204,7 +244,7 @@ fn command(place: &Place) -> Command {
         "touch /etc/exim4/trusted_configs && mount --bind \"$0\" /etc/exim4/trusted_configs && exec \"$@\"";
     let configuration = place.path("configure");
     let mut command = match place.program {
-        Program::Oxim => Command::new(place.program.path()),
+        Program::Oxim | Program::OximShort => Command::new(place.program.path()),
         Program::Exim4 => {
             let trusted = place.path("trusted_configs");
             fs::write(&trusted, format!("{}\n", configuration.display())).expect("writing");

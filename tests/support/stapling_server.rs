@@ -142,6 +142,11 @@ fn serve(
     let (mut stream, info) = tls.accept(prepared, socket, &accept).map_err(|error| error.to_string())?;
     stream.write_all(b"220 hello\r\n").map_err(|error| error.to_string())?;
     let mut buffer = [0; 1024];
-    while stream.read(&mut buffer).map_err(|error| error.to_string())? > 0 {}
-    Ok(info)
+    loop {
+        match stream.read(&mut buffer).map_err(|error| error.to_string())? {
+            0 => return Ok(info),
+            // What comes goes back.
+            count => stream.write_all(&buffer[..count]).map_err(|error| error.to_string())?,
+        }
+    }
 }

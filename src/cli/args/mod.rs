@@ -34,6 +34,8 @@ pub struct Invocation {
     pub daemon: DaemonSettings,
     /// `-d`: debugging with these selectors as given (`+filter-dns`).
     pub debug: Option<BString>,
+    /// `-dd`: the roles of a daemon do not debug.
+    pub debug_not_passed_on: bool,
     /// `-v`, `-ov`, and with `-d` and `-N`.
     pub verbose: bool,
     /// `-n`: `-bP` prints no names.

@@ -130,11 +130,11 @@ fn set_protocol(parser: &mut Parser, protocol: BString) -> Result<(), UsageError
     Ok(())
 }
 
-/// `-p<protocol>:<host>`; `-pd` and `-ps` are about Perl, which is not there to be started.
+/// `-p<protocol>:<host>`; `-pd` and `-ps` are about Perl, which is not built.
 pub(super) fn protocol_and_host(parser: &mut Parser, rest: &[u8]) -> Result<(), UsageError> {
     match rest {
         b"" => Err(UsageError::bad_option(parser.option)),
-        b"d" | b"s" => Ok(()),
+        b"d" | b"s" => Err(UsageError::not_built(parser.option)),
         rest => {
             let (protocol, host) = match rest.split_once_str(":") {
                 Some((protocol, host)) => (protocol, Some(host)),

@@ -1,6 +1,7 @@
 //! The walk over the arguments: one function for each letter, and what may stand together.
 
 use super::{Action, CalledAs, ErrorMode, Invocation, UsageError, option_b, option_m, option_o, option_q};
+use crate::log::debug::Selection;
 use bstr::{BString, ByteSlice};
 
 /// A text longer than this in `-F`, `-L` and their kin is no text that a caller means.
@@ -187,15 +188,9 @@ impl<'a> Parser<'a> {
             return Err(UsageError::not_built(self.option));
         }
         let selectors = rest.strip_prefix(b"d").unwrap_or(rest);
-        if let Some(first) = selectors.first()
-            && !matches!(first, b'+' | b'-')
-        {
-            return Err(UsageError::new(format!(
-                "exim: malformed debug_selector setting: + or - expected but found \"{}\"",
-                selectors.as_bstr()
-            )));
-        }
-        check_selectors(selectors)?;
+        Selection::parse(&selectors.to_str_lossy()).map_err(UsageError::new)?;
+        // -dd: what a daemon starts does not debug.
+        self.found.debug_not_passed_on = rest.len() > selectors.len();
         self.found.debug = Some(selectors.into());
         self.found.verbose = true;
         Ok(())
@@ -313,57 +308,4 @@ fn pick(actions: &[Action]) -> Option<Action> {
             [Action::VerifyAddresses { .. }, run @ Action::QueueRun(_)] => Some(run.clone()),
             _ => None,
         })
-}
-
-/// The names after `-d`.
-const SELECTORS: &[&str] = &[
-    "acl",
-    "all",
-    "auth",
-    "deliver",
-    "dns",
-    "dnsbl",
-    "exec",
-    "expand",
-    "filter",
-    "hints_lookup",
-    "host_lookup",
-    "ident",
-    "interface",
-    "lists",
-    "load",
-    "local_scan",
-    "lookup",
-    "memory",
-    "noutf8",
-    "pid",
-    "process_info",
-    "queue_run",
-    "receive",
-    "resolver",
-    "retry",
-    "rewrite",
-    "route",
-    "timestamp",
-    "tls",
-    "transport",
-    "uid",
-    "verify",
-];
-
-fn check_selectors(text: &[u8]) -> Result<(), UsageError> {
-    let mut rest = text;
-    while let Some((sign, after)) = rest.split_first() {
-        let end = after.iter().position(|b| matches!(b, b'+' | b'-')).unwrap_or(after.len());
-        let (name, next) = after.split_at(end);
-        if !SELECTORS.iter().any(|known| known.as_bytes() == name) {
-            let name = name.as_bstr();
-            return Err(UsageError::new(format!(
-                "exim: unknown debug_selector setting: {}{name}",
-                char::from(*sign)
-            )));
-        }
-        rest = next;
-    }
-    Ok(())
 }

@@ -122,6 +122,7 @@ fn delivery<'a>(id: &'a MessageId, sender: &'a Address, flag: Flag, shown: &str)
         queue_time: Some(Duration::from_millis(57)),
         delivery_time: Some(Duration::from_millis(17)),
         errno: 0,
+        error: b"".as_bstr(),
         reason: "".into(),
     }
 }

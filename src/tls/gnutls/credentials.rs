@@ -101,17 +101,35 @@ impl Credentials {
     /// The trusted certificate that issued this one, in DER.
     #[doc(alias = "gnutls_certificate_get_issuer")]
     pub fn trusted_issuer(&self, certificate: &Certificate) -> Result<Vec<u8>, Error> {
+        let _turn = issuer_turn();
         let mut issuer: sys::gnutls_x509_crt_t = ptr::null_mut();
-        // SAFETY: both handles are alive; the result belongs to the credentials and is only read.
+        // SAFETY: both handles are alive. Asked for a copy, GnuTLS changes nothing in the credentials; without that it
+        // may note in them an issuer that it found in a PKCS#11 trust store, which the lock makes one thread's at a time.
         check(unsafe {
-            sys::gnutls_certificate_get_issuer(self.0.raw(), certificate.raw(), &mut issuer, 0)
+            sys::gnutls_certificate_get_issuer(self.0.raw(), certificate.raw(), &mut issuer, ISSUER_FLAGS)
         })?;
-        // SAFETY: not ours to free, so it is borrowed for this one call and never dropped.
-        let borrowed = std::mem::ManuallyDrop::new(Certificate::own(issuer));
-        borrowed.der()
+        let issuer = std::mem::ManuallyDrop::new(Certificate::own(issuer));
+        let der = issuer.der();
+        if ISSUER_FLAGS != 0 {
+            // A copy is ours to free; what is not a copy belongs to the credentials.
+            drop(std::mem::ManuallyDrop::into_inner(issuer));
+        }
+        der
     }
 
     pub(super) fn raw(&self) -> sys::gnutls_certificate_credentials_t {
         self.0.raw()
     }
+}
+
+/// Ask for a copy of the issuer, where the library surely knows that wish.
+#[cfg(gnutls_issuer_copy)]
+const ISSUER_FLAGS: std::ffi::c_uint = sys::GNUTLS_TL_GET_COPY as std::ffi::c_uint;
+#[cfg(not(gnutls_issuer_copy))]
+const ISSUER_FLAGS: std::ffi::c_uint = 0;
+
+/// One thread at a time, where looking for an issuer may change the credentials.
+fn issuer_turn() -> Option<std::sync::MutexGuard<'static, ()>> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    (ISSUER_FLAGS == 0).then(|| TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }

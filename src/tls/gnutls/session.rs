@@ -16,7 +16,7 @@ use std::net::TcpStream;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use super::reach::{ClientHello, ClientHelloHook, Refusal};
 
@@ -166,6 +166,7 @@ impl Session {
         if let Err(SessionError::Tls(error)) = &result {
             // SAFETY: the handle is alive. Best effort: the peer may be gone.
             unsafe { sys::gnutls_alert_send_appropriate(raw, error.code()) };
+            self.reach.raise_parked();
         }
         result.map(|_| ())
     }
@@ -293,6 +294,8 @@ impl Session {
     /// Calls until it is done, fails for good, or the deadline passed. GnuTLS returns `AGAIN` on blocking
     /// sockets too, for instance after a session ticket.
     fn repeat(&self, mut call: impl FnMut() -> isize) -> Result<usize, SessionError> {
+        // What an earlier call left behind (an alert that could not be sent) is no failure of this one.
+        self.reach.transport.take_failure();
         loop {
             let code = call();
             self.reach.raise_parked();
@@ -311,6 +314,10 @@ impl Session {
             // A client that wants to negotiate anew is refused: mail has no use for it (CVE-2009-3555).
             if !error.is_worth_retrying() || code == sys::GNUTLS_E_REHANDSHAKE as isize {
                 return Err(error.into());
+            }
+            // Warnings, for instance, can come without end and never wait.
+            if self.reach.transport.is_late(Duration::ZERO) {
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
             }
         }
     }

@@ -13,6 +13,9 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+/// How long after a deadline bytes that need no wait are still taken: enough for any record that is there.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// A socket, when to give up, and what went wrong on it.
 pub(super) struct Transport {
     socket: TcpStream,
@@ -33,6 +36,11 @@ impl Transport {
         self.deadline.set(deadline);
     }
 
+    /// The deadline passed so long ago.
+    pub(super) fn is_late(&self, by: Duration) -> bool {
+        self.deadline.get().is_some_and(|deadline| Instant::now().saturating_duration_since(deadline) > by)
+    }
+
     /// What stopped the latest `pull` or `push`, asked for once.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
         match self.failure.take()? {
@@ -41,8 +49,13 @@ impl Transport {
         }
     }
 
-    /// Receives at least one byte, or 0 at the end of the stream.
+    /// Receives at least one byte, or 0 at the end of the stream. What is there may be taken after the deadline too
+    /// (one of zero asks without waiting), but not for ever: a peer that never stops sending must not hold its thread.
     pub(super) fn pull(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        if self.is_late(GRACE) {
+            self.failure.set(Some(Errno::ETIMEDOUT));
+            return Err(Errno::EAGAIN);
+        }
         self.until_ready(PollFlags::POLLIN, || recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
     }
 
@@ -53,9 +66,11 @@ impl Transport {
         })
     }
 
-    /// True as soon as there is something to read, false after `limit`.
+    /// True as soon as there is something to read, false after `limit` (which GnuTLS may mean as "for ever") or at the
+    /// deadline.
     pub(super) fn wait_readable(&self, limit: Duration) -> Result<bool, Errno> {
-        self.wait(PollFlags::POLLIN, Some(Instant::now() + limit))
+        let end = Instant::now() + limit;
+        self.wait(PollFlags::POLLIN, Some(self.deadline.get().map_or(end, |deadline| deadline.min(end))))
     }
 
     /// Tries first and waits only if the socket is not ready: one system call where there is data.
@@ -103,4 +118,29 @@ impl Transport {
 fn poll_timeout(left: Duration) -> PollTimeout {
     let millis = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
     PollTimeout::try_from(millis as i32).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    #[test]
+    fn what_is_there_is_taken_at_the_deadline_but_not_long_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let transport = Transport::new(listener.accept().unwrap().0);
+        peer.write_all(b"flood").unwrap();
+        assert!(transport.wait_readable(Duration::from_secs(5)).unwrap());
+        let mut byte = [0];
+        transport.set_deadline(Some(Instant::now()));
+        assert_eq!(transport.pull(&mut byte), Ok(1));
+        let silent = Transport::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        silent.set_deadline(Some(Instant::now() + Duration::from_millis(50)));
+        assert!(!silent.wait_readable(Duration::from_secs(3600)).unwrap());
+        transport.set_deadline(Some(Instant::now() - GRACE * 2));
+        assert_eq!(transport.pull(&mut byte), Err(Errno::EAGAIN));
+        assert_eq!(transport.take_failure().unwrap().kind(), io::ErrorKind::TimedOut);
+    }
 }

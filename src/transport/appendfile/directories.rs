@@ -4,7 +4,7 @@ use super::errno;
 use super::perform::{io_trouble, path_of, trouble};
 use crate::as_user::order::{Append, Trouble};
 use bstr::{BStr, ByteSlice};
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -28,10 +28,13 @@ pub(super) fn ensure(path: &Path, order: &Append) -> Result<bool, Trouble> {
     }
 }
 
-/// Makes a directory and those above it; the mode is set whatever the umask.
+/// Makes a directory and those above it, on the disk; the mode is set whatever the umask.
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)),
+        Ok(()) => {
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+            flush_name(path)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let Some(parent) = path.parent() else { return Err(error) };
@@ -39,6 +42,15 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
             make(path, mode)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Puts the name of something new on the disk: without its directory's entry a flushed file is lost in a power cut. A
+/// directory that this user may not read cannot be flushed by him; the file systems in use write it with the file.
+pub(super) fn flush_name(path: &Path) -> io::Result<()> {
+    match path.parent().map(File::open) {
+        Some(Ok(directory)) => directory.sync_all(),
+        Some(Err(_)) | None => Ok(()),
     }
 }
 

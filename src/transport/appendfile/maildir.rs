@@ -45,9 +45,9 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
     drop(file);
     name.extend_from_slice(&order.maildir_tag);
     let target = publish(order, &root, &temporary, &mut name)?;
-    // Until the directory is on the disk a crash could lose the new name, and the spool entry goes next. The
-    // message can be seen by now: an error would deliver it twice, which is better than not at all.
-    sync_directory(&root.join("new"))?;
+    // Until the directory is on the disk a crash could lose the new name, and the spool entry goes next. A reader may
+    // have seen the message by now: then it comes twice, which is better than not at all.
+    sync_directory(&root.join("new")).inspect_err(|_| drop(std::fs::remove_file(&target)))?;
     Ok(Done { file: target.as_os_str().as_bytes().into(), size, mailbox_size: 0 })
 }
 

@@ -3,15 +3,15 @@
 //! Invariant: if anything goes wrong while writing, the file is cut back to its old length before the lock
 //! is given up.
 
-use super::directories::{check_place, ensure_parent};
+use super::directories::{check_place, ensure_parent, flush_name};
 use super::errno;
 use super::perform::{io_trouble, path_of, trouble, write_all};
 use crate::as_user::order::{Append, Done, Trouble};
 use bstr::ByteSlice;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,17 +27,16 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
         return write_to_fifo(order, &path, data);
     }
     let mut left = order.lock_retries.max(1);
+    // It is ours while the other locks are tried, so that nobody comes between.
+    let _lockfile = if order.use_lockfile { Some(LockFile::take(order, &path)?) } else { None };
     loop {
-        let lockfile = if order.use_lockfile { Some(LockFile::take(order, &path)?) } else { None };
-        let file = open(order, &path)?;
+        let (file, is_new) = open(order, &path)?;
         check_open(order, &path, &file)?;
         if let Some(locked) = lock(order, file)? {
-            let done = write(order, &path, locked.file(), data);
+            let done = write(order, &path, (locked.file(), is_new), data);
             drop(locked);
-            drop(lockfile);
             return done;
         }
-        drop(lockfile);
         left -= 1;
         if left == 0 {
             let text = format!("failed to lock mailbox {} (fcntl/flock)", path.display());
@@ -47,17 +46,35 @@ pub(super) fn append(order: &Append, data: &File) -> Result<Done, Trouble> {
     }
 }
 
-fn write(order: &Append, path: &Path, mut file: &File, data: &File) -> Result<Done, Trouble> {
+fn write(
+    order: &Append,
+    path: &Path,
+    (mut file, is_new): (&File, bool),
+    data: &File,
+) -> Result<Done, Trouble> {
     let start = file
         .seek(SeekFrom::End(0))
         .map_err(|error| io_trouble(format!("error while writing to {}", path.display()), &error))?;
-    match write_all(order, file, data).and_then(|size| file.sync_all().map(|()| size)) {
+    let written = end_torn_line(order, file, start).and_then(|()| write_all(order, file, data));
+    let flush = || if is_new { flush_name(path) } else { Ok(()) };
+    match written.and_then(|size| file.sync_all().and_then(|()| flush()).map(|()| size)) {
         Ok(size) => Ok(Done { file: order.path.clone(), size, mailbox_size: start }),
         Err(error) => {
             let _ = file.set_len(start);
             Err(io_trouble(format!("error while writing to {}", path.display()), &error))
         }
     }
+}
+
+/// A writer that was killed (or a power cut) may have left half a message. Without the end of its line the `From ` line
+/// of this one would not be seen, and the message would be lost in the one before.
+fn end_torn_line(order: &Append, mut file: &File, end: u64) -> io::Result<()> {
+    if end == 0 || !order.before.starts_with(b"From ") {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.read_exact_at(&mut last, end - 1)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n\n") }
 }
 
 /// What must hold before anything is opened: no link where none may be, an old file's owner, links and mode.
@@ -121,7 +138,8 @@ fn check_kind(order: &Append, name: &str, meta: &Metadata) -> Result<(), Trouble
     Ok(())
 }
 
-fn open(order: &Append, path: &Path) -> Result<File, Trouble> {
+/// The file, and whether it was made.
+fn open(order: &Append, path: &Path) -> Result<(File, bool), Trouble> {
     let no_follow = if order.allow_symlink { 0 } else { libc::O_NOFOLLOW };
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(order.mode).custom_flags(no_follow | libc::O_NOCTTY);
@@ -129,10 +147,10 @@ fn open(order: &Append, path: &Path) -> Result<File, Trouble> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => options
             .create_new(true)
             .open(path)
+            .map(|file| (file, true))
             .map_err(|error| io_trouble(format!("while creating mailbox {}", path.display()), &error)),
-        other => {
-            other.map_err(|error| io_trouble(format!("while opening mailbox {}", path.display()), &error))
-        }
+        Ok(file) => Ok((file, false)),
+        Err(error) => Err(io_trouble(format!("while opening mailbox {}", path.display()), &error)),
     }
 }
 

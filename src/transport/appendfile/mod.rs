@@ -9,7 +9,7 @@ mod mbox;
 mod perform;
 mod single_file;
 
-pub use perform::{perform, perform_order};
+pub use perform::{perform, perform_order, read_file};
 
 use super::registry::{self, not_built};
 use super::write_message::{HeaderChanges, header_block};
@@ -122,7 +122,7 @@ impl Appendfile {
             unsupported: false,
         };
         if options.text("file").is_some() && options.text("directory").is_some() {
-            errors.push(error("\"file\" and \"directory\" cannot both be set".into()));
+            errors.push(error("only one of \"file\" or \"directory\" can be specified".into()));
         }
         let create_file = match options.plain("create_file").as_deref().map(Vec::as_slice) {
             None | Some(b"anywhere") => CreateFile::Anywhere,

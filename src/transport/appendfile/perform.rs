@@ -1,7 +1,8 @@
 //! Carrying an order out, with the rights at hand.
 
-use super::{maildir, mbox, single_file};
+use super::{errno, maildir, mbox, single_file};
 use crate::as_user::order::{Answer, Append, CheckFiles, Done, FileRead, Format, Order, ReadFile, Trouble};
+use crate::sys::files;
 use crate::transport::write_message::{BodyPart, LineForm, write_message};
 use bstr::{BStr, ByteSlice};
 use std::ffi::OsStr;
@@ -17,6 +18,7 @@ const WRITE_BUFFER: usize = 64 * 1024;
 /// Appends one message to a mailbox; when this returns [`Done`] the message is flushed to disk and can be
 /// seen by readers.
 pub fn perform(order: &Append, data: &File) -> Result<Done, Trouble> {
+    check_names(order)?;
     if !order.current_directory.is_empty() {
         let directory = path_of(order.current_directory.as_bstr());
         std::fs::metadata(directory.join("."))
@@ -29,6 +31,23 @@ pub fn perform(order: &Append, data: &File) -> Result<Done, Trouble> {
     }
 }
 
+/// Parts of file names may come from the message (`directory_file = $h_subject:`): none leads out of the mailbox.
+fn check_names(order: &Append) -> Result<(), Trouble> {
+    let leads_out = |name: &[u8]| name.starts_with(b"/") || name.split_str("/").any(|part| part == b"..");
+    let has_slash = |name: &[u8]| name.contains(&b'/');
+    let bad = [
+        ("directory_file", &order.directory_file, leads_out(&order.directory_file)),
+        ("maildir_tag", &order.maildir_tag, has_slash(&order.maildir_tag)),
+        ("primary_hostname", &order.hostname, has_slash(&order.hostname)),
+    ];
+    match bad.into_iter().find(|(.., is_bad)| *is_bad) {
+        Some((option, name, _)) => {
+            Err(trouble(errno::BAD_PATH, format!("{option} \"{name}\" leads out of the mailbox")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Carries out the orders that need no new process. [`Order::Run`] is not among them.
 pub fn perform_order(order: &Order, files: &[&File]) -> Answer {
     match order {
@@ -37,28 +56,31 @@ pub fn perform_order(order: &Order, files: &[&File]) -> Answer {
                 Ok(done) => Answer::Done(done),
                 Err(trouble) => Answer::Trouble(trouble),
             },
-            None => Answer::Trouble(trouble(0, "no message came with the order")),
+            None => Answer::Trouble(Trouble::ours("no message came with the order")),
         },
         Order::ReadFile(read) => match read_file(read) {
             Ok(file) => Answer::File(file),
             Err(error) => Answer::Trouble(Trouble::from_io(error.to_string(), &error)),
         },
         Order::CheckFiles(check) => Answer::Checked(check_files(check)),
-        Order::Run(_) => Answer::Trouble(trouble(0, "commands are not run here")),
+        Order::Run(_) => Answer::Trouble(Trouble::ours("commands are not run here")),
     }
 }
 
-/// Puts the names in a directory on the disk.
+/// Puts the names in a directory on the disk. What its user has put in the directory's place (a FIFO) is not waited for.
 pub(super) fn sync_directory(directory: &Path) -> Result<(), Trouble> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    let synced = files::open_directory(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| io_trouble(format!("while flushing {}", directory.display()), &error))
 }
 
-fn read_file(order: &ReadFile) -> io::Result<FileRead> {
-    let file = File::open(path_of(order.path.as_bstr()))?;
+/// A FIFO or a device is told by its mode and never read: its user would decide how long this takes.
+pub fn read_file(order: &ReadFile) -> io::Result<FileRead> {
+    let file = files::open_without_waiting(&path_of(order.path.as_bstr()))?;
     let meta = file.metadata()?;
     let mut content = Vec::new();
-    file.take(order.limit.saturating_add(1)).read_to_end(&mut content)?;
+    if meta.is_file() {
+        file.take(order.limit.saturating_add(1)).read_to_end(&mut content)?;
+    }
     if content.len() as u64 > order.limit {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
@@ -110,4 +132,38 @@ pub(super) fn trouble(errno: i32, text: impl Into<bstr::BString>) -> Trouble {
 /// From a failed system call; the log puts the error's own words before the text.
 pub(super) fn io_trouble(text: impl Into<bstr::BString>, error: &io::Error) -> Trouble {
     Trouble::from_io(text, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_that_a_message_may_choose_leads_out_of_the_mailbox() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = tempfile::tempfile().unwrap();
+        let path = |name: &str| directory.path().join(name).as_os_str().as_bytes().into();
+        let order = Append { format: Format::Directory, path: path("box"), mode: 0o600, ..Append::default() };
+        std::fs::create_dir(directory.path().join("box")).unwrap();
+        for name in [path("outside"), "../outside".into(), "x/../../outside".into()] {
+            let order = Append { directory_file: name, ..order.clone() };
+            assert_eq!(perform(&order, &data).unwrap_err().errno, errno::BAD_PATH);
+        }
+        let order = Append { directory_file: "a..b".into(), ..order };
+        perform(&order, &data).unwrap();
+        let order = Append { format: Format::Maildir, maildir_tag: "/../../outside".into(), ..order };
+        assert_eq!(perform(&order, &data).unwrap_err().errno, errno::BAD_PATH);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_forward_file_or_a_directory_stops_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let order = ReadFile { path: fifo.as_os_str().as_bytes().into(), limit: 100 };
+        let read = read_file(&order).unwrap();
+        assert_eq!((read.mode & libc::S_IFMT, read.content.len()), (libc::S_IFIFO, 0));
+        assert_eq!(sync_directory(&fifo).unwrap_err().errno, libc::ENOTDIR);
+    }
 }

@@ -3,11 +3,13 @@
 //! Clear text and TLS are two types that own the socket. What was read ahead in clear text never
 //! outlives STARTTLS: [`Connection::into_clear_socket`] refuses if there is any (CVE-2021-38371).
 
+use crate::log::Log;
 use crate::mail::Reply;
 use crate::tls::TlsStream;
 use bstr::{BString, ByteSlice};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// All lines of one reply together: no honest reply is near this.
@@ -76,6 +78,12 @@ impl Stream {
             Self::Tls(stream) => stream.write_all(bytes),
         }
     }
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => stream.socket(),
+        }
+    }
 }
 
 /// A connection with what was read ahead and what is to be written.
@@ -83,13 +91,49 @@ pub struct Connection {
     stream: Stream,
     ahead: Vec<u8>,
     out: Vec<u8>,
+    /// Bytes written since [`Connection::count_from_here`].
+    written: u64,
     limit: Duration,
+    /// `-v`: what is said and heard is shown here.
+    watch: Option<Arc<Log>>,
+    /// Commands in `out`, to be shown when they go.
+    said: Vec<BString>,
 }
 
 impl Connection {
     /// Around an open stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new(), out: Vec::new(), limit: Duration::from_secs(300) }
+        Self {
+            stream,
+            ahead: Vec::new(),
+            out: Vec::new(),
+            written: 0,
+            limit: Duration::from_secs(300),
+            watch: None,
+            said: Vec::new(),
+        }
+    }
+
+    /// Shows from now on what is said and heard, if this log shows anything.
+    pub fn watch(&mut self, log: &Arc<Log>) {
+        self.watch = log.is_shown().then(|| log.clone());
+    }
+
+    /// A remark among what is said.
+    pub fn remark(&self, text: &str) {
+        if let Some(log) = &self.watch {
+            log.remark(text);
+        }
+    }
+
+    /// Commands that wait for the same write are marked, as Exim does.
+    fn show_said(&mut self) {
+        let Some(log) = &self.watch else { return };
+        let last = self.said.len().saturating_sub(1);
+        for (at, line) in self.said.drain(..).enumerate() {
+            let mark = if at < last { "|>" } else { ">>" };
+            log.remark(format!("  SMTP{mark} {line}"));
+        }
     }
 
     /// How long the next waits may take: each write and each whole reply.
@@ -97,28 +141,68 @@ impl Connection {
         self.limit = limit;
     }
 
+    /// [`Connection::written`] counts from here.
+    pub fn count_from_here(&mut self) {
+        self.written = 0;
+    }
+
+    /// Bytes that went out whole.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Puts a command into the buffer; CRLF is added.
     pub fn put_line(&mut self, line: &[u8]) {
         self.out.extend_from_slice(line);
         self.out.extend_from_slice(b"\r\n");
+        if self.watch.is_some() {
+            self.said.push(line.into());
+        }
     }
 
     /// Writes what is in the buffer.
     pub fn flush_out(&mut self) -> Result<(), Trouble> {
         if !self.out.is_empty() {
+            self.show_said();
             self.stream.set_limit(self.limit)?;
             self.stream.write_all(&self.out)?;
+            self.written += self.out.len() as u64;
             self.out.clear();
         }
         Ok(())
     }
 
-    /// Says QUIT and does not wait for the answer: nothing depends on it.
+    /// Says QUIT and nothing more, and does not wait for the answer.
     pub fn say_quit(&mut self) {
         self.set_limit(QUIT_LIMIT);
+        // Said when nothing more is to be sent, which may be long after the delivery that is watched.
+        self.watch = None;
         self.put_line(b"QUIT");
         // The peer may be gone already; then there is nobody to say it to.
         let _ = self.flush_out();
+        if let Stream::Tls(stream) = &mut self.stream {
+            let _ = stream.shutdown();
+        }
+        let _ = self.stream.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Closes after [`Connection::say_quit`] once the peer has closed, or at `end`. A socket that is closed while
+    /// something can be read from it is reset, and the peer may then not see the QUIT (RFC 1122 section 4.2.2.13).
+    pub fn close(self, end: Instant) {
+        let mut socket = self.stream.socket();
+        let mut unread = [0; 4096];
+        let mut left = MAX_REPLY;
+        while left > 0 {
+            let time = end.saturating_duration_since(Instant::now());
+            if time.is_zero() || socket.set_read_timeout(Some(time)).is_err() {
+                return;
+            }
+            match socket.read(&mut unread) {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     /// Reads one reply, all its lines.
@@ -129,6 +213,10 @@ impl Connection {
         let mut code = None;
         loop {
             let line = self.read_line(deadline)?;
+            if let Some(log) = &self.watch {
+                let mark = if code.is_some() { "         " } else { "  SMTP<< " };
+                log.remark(format!("{mark}{}", line.as_bstr()));
+            }
             size += line.len();
             let (this, last, rest) =
                 split_reply_line(&line).ok_or_else(|| Trouble::Malformed(line.clone().into()))?;
@@ -185,16 +273,19 @@ impl Connection {
         if !self.ahead.is_empty() {
             return true;
         }
-        match &self.stream {
+        match &mut self.stream {
             Stream::Clear(socket) => {
                 let mut byte = [0];
                 let quiet = socket.set_nonblocking(true).is_ok()
                     && matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
                 socket.set_nonblocking(false).is_err() || !quiet
             }
-            // What waits on the socket may be a session ticket; a connection that was closed meanwhile shows
-            // when it is used.
-            Stream::Tls(stream) => stream.pending() > 0,
+            // What waits on the socket may be a session ticket, which reading takes in without giving data.
+            Stream::Tls(stream) => {
+                stream.set_deadline(Some(Instant::now()));
+                let read = stream.read(&mut [0]);
+                !matches!(read, Err(error) if error.kind() == io::ErrorKind::TimedOut)
+            }
         }
     }
 }

@@ -22,9 +22,8 @@ use crate::transport::write_message::{BodyPart, HeaderChanges, header_block};
 use crate::transport::{Host, HostReport, Job, JobAddress, Outcome, Problem, Remote, Report};
 use bstr::{BString, ByteSlice};
 use policy::Policy;
-use reuse::{Connections, Key, quit};
+use reuse::{Connections, Key};
 use session::Session;
-use std::time::Instant;
 use transaction::{Mail, send};
 use trouble::{Failure, Scope};
 
@@ -73,23 +72,41 @@ impl Remote for Smtp {
     fn deliver(&self, job: Job) -> Report {
         let mut delivery =
             Delivery { smtp: self, job: &job, outcomes: vec![None; job.addresses.len()], hosts: Vec::new() };
-        match delivery.check_message().and_then(|()| self.hosts(&job)) {
+        match delivery.check_message().and_then(|()| self.hosts_to_try(&job)) {
             Ok(hosts) => delivery.try_hosts(&hosts),
             Err(failure) => delivery.settle_open(&failure.outcome()),
         }
         delivery.report()
     }
 
-    fn multi_domain(&self) -> bool {
-        !matches!(self.options.flag("multi_domain"), Flag::Fixed(false))
+    fn multi_domain(&self, context: &Context) -> Result<bool, Problem> {
+        self.flag("multi_domain", context).map_err(|failure| failure.problem)
     }
 
-    fn has_own_hosts(&self) -> bool {
-        self.options.bool("hosts_override") || self.options.text("hosts").is_some()
+    fn hosts(&self, routed: Vec<Host>, context: &Context) -> Result<Vec<Host>, Problem> {
+        let randomize = self.flag("hosts_randomize", context).map_err(|failure| failure.problem)?;
+        if routed.is_empty() || self.options.bool("hosts_override") {
+            return own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", context, randomize)
+                .map_err(|failure| failure.problem);
+        }
+        let mut hosts = routed;
+        // The order of MX records, and one that the router made by chance, stay.
+        if randomize && hosts.iter().all(|host| host.preference < 0 && !host.randomized) {
+            own_hosts::shuffle(&mut hosts);
+        }
+        Ok(hosts)
     }
 
-    fn tick(&self, now: Instant) {
-        self.connections.close_idle(now);
+    /// A constant; an expansion is the limit of each transaction of one job.
+    fn max_rcpt(&self) -> usize {
+        match self.options.number("max_rcpt") {
+            Some(Number::Fixed(number)) => usize::try_from(number).unwrap_or(0),
+            Some(Number::Expanded(_)) | None => 0,
+        }
+    }
+
+    fn close(&self) {
+        self.connections.close_all();
     }
 }
 
@@ -109,16 +126,25 @@ impl Smtp {
         Ok(usize::try_from(number).ok().filter(|number| *number > 0).unwrap_or(usize::MAX))
     }
 
-    /// The hosts in the order of trying: the router's or our own, then the fall-backs.
-    fn hosts(&self, job: &Job) -> Result<Vec<Host>, Failure> {
-        let mut hosts = if job.hosts.is_empty() || self.options.bool("hosts_override") {
-            own_hosts::hosts_of(self.name.as_bstr(), &self.options, "hosts", job.context)?
-        } else {
-            job.hosts.clone()
-        };
+    /// A boolean option that may be an expansion.
+    fn flag(&self, name: &str, context: &Context) -> Result<bool, Failure> {
+        match self.options.flag(name) {
+            Flag::Fixed(on) => Ok(on),
+            Flag::Expanded(template) => crate::expand::condition(template, context).map_err(|error| {
+                Failure::new(Scope::Message, -1, format!("failed to expand {name}: {error}"))
+            }),
+        }
+    }
+
+    /// The hosts in the order of trying: the job's, then the fall-backs.
+    fn hosts_to_try(&self, job: &Job) -> Result<Vec<Host>, Failure> {
+        let mut hosts = job.hosts.clone();
         let limit = usize::try_from(self.options.int("hosts_max_try")).unwrap_or(usize::MAX).max(1);
         hosts.truncate(limit);
-        hosts.extend(own_hosts::hosts_of(self.name.as_bstr(), &self.options, "fallback_hosts", job.context)?);
+        let randomize = self.flag("hosts_randomize", job.context)?;
+        let name = self.name.as_bstr();
+        let fallback = own_hosts::hosts_of(name, &self.options, "fallback_hosts", job.context, randomize)?;
+        hosts.extend(fallback);
         Ok(hosts)
     }
 }
@@ -165,6 +191,7 @@ impl Delivery<'_> {
     }
 
     fn try_host(&mut self, host: &Host) {
+        ::log::debug!(target: "transport", "{} to {} {:?}", self.smtp.name, host.name, host.address);
         let mut context = self.job.context.clone();
         context.address.host = Some(Value::clean(host.name.clone()));
         context.address.host_address = host.address.map(|address| Value::clean(address.to_string()));
@@ -191,13 +218,22 @@ impl Delivery<'_> {
     ) -> Result<Option<Problem>, Failure> {
         let key =
             Key { transport: self.smtp.name.clone(), host: host.name.clone(), address: host.address, policy };
-        let head = self.head();
-        let mail = mail_of(self.smtp, self.job, &head, context);
         let limit = self.smtp.max_rcpt(context)?;
         let (mut session, mut fresh) = match self.smtp.connections.take(&key) {
-            Some(session) => (session, false),
+            Some(mut session) => {
+                session.connection.watch(&self.job.context.globals.log);
+                (session, false)
+            }
             None => (self.open(host, &key.policy)?, true),
         };
+        let head = match self.head(&session, context) {
+            Ok(head) => head,
+            Err(problem) => {
+                self.keep(key, session);
+                return Err(Failure { scope: Scope::Message, permanent: false, problem });
+            }
+        };
+        let mail = mail_of(self.smtp, self.job, &head, context);
         let mut problem = None;
         for chunk in self.open_addresses().chunks(limit) {
             let addresses: Vec<JobAddress> =
@@ -222,6 +258,9 @@ impl Delivery<'_> {
                 // Addresses of later chunks had no try: they wait with the problem that ended the session.
                 let rest = Outcome::Deferred(problem.clone().unwrap_or_default());
                 self.outcomes.iter_mut().filter(|o| o.is_none()).for_each(|o| *o = Some(rest.clone()));
+                if !done.lost {
+                    self.smtp.connections.leave(session);
+                }
                 return Ok(problem);
             }
         }
@@ -230,13 +269,19 @@ impl Delivery<'_> {
     }
 
     fn open(&self, host: &Host, policy: &Policy) -> Result<Session, Failure> {
-        session::open(host, policy, &self.smtp.tls, &|line| self.log_line(line))
+        session::open(
+            host,
+            policy,
+            &self.smtp.tls,
+            &|line| self.log_line(line),
+            &self.job.context.globals.log,
+        )
     }
 
     fn keep(&self, key: Key, mut session: Session) {
         let most = u32::try_from(self.smtp.options.int("connection_max_messages")).unwrap_or(0);
         if most != 0 && session.messages >= most {
-            return quit(session);
+            return self.smtp.connections.leave(session);
         }
         if !session.needs_reset {
             return self.smtp.connections.put(key, session);
@@ -248,20 +293,26 @@ impl Delivery<'_> {
                 session.needs_reset = false;
                 self.smtp.connections.put(key, session);
             }
-            _ => quit(session),
+            _ => self.smtp.connections.leave(session),
         }
     }
 
-    /// The header block, with the blank line.
-    fn head(&self) -> Vec<u8> {
-        let changes = HeaderChanges {
-            remove: &self.job.headers_remove,
-            add: &self.job.headers_add,
-            ..HeaderChanges::default()
+    /// The header block, with the blank line; nothing with `body_only`. What is added may tell of the session.
+    fn head(&self, session: &Session, context: &Context) -> Result<Vec<u8>, Problem> {
+        if self.smtp.options.bool("body_only") {
+            return Ok(Vec::new());
+        }
+        let mut context = context.clone();
+        context.address.tls_out.clone_from(&session.tls);
+        context.address.sending = session.interface;
+        let (add, remove) = match &self.job.late_headers {
+            Some(late) => late(&context)?,
+            None => (self.job.headers_add.clone(), self.job.headers_remove.clone()),
         };
+        let changes = HeaderChanges { remove: &remove, add: &add, ..HeaderChanges::default() };
         let mut head = header_block(&self.job.message.headers, &changes);
         head.push(b'\n');
-        head
+        Ok(head)
     }
 
     fn log_host(&self, host: &Host, failure: &Failure) {
@@ -306,7 +357,8 @@ fn mail_of<'m>(smtp: &Smtp, job: &'m Job, head: &'m [u8], context: &Context) -> 
         dsn: dsn_parameters(envelope.dsn_ret, envelope.dsn_envid.as_ref()),
         head,
         data: &job.message.data,
-        body: Some(BodyPart { offset: job.message.body_offset(), size: job.message.body_size }),
+        body: (!smtp.options.bool("headers_only"))
+            .then(|| BodyPart { offset: job.message.body_offset(), size: job.message.body_size }),
     }
 }
 

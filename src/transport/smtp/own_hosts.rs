@@ -8,25 +8,36 @@ use crate::dns::{Answer, Resolver};
 use crate::expand::Context;
 use crate::transport::Host;
 use bstr::{BStr, ByteSlice};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 /// Hosts beyond this are not looked up: each costs a connection before the message is given up.
 const MAX_HOSTS: usize = 100;
 
-/// The hosts that this option gives, in order; a name that is not there is left out.
+/// The hosts that this option gives, in order, or with `randomize` in any order within their group (`+` ends one); a name that is not there is left out.
 /// One that turns out to be this host is a mistake unless `allow_localhost` is set.
 pub fn hosts_of(
     transport: &BStr,
     options: &Options,
     name: &'static str,
     context: &Context,
+    randomize: bool,
 ) -> Result<Vec<Host>, Failure> {
     let Some(template) = options.text(name) else { return Ok(Vec::new()) };
     let list = expand_option(name, template, context)?.unwrap_or_default();
     let mut hosts = Vec::new();
-    for item in crate::text::list::items(&list).filter(|item| *item != "+").take(MAX_HOSTS) {
+    let mut group = 0;
+    for item in crate::text::list::items(&list).take(MAX_HOSTS) {
+        if item == "+" {
+            group = hosts.len();
+            continue;
+        }
         let (host, port) = split_port(item.as_bstr());
         hosts.extend(look_up(host, port, context.globals.dns.as_ref())?);
+        if randomize {
+            shuffle(&mut hosts[group..]);
+        }
     }
     let is_local = |host: &&Host| host.address.is_some_and(|address| is_this_host(address, context));
     if let Some(host) = hosts.iter().find(is_local)
@@ -36,6 +47,16 @@ pub fn hosts_of(
         return Err(Failure::new(Scope::Message, exim_errno::LOCAL_HOST, text));
     }
     Ok(hosts)
+}
+
+/// Any order is as likely as any other: crude load sharing.
+pub fn shuffle(hosts: &mut [Host]) {
+    let random = RandomState::new();
+    let mut index = 0_u32;
+    hosts.sort_by_cached_key(|_| {
+        index += 1;
+        random.hash_one(index)
+    });
 }
 
 fn is_this_host(address: IpAddr, context: &Context) -> bool {
@@ -86,5 +107,26 @@ mod tests {
         assert_eq!(split("::1"), (b"::1".as_bstr(), None));
         assert_eq!(split("[::1]:2525"), (b"::1".as_bstr(), Some(2525)));
         assert_eq!(split("127.0.0.1:25"), (b"127.0.0.1".as_bstr(), Some(25)));
+    }
+
+    #[test]
+    fn each_host_comes_first_now_and_then() {
+        let host = |name: &str| Host {
+            name: name.into(),
+            address: None,
+            port: None,
+            preference: -1,
+            secure: false,
+            randomized: false,
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let mut hosts = vec![host("a"), host("b"), host("c")];
+            shuffle(&mut hosts);
+            assert_eq!(hosts.len(), 3);
+            seen.insert(hosts[0].name.to_string());
+        }
+        // Each of them stays away with a chance of (2/3)^200.
+        assert_eq!(seen.len(), 3);
     }
 }

@@ -4,12 +4,14 @@
 use super::connection::{Connection, Stream};
 use super::policy::Policy;
 use super::trouble::{Failure, Scope, exim_errno, host_field};
+use crate::log::Log;
 use crate::mail::Reply;
 use crate::mail::envelope::TlsInfo;
 use crate::tls::{ClientRequest, ClientTls, Notice};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// What the peer can do, from its EHLO reply.
@@ -64,8 +66,14 @@ pub struct Session {
 
 /// Connects and brings the session to where MAIL may be said. What is to be logged on the way (going on
 /// in clear after a failed handshake) is given to `log`.
-pub fn open(host: &Host, policy: &Policy, tls: &ClientTls, log: &dyn Fn(&[u8])) -> Result<Session, Failure> {
-    let target = Target { host, policy, tls, log };
+pub fn open(
+    host: &Host,
+    policy: &Policy,
+    tls: &ClientTls,
+    log: &dyn Fn(&[u8]),
+    watch: &Arc<Log>,
+) -> Result<Session, Failure> {
+    let target = Target { host, policy, tls, log, watch };
     match target.open(policy.avoid_tls) {
         Err(Opening::TlsFailed(text)) if !policy.require_tls && !policy.tls_on_connect => {
             let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
@@ -109,11 +117,12 @@ struct Target<'a> {
     policy: &'a Policy,
     tls: &'a ClientTls,
     log: &'a dyn Fn(&[u8]),
+    watch: &'a Arc<Log>,
 }
 
 impl Target<'_> {
     fn open(&self, avoid_tls: bool) -> Result<Session, Opening> {
-        let socket = connect(self.host, self.policy)?;
+        let socket = self.connect()?;
         let interface = socket.local_addr().ok().map(|address| (address.ip(), address.port()));
         let (stream, tls) = if self.policy.tls_on_connect {
             let (stream, info) = self.start_tls(socket)?;
@@ -122,9 +131,10 @@ impl Target<'_> {
             (Stream::Clear(socket), None)
         };
         let mut connection = Connection::new(stream);
+        connection.watch(self.watch);
         connection.set_limit(self.policy.limits.command);
         check_greeting(&mut connection)?;
-        let features = say_hello(&mut connection, self.policy)?;
+        let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
         let mut session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
         if session.tls.is_some() {
             return Ok(session);
@@ -139,6 +149,20 @@ impl Target<'_> {
         }
     }
 
+    fn connect(&self) -> Result<TcpStream, Failure> {
+        let made = connect(self.host, self.policy);
+        if self.watch.is_shown() {
+            let address = self.host.address.map_or_else(String::new, |address| address.to_string());
+            let how = match &made {
+                Ok(_) => "connected".to_owned(),
+                Err(failure) => format!("failed: {}", failure.problem.text),
+            };
+            let (name, port) = (&self.host.name, self.policy.port);
+            self.watch.remark(format!("Connecting to {name} [{address}]:{port} ...  {how}"));
+        }
+        made
+    }
+
     fn upgrade(&self, mut session: Session) -> Result<Session, Opening> {
         let reply = command(&mut session.connection, b"STARTTLS")?;
         if reply.code != 220 {
@@ -150,9 +174,10 @@ impl Target<'_> {
             .map_err(|trouble| Failure::trouble(Scope::Host, b"STARTTLS", &trouble))?;
         let (stream, info) = self.start_tls(socket)?;
         let mut connection = Connection::new(stream);
+        connection.watch(self.watch);
         connection.set_limit(self.policy.limits.command);
         // All that was offered in clear is forgotten (RFC 3207 section 4.2).
-        let features = say_hello(&mut connection, self.policy)?;
+        let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
         Ok(Session { connection, features, tls: Some(info), ..session })
     }
 
@@ -210,27 +235,34 @@ fn connect(host: &Host, policy: &Policy) -> Result<TcpStream, Failure> {
 fn check_greeting(connection: &mut Connection) -> Result<(), Failure> {
     let stage = b"initial connection";
     let reply = connection.read_reply().map_err(|trouble| Failure::trouble(Scope::Host, stage, &trouble))?;
-    if reply.code / 100 == 2 { Ok(()) } else { Err(Failure::reply(Scope::Host, stage, &reply, 0)) }
+    if reply.code / 100 == 2 { Ok(()) } else { Err(unwelcome(connection, stage, &reply)) }
 }
 
-/// EHLO, and HELO if the peer does not know it.
-fn say_hello(connection: &mut Connection, policy: &Policy) -> Result<Features, Failure> {
-    if !policy.avoid_esmtp {
-        let reply = command(connection, &line("EHLO ", &policy.helo))?;
+/// The peer does not want us: QUIT, and the reason.
+fn unwelcome(connection: &mut Connection, stage: &[u8], reply: &Reply) -> Failure {
+    connection.say_quit();
+    Failure::reply(Scope::Host, stage, reply, 0)
+}
+
+/// EHLO, and HELO if the peer refuses it; 421 says that the peer is about to close (RFC 5321 section 3.8).
+fn say_hello(
+    connection: &mut Connection,
+    name: impl AsRef<[u8]>,
+    only_helo: bool,
+) -> Result<Features, Failure> {
+    let name = name.as_ref();
+    if !only_helo {
+        let reply = command(connection, &line("EHLO ", name))?;
         if reply.code / 100 == 2 {
             return Ok(Features::of(&reply));
         }
-        if reply.is_temporary() {
-            return Err(Failure::reply(Scope::Host, &line("EHLO ", &policy.helo), &reply, 0));
+        if reply.code == 421 {
+            return Err(unwelcome(connection, &line("EHLO ", name), &reply));
         }
     }
-    let helo = line("HELO ", &policy.helo);
+    let helo = line("HELO ", name);
     let reply = command(connection, &helo)?;
-    if reply.code / 100 == 2 {
-        Ok(Features::default())
-    } else {
-        Err(Failure::reply(Scope::Host, &helo, &reply, 0))
-    }
+    if reply.code / 100 == 2 { Ok(Features::default()) } else { Err(unwelcome(connection, &helo, &reply)) }
 }
 
 fn line(verb: &str, argument: &[u8]) -> Vec<u8> {
@@ -269,5 +301,36 @@ mod tests {
             Features::of(&Reply::new(250, "SIZE.example hello\nPIPELINING\nsize 100\n8bitmime\nX"));
         let expected = Features { size: true, pipelining: true, eight_bit: true, ..Features::default() };
         assert_eq!(features, expected);
+    }
+
+    #[test]
+    fn helo_follows_an_ehlo_that_is_refused_but_not_a_421() {
+        use std::io::{BufRead, BufReader, Write};
+        let heard_after = |refusal: &'static str| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                let mut heard = Vec::new();
+                for line in BufReader::new(socket.try_clone().unwrap()).lines().map_while(Result::ok) {
+                    let reply = if line.starts_with("EHLO") { refusal } else { "250 ok" };
+                    heard.push(line);
+                    // nobody waits for the answer to QUIT
+                    let _ = write!(socket, "{reply}\r\n");
+                }
+                heard
+            });
+            let mut connection = Connection::new(Stream::Clear(client));
+            let said = say_hello(&mut connection, "us", false);
+            drop(connection);
+            (said.map_err(|failure| failure.problem.text), server.join().unwrap())
+        };
+        for refusal in ["550 no EHLO", "451 not now"] {
+            let (said, heard) = heard_after(refusal);
+            assert_eq!((said, heard), (Ok(Features::default()), vec!["EHLO us".into(), "HELO us".into()]));
+        }
+        let (said, heard) = heard_after("421 busy");
+        assert_eq!(said.unwrap_err(), "SMTP error from remote mail server after EHLO us: 421 busy");
+        assert_eq!(heard, ["EHLO us", "QUIT"]);
     }
 }

@@ -37,6 +37,8 @@ pub struct Done {
     pub failure: Option<Failure>,
     /// The session is in step and can take another message.
     pub usable: bool,
+    /// The connection is lost: not even QUIT can be said.
+    pub lost: bool,
     /// The peer answered something; if not, a session that had been idle was dead already.
     pub answered: bool,
 }
@@ -65,8 +67,18 @@ pub fn send(
 /// The transaction cannot go on.
 struct Stop {
     failure: Failure,
-    /// The connection is lost or out of step.
-    broken: bool,
+    end: End,
+}
+
+/// What is left of the session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is in step.
+    InStep,
+    /// The peer said that it is about to close.
+    Closing,
+    /// It is gone, or out of step.
+    Lost,
 }
 
 struct Run<'a> {
@@ -112,7 +124,7 @@ impl Run<'_> {
     fn check_pipelined(&mut self, mail: &[u8], recipients: &[Vec<u8>]) -> Result<bool, Stop> {
         let mail_result = self.check_mail(mail);
         if let Err(stop) = &mail_result
-            && stop.broken
+            && stop.end != End::InStep
         {
             return mail_result.map(|()| false);
         }
@@ -167,6 +179,8 @@ impl Run<'_> {
     /// The message itself, and the peer's word that it has it.
     fn message(&mut self) -> Result<Delivered, Stop> {
         self.session.connection.set_limit(self.limits.data);
+        self.session.connection.count_from_here();
+        self.session.connection.remark("  SMTP>> (writing message)");
         let written = write_message(
             &mut self.session.connection,
             self.mail.head,
@@ -177,17 +191,16 @@ impl Run<'_> {
         let size = match written {
             Ok(size) => size,
             Err(error) => {
-                return Err(lost(Failure::trouble(
-                    Scope::Host,
-                    b"sending data block",
-                    &Trouble::from(error),
-                )));
+                let failure = Failure::trouble(Scope::Host, b"sending data block", &Trouble::from(error));
+                return Err(lost(self.with_count(failure)));
             }
         };
         self.session.connection.put_line(b".");
-        self.flush(b"sending data block")?;
+        let flushed = self.flush(b"sending data block");
+        flushed.map_err(|stop| lost(self.with_count(stop.failure)))?;
         self.session.connection.set_limit(self.limits.last);
-        let reply = self.reply(Scope::Message, b"end of data")?;
+        let reply = self.reply(Scope::Message, b"end of data");
+        let reply = reply.map_err(|stop| lost(self.with_count(stop.failure)))?;
         self.session.messages += 1;
         self.session.needs_reset = false;
         if reply.code / 100 != 2 {
@@ -203,6 +216,15 @@ impl Run<'_> {
             continued: self.session.messages > 1,
             ..Delivered::default()
         })
+    }
+
+    /// A time-out within the message says how far it came.
+    fn with_count(&self, mut failure: Failure) -> Failure {
+        if failure.problem.errno == libc::ETIMEDOUT {
+            let count = format!(" ({} bytes written)", self.session.connection.written());
+            failure.problem.text.extend_from_slice(count.as_bytes());
+        }
+        failure
     }
 
     fn mail_line(&self) -> Vec<u8> {
@@ -263,8 +285,8 @@ impl Run<'_> {
 
     fn stop(self, stop: Stop) -> Done {
         let outcome = stop.failure.outcome();
-        let usable = !stop.broken;
-        Done { failure: Some(stop.failure), usable, ..self.finish(&outcome) }
+        let (usable, lost) = (stop.end == End::InStep, stop.end == End::Lost);
+        Done { failure: Some(stop.failure), usable, lost, ..self.finish(&outcome) }
     }
 
     /// Every address without a result of its own gets this one.
@@ -272,18 +294,18 @@ impl Run<'_> {
         let answered = self.answered;
         let outcomes =
             self.results.into_iter().map(|result| result.unwrap_or_else(|| rest.clone())).collect();
-        Done { outcomes, failure: None, usable: true, answered }
+        Done { outcomes, failure: None, usable: true, lost: false, answered }
     }
 }
 
 /// The connection is gone.
 fn lost(failure: Failure) -> Stop {
-    Stop { failure, broken: true }
+    Stop { failure, end: End::Lost }
 }
 
 /// A refusal in step; 421 means that the peer is about to close (RFC 5321 section 3.8).
 fn refused(failure: Failure, reply: &Reply) -> Stop {
-    Stop { failure, broken: reply.code == 421 }
+    Stop { failure, end: if reply.code == 421 { End::Closing } else { End::InStep } }
 }
 
 fn notify_parameters(address: &JobAddress) -> Vec<u8> {

@@ -139,7 +139,8 @@ impl Failure {
             line.extend_from_slice(&host_field(host));
             if !self.problem.text.is_empty() {
                 line.extend_from_slice(b": ");
-                line.extend_from_slice(&self.problem.text);
+                // One line of the log: the lines of a response are told apart by two characters.
+                line.extend_from_slice(&self.problem.text.replace("\n", "\\n"));
             }
             if self.problem.errno > 0 {
                 let error = nix::errno::Errno::from_raw(self.problem.errno).desc();

@@ -51,9 +51,10 @@ impl Hidden {
         world.stop_daemon()
     }
 
-    /// A call has ended; what it submitted may still be under way.
-    pub fn heard_call(&mut self, world: &World, caller: Caller) {
-        self.called |= caller == Caller::User && world.mode == Mode::Daemon && world.has_daemon();
+    /// A call has ended; what it submitted may still be under way, unless it is left to the queue.
+    pub fn heard_call(&mut self, world: &World, caller: Caller, arguments: &[String]) {
+        let queued = arguments.iter().any(|a| a == "-odq");
+        self.called |= caller == Caller::User && world.mode == Mode::Daemon && world.has_daemon() && !queued;
     }
 
     /// Waits until the log tells of every message where it has come to, and is at rest.

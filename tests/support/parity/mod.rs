@@ -4,5 +4,6 @@ pub mod case;
 pub mod dialogue;
 pub mod hidden;
 pub mod normalise;
+pub mod one_user;
 pub mod play;
 pub mod world;

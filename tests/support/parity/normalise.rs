@@ -35,6 +35,7 @@ const MASKS: &[(&str, &str)] = &[
     (r"(?m)^((?:out\| )?) *\d+[mhd] +[\d.]+[KM]? (?=@M)", "$1@t@ @S@ "),
     // process ids
     (r"\bpid=\d+", "pid=@P@"),
+    (r"\bqueue run pid \d+", "queue run pid @P@"),
     // ports
     (r"(?<=\]):(?:[1-9]\d{3,4})\b", ":@p@"),
     // sizes: they count the above
@@ -68,7 +69,10 @@ impl Normaliser {
     pub fn apply(&mut self, text: &str) -> String {
         let mut text = text.to_owned();
         for (literal, placeholder) in &self.literals {
-            text = text.replace(literal, placeholder);
+            text = match literal.bytes().all(|byte| byte.is_ascii_digit()) {
+                true => replace(&port(literal), &text, |_| placeholder.clone()),
+                false => text.replace(literal, placeholder),
+            };
         }
         text = self.number_ids(&text);
         for (regex, mask) in &self.masks {
@@ -93,6 +97,12 @@ impl Normaliser {
             format!("{prefix}@M{}@", number + 1)
         })
     }
+}
+
+/// A port as a number of its own: not a part of a time, nor a process id that happens to be the same.
+fn port(digits: &str) -> Regex {
+    let pattern = format!(r"(?<!\d)(?<!pid=){digits}(?!\d)");
+    RegexBuilder::new().build(&pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"))
 }
 
 /// Share of the text, in percent, that is masks.

@@ -69,7 +69,7 @@ impl Player {
                     input: &step.body,
                 };
                 let output = world.call(&call).map_err(|e| e.to_string())?;
-                self.hidden.heard_call(world, *caller);
+                self.hidden.heard_call(world, *caller, arguments);
                 self.write_output(step, &output);
                 Ok(())
             }

@@ -62,8 +62,13 @@ pub struct Workshop {
 impl Workshop {
     /// Makes the directory and copies the program into it, once plain and once set-uid root.
     pub fn new(program: Program, binary: &Path) -> std::io::Result<Workshop> {
+        Self::named(program, binary, "parity")
+    }
+
+    /// The same, beside others of this process.
+    pub fn named(program: Program, binary: &Path, name: &str) -> std::io::Result<Workshop> {
         // /tmp may be mounted nosuid, and a home directory may be closed to other users
-        let directory = PathBuf::from(format!("/var/tmp/oxim-parity-{}", std::process::id()));
+        let directory = PathBuf::from(format!("/var/tmp/oxim-{name}-{}", std::process::id()));
         fs::create_dir_all(directory.join("bin"))?;
         fs::create_dir_all(directory.join("setuid"))?;
         if program == Program::Oxim {
@@ -151,6 +156,7 @@ impl World {
             ("@ROUTER_SINK@", ROUTER_SINK),
             ("@TRANSPORT_MAILDIR@", TRANSPORT_MAILDIR),
             ("@TRANSPORT_SMTP@", TRANSPORT_SMTP),
+            ("@PROGRAM@", self.binary.to_str().unwrap_or_default()),
             ("@TESTS@", concat!(env!("CARGO_MANIFEST_DIR"), "/tests")),
         ];
         let mut text = text.to_owned();
@@ -190,6 +196,8 @@ impl World {
         names.push((format!("from {mailer} by"), "from @EXIM@ by".into()));
         let (uid, gid) = self.mailer_ids();
         names.push((format!("{mailer} {uid} {gid}"), "@EXIM@ @EXIM_UID@ @EXIM_GID@".into()));
+        names.push((format!("euid={uid} egid={gid}"), "euid=@EXIM_UID@ egid=@EXIM_GID@".into()));
+        names.push((format!("or uid={uid} can use"), "or uid=@EXIM_UID@ can use".into()));
         names.push((format!("-ident {mailer}"), "-ident @EXIM@".into()));
         names.push((self.binary.display().to_string(), "@BINARY@".into()));
         names
@@ -224,7 +232,8 @@ impl World {
     pub fn shell(&self, script: &str) -> std::io::Result<Output> {
         let arguments = ["-e".to_owned(), "-c".to_owned(), self.substitute(script)];
         let mut command = self.command(Caller::Root, Path::new("/bin/sh"), None, &arguments)?;
-        run(&mut command, b"")
+        // what a tool calls text depends on it
+        run(command.env("LC_ALL", "C.UTF-8"), b"")
     }
 
     /// Starts a daemon in the foreground and waits until the main log says that it listens.
@@ -303,7 +312,9 @@ impl World {
             }
             std::thread::sleep(POLL);
         }
-        Err(format!("waited in vain for {what}"))
+        let log = self.mainlog();
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        Err(format!("waited in vain for {what}; the last lines of the main log, newest first: {last:?}"))
     }
 
     fn count_in_mainlog(&self, text: &str) -> usize {
@@ -376,7 +387,7 @@ impl World {
         fs::create_dir_all(&real)?;
         for entry in fs::read_dir("/etc")? {
             let name = entry?.file_name();
-            let own = ["passwd", "group", "exim4", "oxim", "aliases"].iter().any(|own| name == *own);
+            let own = ["passwd", "group", "hosts", "exim4", "oxim", "aliases"].iter().any(|own| name == *own);
             if !own {
                 symlink(real.join(&name), etc.join(&name))?;
             }
@@ -393,6 +404,7 @@ impl World {
         }
         fs::write(etc.join("passwd"), passwd)?;
         fs::write(etc.join("group"), group)?;
+        fs::write(etc.join("hosts"), hosts_of_ipv4(&fs::read_to_string("/etc/hosts").unwrap_or_default()))?;
         for directory in ["exim4", "oxim"] {
             fs::create_dir_all(etc.join(directory))?;
             let trusted = self.directory.join("trusted.conf").display().to_string() + "\n";
@@ -437,6 +449,12 @@ const PRELUDE: &str = "primary_hostname = mail.test.example\n\
     chunking_advertise_hosts =\n\
     pipelining_connect_advertise_hosts =\n\
     smtputf8_advertise_hosts =";
+
+/// The hosts file without IPv6 addresses: localhost has one on some machines and none on others, and it comes first.
+fn hosts_of_ipv4(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.split_whitespace().next().is_some_and(|a| a.contains(':')));
+    lines.map(|line| format!("{line}\n")).collect()
+}
 
 /// With the certificate that `tests/demo/pki.sh` makes, in place of no TLS at all.
 const TLS_OPTIONS: &str = "tls_advertise_hosts = *\ntls_certificate = @DIR@/pki/server.pem\n\

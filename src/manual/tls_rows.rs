@@ -1,0 +1,66 @@
+//! The rows of the specification of TLS and certificate status, and the tests that fail if a row is broken.
+//!
+//! A name `file::test` is a test of `tests/file.rs` (or of the module of that name in `src`); `7-tls/case` is a parity
+//! case. `tests/tidy.rs` checks that each of them is there. Client and server tests run under TLS 1.2 and 1.3.
+//!
+//! # Server
+//!
+//! | row | what holds | tests |
+//! |---|---|---|
+//! | S0 | without a certificate a self-signed one is used, Exim's words stand in the log (at start), nothing is stapled | `tls_server::without_a_certificate_a_self_signed_one_is_made_and_nothing_is_stapled`, `tls_daemon::without_a_certificate_the_daemon_says_so_before_it_says_that_it_started` |
+//! | S1 | a proof goes out only if asked for; empty, unset, forced failure: none; another failure names the option | `tls_server::who_does_not_ask_gets_nothing_and_it_shows`, `tls_server::an_unset_empty_or_forced_option_means_no_staple_and_another_failure_names_the_option`, `7-tls/ocsp_server`, `settings::forced_failure_and_empty_are_unset_and_other_failures_name_the_option` |
+//! | S2 | certificate and staple follow the server name, together; hostile names reach no path | `tls_server::certificate_and_staple_follow_the_server_name_together`, `tls_server::a_hostile_server_name_reaches_no_path_and_harms_nobody`, `settings::a_server_name_cannot_leave_its_directory` |
+//! | S3 | replaced files are used within a second, in either order, links on the way followed; running sessions go on; a pair that does not fit is never shown | `tls_files::replaced_proof_certificate_and_key_are_used_within_a_second`, `tls_files::between_two_renames_the_former_pair_goes_on`, `tls_files::a_turned_link_on_the_way_replaces_certificate_key_and_proof_and_leaves_sessions_alone`, `tls_files::one_unit_serves_many_threads_while_its_proof_is_replaced`, `cache::a_turned_symbolic_link_on_the_way_is_a_change` |
+//! | S4 | DER, or PEM after its prefix (one file) | `tls_server::a_proof_in_pem_needs_its_prefix` |
+//! | S5 | an unusable proof of each kind is left out, told once for each change of state; revoked: panic log too | `tls_server::an_unusable_proof_is_not_stapled_and_told_once_with_file_and_reason`, `tls_server::a_proof_that_cannot_be_read_is_told_with_the_systems_reason`, `tls_server::each_change_of_a_proofs_state_is_told_once_however_many_handshakes_there_are`, `tls_server::a_revoked_proof_is_for_the_panic_log`, `interop::a_revoked_proof_is_never_stapled_and_starttls_goes_on` |
+//! | S6 | the ends of a proof, to the second; the signer's end | `tls_server::a_proof_ends_at_its_next_update_and_begins_five_minutes_before_its_this_update`, `tls_server::a_proof_ends_with_the_certificate_that_signed_it`, `proof::a_proof_is_not_shown_a_second_past_its_next_update`, `proof::a_clock_may_be_five_minutes_behind_the_responders` |
+//! | S7 | the three signers; others are S5; byte for byte | `tls_server::the_bytes_go_out_as_they_came`, `tls_server::a_good_proof_is_stapled_and_openssl_sees_it_too`, `tls_server::a_leaf_of_the_root_itself_finds_its_issuer_in_the_proof_or_among_the_trusted`, `tls_stream::gnutls_cli_trusts_the_server_and_its_staple` |
+//! | S9 | a virtual host without a proof has no staple, and that aborts nothing | `tls_server::certificate_and_staple_follow_the_server_name_together` |
+//! | S10 | `$tls_in_ocsp`, the same under both versions. A server staples only what it has verified, so 2 and 3 are the client's | `tls_daemon::the_state_of_the_status_is_in_variables_and_lines_under_both_versions`, `tls_client::without_trust_or_verification_a_good_staple_is_not_called_verified`, `tls_client::an_expired_staple_does_not_stop_a_delivery_that_only_requests_one` |
+//! | S11 | must-staple is recognised: a warning of the check, the panic log at start | `tls_daemon::a_must_staple_certificate_without_a_proof_is_warned_of_by_the_check_and_told_at_start`, `tls_server::a_must_staple_certificate_without_a_proof_is_for_the_panic_log`, `tls_server::a_must_staple_certificate_with_a_proof_is_quiet`, `der::features_are_read_number_by_number` |
+//! | S12 | a handshake after the first touches neither disk nor network; bounded caches | `tls_daemon::after_the_first_a_handshake_touches_neither_disk_nor_network`, `cache::a_watched_file_is_looked_at_by_the_watcher_not_by_who_asks`, `cache::names_that_peers_make_up_do_not_grow_the_cache`, `cache::the_least_recently_used_value_makes_room`, `tls_server::a_name_without_certificate_ends_the_handshake_and_is_told_once`, `tls_hostile::two_thousand_handshakes_good_and_bad_leave_memory_and_threads_as_they_were` |
+//!
+//! # Client
+//!
+//! | row | what holds | tests |
+//! |---|---|---|
+//! | C1 | asked for by default, its absence stops nothing; not asked for: the ClientHello has no status_request | `tls_client::the_client_hello_carries_status_request_only_when_it_is_asked_for`, `tls_client::not_requested_means_that_the_server_is_not_asked`, `tls_client::no_staple_is_refused_where_it_is_required_and_let_through_where_it_is_requested`, `tls_client::an_expired_staple_does_not_stop_a_delivery_that_only_requests_one` |
+//! | C2 | text and number of the error, the next host, never clear text | `tls_daemon::a_host_without_a_good_staple_is_passed_over_for_the_next_and_nothing_goes_in_clear`, `tls_client::a_revoked_certificate_is_refused_as_revoked`, `7-tls/ocsp_client`, `7-tls/require_tls`, `interop::oxim_defers_to_an_exim_that_staples_nothing` |
+//! | C3 | without verification never 4; the check warns | `tls_client::without_trust_or_verification_a_good_staple_is_not_called_verified`, `tls_daemon::the_check_of_a_configuration_warns_of_a_required_status_that_nothing_can_satisfy`, `warnings::a_required_status_without_verification_or_required_tls_is_warned_of` |
+//! | C4 | GnuTLS's whole verdict and ours | see below; `tls_client::a_good_staple_does_not_help_a_certificate_of_an_untrusted_authority`, `tls_client::a_must_staple_certificate_without_a_good_staple_is_not_verified`, `tls_client::a_certificate_for_another_host_is_not_verified` |
+//! | C5 | `$tls_out_ocsp`, the selector `tls_ocsp` | `tls_daemon::the_state_of_the_status_is_in_variables_and_lines_under_both_versions` |
+//! | B1, B2, B3 | the matrix of GnuTLS versions, and without OCSP | `tls_without_ocsp::a_certificate_is_verified_and_its_status_is_never_asked`, `tls_without_ocsp::nothing_is_stapled_to_who_asks`, `info::options_of_certificate_status_are_unknown_where_it_is_compiled_out`, `info::the_version_has_the_lines_of_exim_4_97_and_claims_only_what_works`; `vendor-check/run` |
+//!
+//! # What may be stapled to a client (measured with GnuTLS 3.7.9)
+//!
+//! | staple | GnuTLS alone | here | test |
+//! |---|---|---|---|
+//! | none | nothing said | refused if required | `tls_client::no_staple_is_refused_where_it_is_required_and_let_through_where_it_is_requested` |
+//! | good: by the issuer, its certificate inside or not, by its delegate, CertID by SHA-256 | good | verified | `tls_client::a_good_staple_by_the_issuer_is_verified`, `tls_client::a_good_staple_with_the_issuers_certificate_inside_is_verified`, `tls_client::a_good_staple_by_a_delegate_is_verified`, `tls_client::a_good_staple_that_names_the_certificate_by_sha256_is_verified` |
+//! | revoked, by a delegate, expired too | bad | refused as revoked | `tls_client::a_revoked_certificate_is_refused_as_revoked`, `tls_client::a_revoked_certificate_is_refused_as_revoked_when_the_delegate_says_so`, `tls_client::a_revocation_counts_though_its_proof_has_expired` |
+//! | expired | bad | refused | `tls_client::an_expired_staple_is_refused` |
+//! | no nextUpdate | good for 15 days | refused | `tls_client::a_staple_without_an_end_is_refused_whatever_its_age` |
+//! | unknown | **good** | refused | `tls_client::an_unknown_status_is_refused_although_gnutls_accepts_it` |
+//! | from the future | **good** | refused | `tls_client::a_staple_from_the_future_is_refused_although_gnutls_accepts_it` |
+//! | tryLater, unauthorized (unsigned) | **good** | refused | `tls_client::unsigned_answers_of_a_responder_are_refused_although_gnutls_accepts_them` |
+//! | another certificate's, the issuer's own | bad | refused | `tls_client::the_staple_of_another_certificate_is_refused`, `tls_client::a_serial_number_of_another_issuer_is_another_certificate` |
+//! | truncated, random, PEM, bad signature | bad | refused | `tls_client::what_is_no_response_is_refused`, `tls_client::a_bad_signature_is_refused` |
+//! | empty | breaks TLS 1.3 | never sent | `tls_client::an_empty_staple_is_none_and_breaks_no_handshake` |
+//! | two entries, ours second | bad | not verified | `tls_client::a_staple_whose_first_entry_is_for_another_certificate_is_not_called_verified` |
+//! | two entries, ours first; both ours, one revoked | the first counts | the worst counts | `tls_client::a_staple_with_entries_for_other_certificates_behind_ours_is_verified`, `tls_client::of_several_entries_for_the_certificate_the_worst_counts` |
+//! | a delegate without the key purpose, or not inside | bad | refused | `tls_client::a_delegate_without_the_key_purpose_or_without_its_certificate_is_refused` |
+//! | by an authority that is not trusted | bad | refused | `tls_client::a_staple_by_an_authority_that_is_not_trusted_is_refused` |
+//! | by, or delegated by, any other trusted authority | **good** | refused | `tls_client::a_staple_by_another_trusted_authority_is_refused_although_gnutls_accepts_it` |
+//!
+//! # Peers that mean harm
+//!
+//! | what | test |
+//! |---|---|
+//! | text sent with STARTTLS, or after `go ahead` in clear | `tls_hostile::what_is_sent_with_starttls_is_an_error_and_never_a_command` |
+//! | clear text after close_notify, in BDAT too | `tls_hostile::what_follows_the_end_of_tls_in_clear_is_not_answered`, `tls_stream::what_follows_close_notify_in_clear_is_never_read` |
+//! | a handshake that stalls, drips or floods | `tls_hostile::a_handshake_that_stalls_or_drips_ends_with_smtp_receive_timeout`, `tls_stream::a_peer_that_drips_its_handshake_cannot_put_off_its_end`, `transport::what_is_there_is_taken_at_the_deadline_but_not_long_after_it` |
+//! | a peer that never reads | `tls_stream::a_peer_that_stops_reading_makes_writes_time_out`, `tls_stream::after_a_write_that_timed_out_nothing_more_is_sent` |
+//! | renegotiation | `tls_hostile::renegotiation_is_refused` |
+//! | nonsense and 64 KiB of it as a ClientHello | `tls_hostile::hellos_without_sense_or_measure_are_refused` |
+//! | a reset in any phase | `tls_hostile::a_reset_in_any_phase_costs_only_its_own_session` |
+//! | many sessions at once, many after each other | `tls_hostile::handshakes_count_as_connections_and_the_limit_holds`, `tls_hostile::two_thousand_handshakes_good_and_bad_leave_memory_and_threads_as_they_were` |

@@ -1,0 +1,180 @@
+//! Files that are replaced while the server runs (row S3), and what a handshake costs (row S12).
+#![cfg(ocsp_stapling)]
+
+#[path = "support/ca.rs"]
+mod ca;
+#[path = "support/stapling_server.rs"]
+mod stapling_server;
+#[path = "support/tls_client.rs"]
+mod tls_client;
+
+use ca::{Ca, ProofSpec, Status, ca, good};
+use oxim::mail::envelope::OcspState;
+use stapling_server::Options;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+use tls_client::{VERSIONS, client, open, options, start, trusting};
+
+#[test]
+fn replaced_proof_certificate_and_key_are_used_within_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let install = |name: &str| {
+        ca().put(&at("cert.pem"), &ca().read(&format!("{name}-chain.pem")));
+        ca().put(&at("key.pem"), &ca().read(&format!("{name}.key")));
+    };
+    install("leaf");
+    ca().put(&at("proof"), &ca().proof(&good("leaf")));
+    let text = |name: &str| at(name).to_str().unwrap().to_owned();
+    let server = start(Options::from([
+        ("tls_certificate", text("cert.pem")),
+        ("tls_privatekey", text("key.pem")),
+        ("tls_ocsp_file", text("proof")),
+    ]));
+    let state = || client(server.address, VERSIONS[1], None).unwrap();
+    assert_eq!(state().ocsp, OcspState::Verified);
+    ca().put(&at("proof"), &ca().proof(&ProofSpec { status: Status::Revoked, ..good("leaf") }));
+    within_a_second(|| state().ocsp == OcspState::NoResponse);
+    ca().put(&at("proof"), &ca().proof(&good("leaf")));
+    within_a_second(|| state().ocsp == OcspState::Verified);
+    // Another certificate: its former proof is never stapled to it.
+    install("other");
+    let other = ca().certificate("other").der().unwrap();
+    within_a_second(|| {
+        let info = state();
+        assert_eq!(info.ocsp == OcspState::NoResponse, info.peer_certificate == other);
+        info.peer_certificate == other
+    });
+    ca().put(&at("proof"), &ca().proof(&good("other")));
+    within_a_second(|| state().ocsp == OcspState::Verified);
+    let told = server.told();
+    let proof_lines: Vec<_> = told.iter().filter(|line| line.starts_with("OCSP:")).collect();
+    assert_eq!(proof_lines.len(), 4, "{told:?}");
+    assert!(proof_lines[0].contains("revoked") && proof_lines[1].contains("stapled again"), "{told:?}");
+    assert!(
+        proof_lines[2].contains("another certificate") && proof_lines[3].contains("stapled again"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn between_two_renames_the_former_pair_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cert, key) = (directory.path().join("cert"), directory.path().join("key"));
+    ca().put(&cert, &ca().read("leaf-chain.pem"));
+    ca().put(&key, &ca().read("leaf.key"));
+    let server = start(Options::from([
+        ("tls_certificate", cert.to_str().unwrap().to_owned()),
+        ("tls_privatekey", key.to_str().unwrap().to_owned()),
+    ]));
+    client(server.address, VERSIONS[1], None).unwrap();
+    let der = |name: &str| ca().certificate(name).der().unwrap();
+    let shown = || client(server.address, VERSIONS[1], None).unwrap().peer_certificate;
+    // In either order: between the two no pair is shown but the former, and the log says so once.
+    for (first, second, then, count) in
+        [(&cert, &key, "other", 1), (&key, &cert, "leaf", 2), (&cert, &key, "other", 3)]
+    {
+        let before = shown();
+        let file =
+            |path: &PathBuf| if path == &cert { format!("{then}-chain.pem") } else { format!("{then}.key") };
+        ca().put(first, &ca().read(&file(first)));
+        within_a_second(|| {
+            assert_eq!(shown(), before);
+            server.told().len() == count
+        });
+        thread::sleep(oxim::tls::cache::CHECK_INTERVAL * 2);
+        assert_eq!((shown(), server.told().len()), (before, count), "{:?}", server.told());
+        ca().put(second, &ca().read(&file(second)));
+        within_a_second(|| shown() == der(then));
+    }
+    assert!(server.told()[0].ends_with("the former certificate stays in use"), "{:?}", server.told());
+}
+
+#[test]
+fn a_turned_link_on_the_way_replaces_certificate_key_and_proof_and_leaves_sessions_alone() {
+    use std::os::unix::fs::symlink;
+    // As certbot lays it out: live/mx/cert.pem -> ../../archive/mx/cert1.pem, and live/mx itself is turned too.
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for (version, name) in [(1, "leaf"), (2, "other"), (3, "leaf")] {
+        fs::create_dir_all(at(&format!("archive/v{version}"))).unwrap();
+        fs::write(at(&format!("archive/v{version}/cert.pem")), ca().read(&format!("{name}-chain.pem")))
+            .unwrap();
+        fs::write(at(&format!("archive/v{version}/key.pem")), ca().read(&format!("{name}.key"))).unwrap();
+        fs::write(at(&format!("archive/v{version}/proof.der")), ca().proof(&good(name))).unwrap();
+    }
+    fs::create_dir_all(at("live/v1")).unwrap();
+    for file in ["cert.pem", "key.pem", "proof.der"] {
+        symlink(format!("../../archive/v1/{file}"), at(&format!("live/v1/{file}"))).unwrap();
+    }
+    symlink("v1", at("live/mx")).unwrap();
+    let turn = |link: PathBuf, target: &str| {
+        symlink(target, at("new")).unwrap();
+        fs::rename(at("new"), link).unwrap();
+    };
+    let text = |name: &str| at(name).to_str().unwrap().to_owned();
+    let server = start(Options::from([
+        ("tls_certificate", text("live/mx/cert.pem")),
+        ("tls_privatekey", text("live/mx/key.pem")),
+        ("tls_ocsp_file", text("live/mx/proof.der")),
+    ]));
+    let settings = trusting();
+    let (mut running, info) = open(server.address, VERSIONS[1], None, &settings, true).unwrap();
+    let leaf = info.peer_certificate;
+    let is = |name: &str| {
+        let info = client(server.address, VERSIONS[1], None).unwrap();
+        let right = info.peer_certificate == ca().certificate(name).der().unwrap();
+        // Never another's proof with a certificate.
+        assert!(!right || info.ocsp != OcspState::Failed);
+        right && info.ocsp == OcspState::Verified
+    };
+    assert!(is("leaf"));
+    // the links of the files
+    for file in ["cert.pem", "key.pem", "proof.der"] {
+        turn(at(&format!("live/v1/{file}")), &format!("../../archive/v2/{file}"));
+    }
+    within_a_second(|| is("other"));
+    // the link of the directory
+    turn(at("live/mx"), "../archive/v3");
+    within_a_second(|| is("leaf"));
+    running.write_all(b"still here\r\n").unwrap();
+    let mut echoed = [0; 12];
+    running.read_exact(&mut echoed).unwrap();
+    assert_eq!((&echoed, leaf), (b"still here\r\n", ca().certificate("leaf").der().unwrap()));
+}
+
+#[test]
+fn one_unit_serves_many_threads_while_its_proof_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proof.der");
+    let authority: &Ca = ca();
+    authority.put(&path, &authority.proof(&good("leaf")));
+    let server = start(options("leaf", Some(&path)));
+    let address = server.address;
+    thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                for turn in 0..10 {
+                    let info = client(address, VERSIONS[(number + turn) % 2], None).unwrap();
+                    assert_eq!(info.ocsp, OcspState::Verified);
+                }
+            });
+        }
+        for _ in 0..4 {
+            authority.put(&path, &authority.proof(&good("leaf")));
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    assert_eq!(server.told(), [""; 0]);
+}
+
+fn within_a_second(mut seen: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(1);
+    while !seen() {
+        assert!(Instant::now() < end, "not within a second");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
