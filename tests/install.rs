@@ -250,7 +250,7 @@ fn is_setting(text: &str) -> bool {
 #[test]
 fn the_manual_pages_have_no_fault_that_a_checker_finds() {
     let staged = Staged::new(Layout::changed());
-    for page in ["man8/oxim.8", "man7/oxim-tls.7"] {
+    for page in ["man8/oxim.8", "man8/ocsp_fetch.8", "man7/oxim-tls.7"] {
         let page = staged.place(&Path::new("/opt/mail/share/man").join(page));
         if have_tool("mandoc") {
             let output =
