@@ -67,7 +67,8 @@ pub fn read(
 /// What [`compile`] would refuse. Drivers are asked only if all their options could be read: what follows from a
 /// mistake that was told already helps nobody.
 fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> {
-    let (_, mut errors) = Acls::compile(&written.acls);
+    let mut errors = unsupported_sections(written);
+    errors.extend(Acls::compile(&written.acls).1);
     gather(&mut errors, Rules::compile(&written.retry));
     if let Some(setting) = written.main.written("openssl_options") {
         let message = "openssl_options is set but we're using GnuTLS".into();
@@ -164,5 +165,10 @@ mod tests {
         let (written, errors) = read(&text[b"no_such = 1\n".len()..]);
         assert!(written.is_none());
         assert_eq!(lines(&errors), [3, 5, 8], "{errors:?}");
+        // -bV lists what is not built, whole sections too; expansions and listings work all the same.
+        let (written, errors) = read(b"queue_only\nbegin rewrite\n*@a $1@b F\n");
+        assert!(written.is_some());
+        assert_eq!(lines(&errors), [3], "{errors:?}");
+        assert!(errors[0].unsupported, "{errors:?}");
     }
 }
