@@ -364,6 +364,9 @@ fn the_configuration_is_shown_by_name_as_a_whole_its_macros_and_its_lists() {
     assert_eq!(shown(&["-bP", "+ours"]), "domainlist ours = a.test : value.test\n");
     assert_eq!(shown(&["-bP", "macro", "MACRO"]), "MACRO=value\n");
     assert!(shown(&["-bP", "macros"]).contains("MACRO=value\n"));
+    assert_eq!(shown(&["-be", "a MACRO b"]), "a value b\n");
+    assert_eq!(shown(&["-DMACRO=other", "-DOWN=mine", "-be", "MACRO OWN"]), "other mine\n");
+    assert_eq!(place.good(&["-be"], "MACRO == new\nMACRO\n").0, "> Defined macro 'MACRO'\n> new\n> \n");
     assert!(shown(&["-bP"]).contains("qualify_recipient = value.test\n"));
     assert!(shown(&["-bP", "routers"]).contains("local router:"));
     assert!(shown(&["-bP", "router_list"]).contains("local\n"));

@@ -26,13 +26,14 @@ pub fn expand(program: &Program) -> anyhow::Result<i32> {
     context.session.caller_gid = who.gid;
     let own = crate::mail::Address::new(who.login.clone(), program.globals.qualify_domain.clone());
     context.message.sender = Some(caller::given_sender(&program.asked())?.unwrap_or(own));
-    // Macros may hold passwords: those of the file are for admin users.
-    let known = match program.standing.admin {
-        true => program.reading.written.macros.clone(),
-        false => macros::builtin(&crate::load::tables()),
+    // Macros may hold passwords: those of the file are for admin users. Others have what they gave themselves.
+    let defined = match program.standing.admin {
+        true => &program.reading.written.macros,
+        false => &program.invocation.macros,
     };
+    let known = Macros::new(macros::builtin(&crate::load::tables())).with_defined(defined);
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    test_expand::run(&context, Macros::new(known), &program.invocation.arguments, &mut input, &mut output)?;
+    test_expand::run(&context, known, &program.invocation.arguments, &mut input, &mut output)?;
     Ok(0)
 }
 

@@ -58,6 +58,17 @@ impl Macros {
         self
     }
 
+    /// Adds what a file defined. Builtin macros that stand among them, as in what `-bP macros` shows,
+    /// begin with an underscore, which no other can.
+    pub fn with_defined(mut self, known: &[(BString, BString)]) -> Self {
+        for (name, value) in known {
+            if !name.starts_with(b"_") {
+                self.defined.push(Macro { name: name.clone(), value: value.clone(), fixed: false });
+            }
+        }
+        self
+    }
+
     /// Replaces macros. At the start of a logical line that looks like a definition, the name that is
     /// being defined stays.
     pub fn replace(&self, line: &[u8], at_start: bool) -> Replaced {

@@ -58,7 +58,8 @@ pub fn discarded(attempt: &mut Attempt, item: &Item, router: &BStr) {
     parts.original = Some(item.address.to_bytes());
     parts.parents.clear();
     parts.router = router.into();
-    attempt.env.log().event(&Event::Delivery(line_of(attempt, Flag::Delivered, &parts)));
+    let line = Line { is_discarded: true, ..line_of(attempt, Flag::Delivered, &parts) };
+    attempt.env.log().event(&Event::Delivery(line));
     attempt.note(format!("{}: discarded", with_original(item)).as_bytes());
 }
 
@@ -217,6 +218,7 @@ fn line_of<'a>(attempt: &'a Attempt, flag: Flag, parts: &'a Parts) -> Line<'a> {
         original: parts.original.clone(),
         sender: &attempt.message.envelope.sender,
         return_path: Some(parts.return_path.as_bstr()),
+        is_discarded: false,
         router: parts.router.as_bstr(),
         transport: parts.transport.as_bstr(),
         size: None,

@@ -97,6 +97,8 @@ pub struct Delivery<'a> {
     pub parents: Vec<BString>,
     /// The original address, where it is not what is shown.
     pub original: Option<BString>,
+    /// Nothing was delivered anywhere (`:blackhole:`): from whom is not said.
+    pub is_discarded: bool,
     /// `F=`, `P=`
     pub sender: &'a Address,
     /// `P=`; none if there is no delivery to speak of.
@@ -362,12 +364,12 @@ impl Line {
         if let Some(original) = &delivery.original {
             self.words(&[" <".into(), original.as_bstr(), ">".into()]);
         }
-        let deferred = delivery.flag == Flag::Deferred;
-        if selectors.has(Selector::SenderOnDelivery) && !deferred {
+        let without_sender = delivery.flag == Flag::Deferred || delivery.is_discarded;
+        if selectors.has(Selector::SenderOnDelivery) && !without_sender {
             self.field("F", &angle(&delivery.sender.to_bytes()));
         }
         let path =
-            delivery.return_path.filter(|_| selectors.has(Selector::ReturnPathOnDelivery) && !deferred);
+            delivery.return_path.filter(|_| selectors.has(Selector::ReturnPathOnDelivery) && !without_sender);
         if let Some(path) = path {
             self.field("P", &angle(path));
         }

@@ -190,7 +190,16 @@ impl Session<'_, '_> {
             remove_headers: remove,
             about: None,
             local_error: false,
-            pipelining: BString::default(),
+            pipelining: self.pipelining_mark().into(),
+        }
+    }
+
+    /// The arrival line's mark: the extension was used in this session, or offered and not used.
+    fn pipelining_mark(&self) -> &'static str {
+        match (self.pipelining_used, self.pipelining_advertised) {
+            (true, _) => "L",
+            (false, true) => "L-",
+            (false, false) => "",
         }
     }
 

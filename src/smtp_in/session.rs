@@ -13,6 +13,7 @@ use crate::acl::{Answer, Place, Runner, peer};
 use crate::expand::context::Context;
 use crate::expand::printing;
 use crate::expand::{ExpandError, expand};
+use crate::log::line::show_time;
 use crate::log::{Selector, Which};
 use crate::mail::{Address, Reply};
 use crate::matching::{self, HostSubject, Match};
@@ -54,6 +55,8 @@ pub struct Session<'s, 'h> {
     /// The last greeting was EHLO.
     pub(super) esmtp: bool,
     pub(super) pipelining_advertised: bool,
+    /// A command came before the answer to the one before it, as the extension allows.
+    pub(super) pipelining_used: bool,
     pub(super) tls_advertised: bool,
     /// Between MAIL and the end of the message.
     pub(super) transaction: Option<Transaction>,
@@ -93,6 +96,7 @@ impl<'s, 'h> Session<'s, 'h> {
             greeted: false,
             esmtp: false,
             pipelining_advertised: false,
+            pipelining_used: false,
             tls_advertised: false,
             transaction: None,
             rejections: Rejections::default(),
@@ -315,6 +319,7 @@ impl<'s, 'h> Session<'s, 'h> {
     /// The peer sent something before it could know our answer.
     fn is_out_of_step(&mut self, command: &Command) -> bool {
         let pipelined = self.pipelining_advertised && command.may_be_followed();
+        self.pipelining_used |= pipelined && !self.wire.unread().is_empty();
         self.enforces_sync() && self.is_tcp() && !pipelined && self.wire.has_input()
     }
 
@@ -377,13 +382,13 @@ impl<'s, 'h> Session<'s, 'h> {
         self.log_incomplete("connection lost");
         self.run_notquit("connection-lost");
         let peer = self.peer(false);
-        let seconds = self.started.elapsed().as_secs();
+        let took = self.duration();
         if within {
             let what = if self.is_tcp() { "disconnection" } else { "EOF" };
-            let line = format!("unexpected {what} while reading SMTP command from {peer} D={seconds}s");
+            let line = format!("unexpected {what} while reading SMTP command from {peer} D={took}");
             self.log_optional(Selector::LostIncomingConnection, &line);
         } else {
-            let line = format!("SMTP connection from {peer} lost D={seconds}s");
+            let line = format!("SMTP connection from {peer} lost D={took}");
             self.log_optional(Selector::SmtpConnection, &line);
         }
         if self.is_tcp() { Next::Close("") } else { self.close_421("lost input connection", "") }
@@ -404,6 +409,11 @@ impl<'s, 'h> Session<'s, 'h> {
     /// A line of the main log that is written if it is selected.
     pub(super) fn log_optional(&self, selector: Selector, line: &str) {
         self.context.globals.log.optional(selector, Which::Main, line.as_bytes().as_bstr());
+    }
+
+    /// `D=`: how long the session has lasted.
+    fn duration(&self) -> String {
+        show_time(self.started.elapsed(), self.context.globals.log.selectors().has(Selector::Millisec))
     }
 
     /// `smtp_incomplete_transaction`: a transaction ends without its message.
@@ -433,10 +443,10 @@ impl<'s, 'h> Session<'s, 'h> {
         }
         let history = self.counts.history();
         let commands = if history.is_empty() { String::new() } else { format!(" C={history}") };
-        let seconds = self.started.elapsed().as_secs();
+        let took = self.duration();
         self.log_optional(
             Selector::SmtpNoMail,
-            &format!("no MAIL in SMTP connection from {} D={seconds}s{commands}", self.peer(false)),
+            &format!("no MAIL in SMTP connection from {} D={took}{commands}", self.peer(false)),
         );
     }
 

@@ -91,11 +91,15 @@ pub(super) fn errors(parser: &mut Parser, tail: &[u8]) -> Result<(), UsageError>
 /// `-or5m`, `-or 5m`
 fn time(parser: &mut Parser, tail: &[u8]) -> Result<std::time::Duration, UsageError> {
     let option = parser.option;
-    let text = match tail {
-        b"" => parser.next_if(|_| true).unwrap_or_default(),
-        tail => tail.into(),
+    // the complaint names a value that stands by itself
+    let (text, shown) = match tail {
+        b"" => {
+            let next = parser.next_if(|_| true);
+            (next.clone().unwrap_or_default(), next.unwrap_or_else(|| option.clone()))
+        }
+        tail => (tail.into(), option.clone()),
     };
-    interval(&text).ok_or_else(|| UsageError::new(format!("exim: bad time value {option}: abandoned")))
+    interval(&text).ok_or_else(|| UsageError::new(format!("exim: bad time value {shown}: abandoned")))
 }
 
 /// `-oM...`: where the message came from, for trusted callers.
@@ -130,20 +134,25 @@ fn set_protocol(parser: &mut Parser, protocol: BString) -> Result<(), UsageError
     Ok(())
 }
 
-/// `-p<protocol>:<host>`; `-pd` and `-ps` are about Perl, which is not built.
+/// `-p<protocol>:<host>`, or its value in the next argument; `-pd` and `-ps` are about Perl, which is not built.
 pub(super) fn protocol_and_host(parser: &mut Parser, rest: &[u8]) -> Result<(), UsageError> {
     match rest {
-        b"" => Err(UsageError::bad_option(parser.option)),
+        b"" => match parser.next_if(|_| true) {
+            Some(value) => protocol_then_host(parser, &value),
+            None => Err(UsageError::bad_option(parser.option)),
+        },
         b"d" | b"s" => Err(UsageError::not_built(parser.option)),
-        rest => {
-            let (protocol, host) = match rest.split_once_str(":") {
-                Some((protocol, host)) => (protocol, Some(host)),
-                None => (rest, None),
-            };
-            if let Some(host) = host {
-                parser.found.message.host_name = Some(host.into());
-            }
-            set_protocol(parser, protocol.into())
-        }
+        value => protocol_then_host(parser, value),
     }
+}
+
+fn protocol_then_host(parser: &mut Parser, value: &[u8]) -> Result<(), UsageError> {
+    let (protocol, host) = match value.split_once_str(":") {
+        Some((protocol, host)) => (protocol, Some(host)),
+        None => (value, None),
+    };
+    if let Some(host) = host {
+        parser.found.message.host_name = Some(host.into());
+    }
+    set_protocol(parser, protocol.into())
 }

@@ -110,7 +110,7 @@ impl<'a> Parser<'a> {
             b'A' if matches!(rest, b"c" | b"m") => Ok(()),
             b'a' if rest == b"trn" => Err(UsageError::not_built(option)),
             b'B' => self.sendmail_number(rest),
-            b'h' if !rest.is_empty() && rest.iter().all(u8::is_ascii_digit) => Ok(()),
+            b'h' => self.hop_count(rest),
             b'O' | b'X' => Ok(()),
             b'G' if rest.is_empty() => self.flag(|found| found.message.suppress_fixups = true),
             b'i' if rest.is_empty() => self.flag(|found| found.message.dot_is_text = true),
@@ -120,6 +120,15 @@ impl<'a> Parser<'a> {
             b'v' if rest.is_empty() => self.flag(|found| found.verbose = true),
             _ => Err(UsageError::bad_option(option)),
         }
+    }
+
+    /// `-h3`, `-h 3`: Sendmail's hop count, which Exim takes and does not use.
+    fn hop_count(&mut self, rest: &[u8]) -> Result<(), UsageError> {
+        let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        if is_number(rest) || (rest.is_empty() && self.next_if(|next| is_number(next)).is_some()) {
+            return Ok(());
+        }
+        Err(UsageError::bad_option(self.option))
     }
 
     fn long_option(&mut self, name: &[u8]) -> Result<(), UsageError> {

@@ -18,6 +18,16 @@ fn read(line: &str) -> Invocation {
 }
 
 #[test]
+fn a_hop_count_and_a_protocol_may_stand_in_the_next_argument() {
+    for line in ["-h 3 ann", "-h3 ann", "-p esmtp:host.test ann", "-pesmtp:host.test ann"] {
+        assert_eq!(read(line).arguments, ["ann"], "{line}");
+    }
+    let message = read("-p esmtp:host.test ann").message;
+    assert_eq!(message.protocol, Some("esmtp".into()));
+    assert_eq!(message.host_name, Some("host.test".into()));
+}
+
+#[test]
 fn malformed_options_are_refused_in_exims_words() {
     for option in [
         "-xyz", "-b", "-bz", "-bdx", "-bpx", "-Mxx", "-Mz", "-o", "-oz", "-f", "-F", "-C", "-Z", "-h", "-p",
@@ -44,6 +54,8 @@ fn missing_data_is_named() {
         ("-oMm x", "-oMm must be a valid message ID"),
         ("-oMr a -oMr b", "received_protocol is set already"),
         ("-or", "exim: bad time value -or: abandoned"),
+        ("-or x", "exim: bad time value x: abandoned"),
+        ("-h x", "exim abandoned: unknown, malformed, or incomplete option -h"),
         ("-orx", "exim: bad time value -orx: abandoned"),
         ("-os,x", "exim: bad time value -os,x: abandoned"),
         ("-qz", "exim: bad time value -qz: abandoned"),

@@ -103,6 +103,7 @@ fn delivery<'a>(id: &'a MessageId, sender: &'a Address, flag: Flag, shown: &str)
         shown: shown.into(),
         parents: Vec::new(),
         original: None,
+        is_discarded: false,
         sender,
         return_path: Some("s@good.example".into()),
         router: "r".into(),
@@ -143,6 +144,21 @@ fn delivery_lines_are_exims() {
              T=smtp S=277 H=127.0.0.1 [127.0.0.1]:4125 I=[127.0.0.1]:35956 X={CIPHER} CV=no \
              DN=\"CN=localhost,O=x\" L C=\"250- 10 byte\\\\n250 OK id=1\" QT=0.057s DT=0.017s"
         )
+    );
+    let discarded = Delivery {
+        original: Some("x@alias.example".into()),
+        is_discarded: true,
+        transport: "".into(),
+        size: None,
+        host: None,
+        pipelined: false,
+        queue_time: None,
+        delivery_time: None,
+        ..delivery(&id, &sender, Flag::Delivered, ":blackhole:")
+    };
+    assert_eq!(
+        Event::Delivery(discarded).line(all_of_exim()),
+        "1xVVES-0006ga-0t => :blackhole: <x@alias.example> R=r"
     );
     assert_eq!(
         Event::Delivery(success).line(Selectors::default()),
