@@ -200,7 +200,7 @@ impl Delivery<'_> {
         let problem = match result {
             Ok(problem) => problem,
             Err(failure) => {
-                let failure = failure.at(host, None);
+                let failure = failure.at(host, None).printing(self.top_bit_prints());
                 self.log_host(host, &failure);
                 self.settle_open(&failure.outcome());
                 Some(failure.problem)
@@ -247,10 +247,10 @@ impl Delivery<'_> {
             }
             fresh = true;
             for (index, outcome) in chunk.iter().zip(done.outcomes) {
-                self.outcomes[*index] = Some(at(outcome, host, &session));
+                self.outcomes[*index] = Some(at(outcome, host, &session, self.top_bit_prints()));
             }
             if let Some(failure) = done.failure {
-                let failure = failure.at(host, session.tls.as_ref());
+                let failure = failure.at(host, session.tls.as_ref()).printing(self.top_bit_prints());
                 self.log_host(host, &failure);
                 problem = Some(failure.problem);
             }
@@ -315,6 +315,11 @@ impl Delivery<'_> {
         Ok(head)
     }
 
+    /// `print_topbitchars`
+    fn top_bit_prints(&self) -> bool {
+        self.job.context.globals.main.bool("print_topbitchars")
+    }
+
     fn log_host(&self, host: &Host, failure: &Failure) {
         if let Some(line) = failure.host_line(host) {
             self.log_line(&line);
@@ -362,9 +367,10 @@ fn mail_of<'m>(smtp: &Smtp, job: &'m Job, head: &'m [u8], context: &Context) -> 
     }
 }
 
-/// The outcome, with the host it happened at.
-fn at(outcome: Outcome, host: &Host, session: &Session) -> Outcome {
+/// The outcome, with the host it happened at, and what the host said in a form that can be shown.
+fn at(outcome: Outcome, host: &Host, session: &Session, top_bit_prints: bool) -> Outcome {
     let place = |mut problem: Problem| {
+        problem.text = trouble::printing(&problem.text, top_bit_prints);
         problem.host = Some(host.clone());
         problem.tls.clone_from(&session.tls);
         problem

@@ -88,15 +88,21 @@ impl Failure {
                 format!("Remote host closed connection in response to {stage}"),
             ),
             Trouble::TimedOut => Self::new(scope, libc::ETIMEDOUT, format!("SMTP timeout after {stage}")),
-            Trouble::Malformed(line) => Self::new(
-                scope,
-                exim_errno::FORMAT,
-                format!("Malformed SMTP reply in response to {stage}: {line}"),
-            ),
+            Trouble::Malformed(line) => {
+                let mut text = BString::from(format!("Malformed SMTP reply in response to {stage}: "));
+                text.extend_from_slice(line);
+                Self::new(scope, exim_errno::FORMAT, text)
+            }
             Trouble::Io(error) => {
                 Self::new(scope, error.raw_os_error().unwrap_or(libc::EIO), format!("after {stage}"))
             }
         }
+    }
+
+    /// What the host said in a form that can be shown.
+    pub fn printing(mut self, top_bit_prints: bool) -> Self {
+        self.problem.text = printing(&self.problem.text, top_bit_prints);
+        self
     }
 
     /// No connection: refused, unreachable, timed out.
@@ -168,9 +174,23 @@ pub fn with_codes(reply: &Reply) -> BString {
     bstr::join("\n", lines).into()
 }
 
+/// A text as logs and bounces show it: what does not print as `\ooo`, lines stay lines.
+pub fn printing(text: &[u8], top_bit_prints: bool) -> BString {
+    let lines: Vec<BString> =
+        text.split_str("\n").map(|line| crate::expand::printing(line, top_bit_prints)).collect();
+    bstr::join("\n", lines).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_host_says_is_shown_without_control_characters_and_eight_bit_only_if_wanted() {
+        let said = b"550-a\\b h\xc3\xa9\n550 \xff no\x01";
+        assert_eq!(printing(said, false), "550-a\\b h\\303\\251\n550 \\377 no\\001");
+        assert_eq!(printing(said, true), b"550-a\\b h\xc3\xa9\n550 \xff no\\001".as_bstr());
+    }
 
     fn host() -> Host {
         Host {
