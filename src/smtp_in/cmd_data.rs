@@ -300,8 +300,11 @@ pub fn added_header(added: AddedHeader) -> HeaderAddition {
     HeaderAddition { place, text: added.header.text }
 }
 
-/// Envelope and headers as the reject log shows them, after the line itself.
+/// Envelope and headers as the reject log shows them, after the line itself, where they are selected.
 pub fn rejected_headers(context: &Context, headers: &[Header]) -> Vec<u8> {
+    if !context.globals.log.selectors().has(Selector::RejectedHeader) {
+        return Vec::new();
+    }
     let sender = context.message.sender.as_ref().map(|sender| sender.to_bytes()).unwrap_or_default();
     let mut text = format!("\nEnvelope-from: <{sender}>").into_bytes();
     for (i, recipient) in context.message.recipients.iter().enumerate() {

@@ -202,7 +202,8 @@ impl Session<'_, '_> {
         let code = code_of(answer.verdict);
         let peer = self.peer(true);
         let mut lines = Vec::new();
-        if let Some(failure) = &answer.sender_failure {
+        let with_detail = self.context.globals.log.selectors().has(Selector::SenderVerifyFail);
+        if let Some(failure) = answer.sender_failure.as_ref().filter(|_| with_detail) {
             let kind = if failure.temporary { "defer" } else { "fail" };
             let SenderVerifyFailure { address, log_message, .. } = failure;
             let head = format!("{id}{peer} sender verify {kind} for <{address}>: ");
