@@ -130,7 +130,7 @@ impl Session<'_, '_> {
         match outcome {
             Outcome::Accepted { id, reply, .. } => {
                 if let Some(why) = self.why_queued() {
-                    self.log(Which::Main, &format!("{id} no immediate delivery: {why}"));
+                    self.log_optional(Selector::DelayDelivery, &format!("{id} no immediate delivery: {why}"));
                 }
                 let reply = match (reply, &asked.accepted) {
                     (Some(reply), _) => reply,
