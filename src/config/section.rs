@@ -12,7 +12,7 @@ use super::value;
 use super::written::{
     AclText, ConfigError, DriverDef, Instance, ListKind, NamedList, NamedLists, Tables, Written,
 };
-use crate::log::{SelectorError, Selectors};
+use crate::log::{SelectorError, Selectors, selector};
 use crate::syntax::{Located, Position, Template};
 use bstr::{BString, ByteSlice};
 use std::path::Path;
@@ -433,6 +433,10 @@ impl Reader<'_> {
         let Some(setting) = self.written.main.written("log_selector") else { return };
         let at = setting.at.clone();
         let text = self.written.main.plain("log_selector").unwrap_or_default();
+        for name in selector::not_built(&text) {
+            let message = format!("log selector \"{name}\" is known but not supported yet");
+            self.source.unsupported(&at, message, text.as_bstr());
+        }
         let Err(error) = Selectors::parse(&text) else { return };
         let hint = match &error {
             SelectorError::Unknown { name, .. } => {

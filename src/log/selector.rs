@@ -82,6 +82,34 @@ selectors! {
     UnknownInList "unknown_in_list" false "failed lookups in lists";
 }
 
+/// Selectors that no line or field follows yet. `+all` may hold them; who names one is told.
+const NOT_BUILT: &[Selector] = &[
+    Selector::Arguments,
+    Selector::ConnectionId,
+    Selector::ProtocolDetail,
+    Selector::QueueTimeExclusive,
+    Selector::TlsOnConnect,
+    Selector::UnknownInList,
+];
+
+/// The names in a setting that are switched on and have no effect yet.
+pub fn not_built(text: &[u8]) -> Vec<&'static str> {
+    let named = |selector: &Selector| {
+        let name = selector.name();
+        text.rsplit_str("+").any(|after| {
+            let after = after.trim_start();
+            after.strip_prefix(name.as_bytes()).is_some_and(|rest| !rest.first().is_some_and(is_name_byte))
+        })
+    };
+    let on =
+        |selector: &&Selector| named(selector) && Selectors::parse(text).is_ok_and(|set| set.has(**selector));
+    NOT_BUILT.iter().filter(on).map(|selector| selector.name()).collect()
+}
+
+fn is_name_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_'
+}
+
 impl Selector {
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -155,7 +183,7 @@ impl Selectors {
                 return Err(SelectorError::NoSign(rest.into()));
             }
             let after = rest[1..].trim_start();
-            let length = after.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+            let length = after.iter().take_while(|b| is_name_byte(b)).count();
             set.change(sign == b'+', &after[..length])?;
             rest = after[length..].trim_start();
         }
@@ -195,6 +223,13 @@ mod tests {
         assert!(Selectors::parse(b"subject").is_err());
         let wrong = Selectors::parse(b"+subjekt").unwrap_err();
         assert_eq!(wrong.to_string(), "unknown log_selector setting: +subjekt");
+    }
+
+    #[test]
+    fn a_selector_without_effect_is_found_where_it_is_named_and_on() {
+        assert_eq!(not_built(b"+pid + arguments +unknown_in_list"), ["arguments", "unknown_in_list"]);
+        assert!(not_built(b"+all -arguments +tls_on_connectx").is_empty());
+        assert!(not_built(b"+arguments -arguments").is_empty());
     }
 
     #[test]
