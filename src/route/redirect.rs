@@ -171,7 +171,13 @@ impl Redirect {
         match redirect_list::parse(&data, &allowed, &include) {
             List::Nothing => Verdict::Decline,
             List::Blackhole => Verdict::Discard,
-            List::Fail(text) => Verdict::Fail(forced(asked, self.allowed_text(text), 0)),
+            List::Fail(text, before) => {
+                let trouble = forced(asked, self.allowed_text(text), 0);
+                match before.is_empty() {
+                    true => Verdict::Fail(trouble),
+                    false => Verdict::FailAfter(trouble, self.children(before, asked, context)),
+                }
+            }
             List::Defer(text) => Verdict::Defer(forced(asked, self.allowed_text(text), -1)),
             List::Wrong(text) => Verdict::Defer(Trouble {
                 our_fault: our_fault.get(),
