@@ -297,6 +297,7 @@ fn no_address(action: FindFailed, item: &HostItem, asked: &Asked) -> Verdict {
     let remark = Some(Remark::NoAddress(item.name.clone()));
     match by_action(action, text, asked) {
         Verdict::Defer(trouble) => Verdict::Defer(Trouble { errno: HOST_LOOKUP, remark, ..trouble }),
+        Verdict::Fail(trouble) => Verdict::Fail(Trouble { remark, ..trouble }),
         other => other,
     }
 }

@@ -39,7 +39,7 @@ pub fn verify(chain: &Chain, context: &mut Context, address: &Address, how: How)
             },
             Routed::Failed(_, trouble) => {
                 return Verified::Failed {
-                    message: peer_text(&trouble),
+                    message: trouble.text.clone(),
                     log_message: trouble.text.clone(),
                     forced: trouble.for_peer,
                 };
@@ -67,9 +67,10 @@ pub(super) fn log_remark(context: &Context, answer: &Routed) {
     }
 }
 
-/// What the peer may hear: texts that were meant for it, and Exim's general ones.
+/// What the peer hears of a deferral: a text that was meant for it, or nothing of its own. Ours may tell of files,
+/// hosts and look-ups.
 fn peer_text(trouble: &Trouble) -> BString {
-    trouble.text.clone()
+    if trouble.for_peer { trouble.text.clone() } else { BString::default() }
 }
 
 /// Can errors go to this address? The sender is null while it is verified.
