@@ -529,6 +529,22 @@ fn the_queue_is_listed_in_every_form() {
 }
 
 #[test]
+fn a_reader_that_has_enough_is_no_failure_of_a_call_that_only_tells_something() {
+    let place = Place::new("");
+    place.good(&["-odq", "a"], MESSAGE);
+    for arguments in [&["-bV"][..], &["-bP"], &["-be", "x"], &["-bp"], &["-bt", "a@h.test"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command(arguments).stdin(Stdio::null()).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), texts(&output).1.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+    // Where there is a reader to come, a failure to write is one.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = place.command(&["-bV"]).stdin(Stdio::null()).stdout(full).output().unwrap();
+    assert!(!output.status.success() && texts(&output).1.contains("No space left"), "{output:?}");
+}
+
+#[test]
 fn debugging_shows_what_was_selected_and_nothing_else() {
     let place = Place::new("");
     let shown = |arguments: &[&str]| texts(&place.run(arguments, "")).1;

@@ -32,6 +32,7 @@ use args::{Action, Invocation};
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -172,6 +173,37 @@ fn run() -> anyhow::Result<i32> {
         return ocsp_fetch::run(&arguments, &found);
     }
     let invocation = args::parse(&name, &arguments)?;
+    let only_tells = matches!(
+        invocation.action,
+        Action::Version
+            | Action::Print
+            | Action::Expand
+            | Action::ListQueue(_)
+            | Action::TestAddresses
+            | Action::VerifyAddresses { .. }
+    );
+    match obey(invocation, found, group, name, arguments) {
+        Err(error) if only_tells && was_not_heard(&error) => Ok(0),
+        other => other,
+    }
+}
+
+/// Nobody reads standard output any more (`| head`): nothing that its caller wants to hear of. As Exim, this is no
+/// failure of a call that only tells something.
+fn was_not_heard(error: &anyhow::Error) -> bool {
+    let broken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
+        && descriptors::has_no_reader(std::io::stdout().as_fd())
+}
+
+/// Does what the command line says.
+fn obey(
+    invocation: Invocation,
+    found: Vec<(OsString, OsString)>,
+    group: Option<LaidDown>,
+    name: BString,
+    arguments: Vec<BString>,
+) -> anyhow::Result<i32> {
     match invocation.action {
         Action::About => {
             eprintln!("{} {ABOUT}", about_name());

@@ -5,9 +5,11 @@ use super::caller;
 use super::delivery::Worker;
 use super::test_expand;
 use crate::config::macros::{self, Macros};
-use crate::expand::context::{Context, NoHooks};
+use crate::expand::context::{Context, Globals, NoHooks};
+use crate::log::Echo;
 use crate::route::address_test::{self, Shown};
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 
 /// `-be`: with the caller's rights, which were taken before the configuration was read.
 pub fn expand(program: &Program) -> anyhow::Result<i32> {
@@ -46,7 +48,13 @@ pub fn addresses(program: Program, verify: Option<bool>) -> anyhow::Result<i32> 
     };
     let worker = Worker::start(program)?;
     let program = &worker.program;
-    let mut context = Context::new(program.globals.clone(), &NoHooks);
+    // What routing would log is for whoever tests, not for the log; the two forms are Exim's.
+    let log = match verify {
+        None => program.globals.log.only_shown_by(Echo::to_standard_error()),
+        Some(_) => program.globals.log.on_standard_error(),
+    };
+    let globals = Globals { log: Arc::new(log), ..(*program.globals).clone() };
+    let mut context = Context::new(Arc::new(globals), &NoHooks);
     context.session.origin = caller::origin_of_test(&program.asked(), &who.login);
     context.message.sender = Some(sender);
     let mut out = std::io::stdout().lock();

@@ -13,6 +13,7 @@ use std::time::Duration;
 struct Parts {
     shown: BString,
     parents: Vec<BString>,
+    by_parent: bool,
     original: Option<BString>,
     return_path: BString,
     router: BString,
@@ -200,6 +201,7 @@ fn parts_of(attempt: &Attempt, item: &Item) -> Parts {
     Parts {
         shown,
         parents,
+        by_parent: item.special.is_some(),
         original,
         return_path: attempt.errors_to(item),
         router: BString::default(),
@@ -215,6 +217,7 @@ fn line_of<'a>(attempt: &'a Attempt, flag: Flag, parts: &'a Parts) -> Line<'a> {
         flag,
         shown: parts.shown.clone(),
         parents: parts.parents.clone(),
+        by_parent: parts.by_parent,
         original: parts.original.clone(),
         sender: &attempt.message.envelope.sender,
         return_path: Some(parts.return_path.as_bstr()),

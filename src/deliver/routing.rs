@@ -264,8 +264,8 @@ pub fn defer(attempt: &mut Attempt, mut setback: Setback) {
 }
 
 fn log_trouble(attempt: &Attempt, trouble: &Trouble) {
-    for line in &trouble.main_lines {
-        report::about(attempt, line);
+    if let Some(remark) = &trouble.remark {
+        report::about(attempt, &remark.text());
     }
     for line in &trouble.log_lines {
         let text = format!("{} {line}", attempt.message.id);

@@ -156,7 +156,7 @@ fn people_part(attempt: &Attempt, boundary: &str, delay: &str) -> Vec<u8> {
         b"\nThe addresses to which the message has not yet been delivered are:\n\n"
     });
     for setback in attempt.deferred.iter().rev() {
-        let (lines, open) = named(&setback.item);
+        let (lines, open) = named(attempt, &setback.item);
         text.extend_from_slice(&lines);
         if open && setback.problem.errno <= 0 && !setback.problem.text.is_empty() {
             let reason = report::reason(&setback.problem);

@@ -95,6 +95,8 @@ pub struct Delivery<'a> {
     pub shown: BString,
     /// Addresses between the final and the original one, shown in parentheses (`all_parents`).
     pub parents: Vec<BString>,
+    /// A file or pipe: the address that named it, the first of [`Delivery::parents`], is always shown.
+    pub by_parent: bool,
     /// The original address, where it is not what is shown.
     pub original: Option<BString>,
     /// Nothing was delivered anywhere (`:blackhole:`): from whom is not said.
@@ -358,8 +360,11 @@ impl Line {
             Flag::Deferred => "==",
         };
         self.words(&[delivery.id.as_bstr(), " ".into(), flag.into(), " ".into(), delivery.shown.as_bstr()]);
-        for parent in delivery.parents.iter().filter(|_| selectors.has(Selector::AllParents)) {
-            self.words(&[" (".into(), parent.as_bstr(), ")".into()]);
+        let all = selectors.has(Selector::AllParents);
+        let count = if all { usize::MAX } else { usize::from(delivery.by_parent) };
+        let parents = &delivery.parents[..count.min(delivery.parents.len())];
+        if !parents.is_empty() {
+            self.words(&[" (".into(), bstr::join(", ", parents).as_bstr(), ")".into()]);
         }
         if let Some(original) = &delivery.original {
             self.words(&[" <".into(), original.as_bstr(), ">".into()]);

@@ -103,6 +103,8 @@ pub struct Log {
     memory: Option<Arc<Mutex<Vec<MemoryLine>>>>,
     /// `-v`
     echo: Option<Echo>,
+    /// Lines are shown and not written.
+    unwritten: bool,
 }
 
 /// One line of a log in memory: where it went, and its text without time stamp.
@@ -139,7 +141,14 @@ impl Log {
     }
     /// A log as the configuration says. Files are opened when they are first written.
     pub fn new(settings: LogSettings) -> Self {
-        Self { settings, pid: std::process::id(), files: Arc::default(), memory: None, echo: None }
+        Self {
+            settings,
+            pid: std::process::id(),
+            files: Arc::default(),
+            memory: None,
+            echo: None,
+            unwritten: false,
+        }
     }
     /// What is selected.
     pub fn selectors(&self) -> Selectors {
@@ -148,6 +157,15 @@ impl Log {
     /// The same logs, each line shown by `echo` too.
     pub fn shown_by(&self, echo: Echo) -> Self {
         Self { echo: Some(echo), ..self.clone() }
+    }
+    /// Each line is shown by `echo`, and written nowhere.
+    pub fn only_shown_by(&self, echo: Echo) -> Self {
+        Self { unwritten: true, ..self.shown_by(echo) }
+    }
+    /// Each line goes to standard error, as it would stand in the log.
+    pub fn on_standard_error(&self) -> Self {
+        let settings = LogSettings { path: None, syslog: None, ..self.settings.clone() };
+        Self { settings, ..self.clone() }
     }
     /// Whether a line of this selector has a reader: it is selected, or all lines are shown.
     pub fn wants(&self, selector: Selector) -> bool {
@@ -223,6 +241,9 @@ impl Log {
     }
 
     fn put(&self, which: Which, text: &BStr) {
+        if self.unwritten {
+            return;
+        }
         if let Some(memory) = &self.memory {
             memory.lock().unwrap_or_else(PoisonError::into_inner).push((which, text.to_vec()));
             return;

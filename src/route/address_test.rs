@@ -66,6 +66,7 @@ pub fn test(
             break;
         }
         for answer in chain.route(context, item, How::AddressTest) {
+            verify::log_remark(context, &answer);
             match answer {
                 Routed::Assigned(item) => {
                     let is_remote = item.route.as_ref().is_some_and(|route| !route.hosts.is_empty());
@@ -194,7 +195,6 @@ fn write_routed(out: &mut dyn Write, item: &Item, shown: &mut Shown) -> io::Resu
             _ => "",
         };
         writeln!(out, "{} -> {target}{mark}", item.address.to_bytes())?;
-        write_parents(out, item.parent.as_ref().and_then(|parent| parent.parent.as_ref()))?;
         match item.barred.as_deref() {
             Some(Barred { no_transport: Some(why), .. }) => {
                 return writeln!(out, "*** Error in setting up pipe, file, or autoreply:\n{why}");
@@ -228,7 +228,7 @@ fn write_routed(out: &mut dyn Write, item: &Item, shown: &mut Shown) -> io::Resu
         if let Some(port) = host.port {
             line.push_str(&format!(" port={port}"));
         }
-        writeln!(out, "{}", line.trim_end())?;
+        writeln!(out, "{line}")?;
     }
     Ok(())
 }

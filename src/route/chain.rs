@@ -83,6 +83,8 @@ pub enum Verdict {
     Discard,
     /// Never.
     Fail(Trouble),
+    /// Never, and these are routed all the same: they stood before the `:fail:`.
+    FailAfter(Trouble, redirect::Children),
     /// Not now.
     Defer(Trouble),
     /// Route again with this domain.
@@ -141,7 +143,8 @@ impl Chain {
         self.routers.get(index).map_or(b"".as_bstr(), |router| router.generic.name.as_bstr())
     }
 
-    /// Routes one address. More than one answer comes only from `unseen` routers. `context.address` is left
+    /// Routes one address. More than one answer comes only from `unseen` routers, and from
+    /// a `:fail:` behind other items, which comes before theirs. `context.address` is left
     /// as the last router had it.
     pub fn route(&self, context: &mut Context, item: Item, how: How) -> Vec<Routed> {
         let mut answers = Vec::new();
@@ -155,6 +158,10 @@ impl Chain {
                 Step::NoMore => break,
                 Step::Done(answer) => {
                     answers.push(answer);
+                    return answers;
+                }
+                Step::FailedAfter(both) => {
+                    answers.extend(*both);
                     return answers;
                 }
                 Step::Unseen(answer, copy) => {
@@ -225,6 +232,16 @@ impl Chain {
             Verdict::Pass => Step::Next(generic.pass_router.unwrap_or(index + 1)),
             Verdict::Defer(trouble) => self.deferred(generic, item, trouble),
             Verdict::Fail(trouble) => Step::Done(Routed::Failed(item.clone(), mark(generic, trouble))),
+            Verdict::FailAfter(trouble, children) => {
+                let failed = Routed::Failed(item.clone(), mark(generic, trouble));
+                if how.is_verify() {
+                    return Step::Done(failed);
+                }
+                match self.accepted(Verdict::Children(children), generic, index, item, user, how, context) {
+                    Ok(children) => Step::FailedAfter(Box::new([failed, children])),
+                    Err(_) => Step::Done(failed),
+                }
+            }
             Verdict::Discard => Step::Done(Routed::Discarded(item.clone(), generic.name.clone())),
             Verdict::Reroute(domain) => {
                 let child = Address::new(item.address.local_part(), domain);
@@ -426,6 +443,7 @@ enum Step {
     Next(usize),
     NoMore,
     Done(Routed),
+    FailedAfter(Box<[Routed; 2]>),
     Unseen(Routed, Box<Item>),
 }
 

@@ -143,8 +143,44 @@ pub struct Trouble {
     pub disable_logging: bool,
     /// Lines for the main log and the panic log that go with it, without the message id.
     pub log_lines: Vec<BString>,
-    /// The same for the main log alone.
-    pub main_lines: Vec<BString>,
+    /// What the main log is told besides.
+    pub remark: Option<Remark>,
+}
+
+/// What routing found out about a host; the line depends on why the address was routed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// The first host of this domain is this host.
+    LocalHost(BString),
+    /// This host has no address.
+    NoAddress(BString),
+}
+
+impl Remark {
+    /// The line, without a message id.
+    pub fn text(&self) -> BString {
+        match self {
+            Self::LocalHost(domain) => line(&[b"remote host address is the local host: ", domain]),
+            Self::NoAddress(host) => line(&[b"no IP address found for host ", host]),
+        }
+    }
+
+    /// The line without a message: `address` was verified for a peer, or tested.
+    pub fn without_message(&self, address: &BStr, peer: &BStr) -> Option<BString> {
+        let text = self.text();
+        Some(match (self, peer.is_empty()) {
+            (Self::LocalHost(_), true) => line(&[&text, b" (while routing <", address, b">)"]),
+            (Self::LocalHost(_), false) => {
+                line(&[&text, b" (while verifying <", address, b"> from host ", peer, b")"])
+            }
+            (Self::NoAddress(_), true) => return None,
+            (Self::NoAddress(_), false) => line(&[&text, b" (during SMTP connection from ", peer, b")"]),
+        })
+    }
+}
+
+fn line(parts: &[&[u8]]) -> BString {
+    parts.concat().into()
 }
 
 /// What became of an address in the routers.

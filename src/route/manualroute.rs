@@ -3,7 +3,7 @@
 use super::chain::{Asked, Verdict, known_transport};
 use super::generic::{Flag, SelfAction, flag, wrong};
 use super::host_list::{self, By, Family, Found, HostItem, LookUp};
-use super::item::Trouble;
+use super::item::{Remark, Trouble};
 use super::precondition::{expand_trouble, items};
 use crate::config::{ConfigError, Instance};
 use crate::expand::{self, Context, ExpandError};
@@ -285,7 +285,7 @@ fn own_host(asked: &Asked, hosts: Vec<Host>) -> Result<Vec<Host>, Verdict> {
             let freeze = router.self_action == SelfAction::Freeze;
             let mut trouble = Trouble::defer(router.name.as_bstr(), text());
             trouble.freeze = freeze;
-            trouble.main_lines.push(format!("remote host address is the local host: {domain}").into());
+            trouble.remark = Some(Remark::LocalHost(domain.as_bytes().into()));
             Err(Verdict::Defer(trouble))
         }
     }
@@ -294,11 +294,10 @@ fn own_host(asked: &Asked, hosts: Vec<Host>) -> Result<Vec<Host>, Verdict> {
 fn no_address(action: FindFailed, item: &HostItem, asked: &Asked) -> Verdict {
     let router = asked.router;
     let text = format!("lookup of host \"{}\" failed in {} router", item.name, router.name);
-    let line = BString::from(format!("no IP address found for host {}", item.name));
+    let remark = Some(Remark::NoAddress(item.name.clone()));
     match by_action(action, text, asked) {
-        Verdict::Defer(trouble) => {
-            Verdict::Defer(Trouble { errno: HOST_LOOKUP, main_lines: vec![line], ..trouble })
-        }
+        Verdict::Defer(trouble) => Verdict::Defer(Trouble { errno: HOST_LOOKUP, remark, ..trouble }),
+        Verdict::Fail(trouble) => Verdict::Fail(Trouble { remark, ..trouble }),
         other => other,
     }
 }

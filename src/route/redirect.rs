@@ -2,7 +2,7 @@
 //!
 //! Filters (`# Exim filter`, `# Sieve filter`) are not built: such data defers the address.
 
-use super::chain::{Asked, How, Verdict, known_transport};
+use super::chain::{Asked, Verdict, known_transport};
 use super::generic::{Generic, not_built, wrong};
 use super::identity::identity;
 use super::item::{Ancestor, Barred, Item, Route, Special, Trouble, ancestors, same_address};
@@ -171,7 +171,13 @@ impl Redirect {
         match redirect_list::parse(&data, &allowed, &include) {
             List::Nothing => Verdict::Decline,
             List::Blackhole => Verdict::Discard,
-            List::Fail(text) => Verdict::Fail(forced(asked, self.allowed_text(text), 0)),
+            List::Fail(text, before) => {
+                let trouble = forced(asked, self.allowed_text(text), 0);
+                match before.is_empty() {
+                    true => Verdict::Fail(trouble),
+                    false => Verdict::FailAfter(trouble, self.children(before, asked, context)),
+                }
+            }
             List::Defer(text) => Verdict::Defer(forced(asked, self.allowed_text(text), -1)),
             List::Wrong(text) => Verdict::Defer(Trouble {
                 our_fault: our_fault.get(),
@@ -353,9 +359,6 @@ struct Target {
 
 /// Items that were skipped are in the log, whether or not the rest is delivered.
 fn log_skipped(skipped: &[(BString, BString)], asked: &Asked, context: &Context) {
-    if asked.how == How::AddressTest {
-        return;
-    }
     let id = context.message.id.as_ref().map_or_else(String::new, |id| format!("{id} "));
     for (text, error) in skipped {
         let line = format!("{id}{} router: skipped error: {error} in \"{text}\"", asked.router.name);

@@ -53,8 +53,8 @@ pub enum List {
     Nothing,
     /// `:blackhole:`
     Blackhole,
-    /// `:fail:` and its text.
-    Fail(BString),
+    /// `:fail:` and its text, and the items before it: mail goes to them all the same, as with Exim.
+    Fail(BString, Vec<ListItem>),
     /// `:defer:` and its text.
     Defer(BString),
     /// The list is wrong: what the log says after `error in redirect data: `.
@@ -106,7 +106,7 @@ impl Reader<'_> {
     }
 
     /// `:fail:` and `:defer:` take the rest of the line, commas and all.
-    fn special_to_end(&self, rest: &[u8]) -> Option<List> {
+    fn special_to_end(&mut self, rest: &[u8]) -> Option<List> {
         for (name, allowed) in [(&b":fail:"[..], self.allowed.fail), (b":defer:", self.allowed.defer)] {
             if !rest.starts_with(name) {
                 continue; // the end of the line is looked for only where it counts: a list may be one long line
@@ -117,7 +117,10 @@ impl Reader<'_> {
                 return Some(List::Wrong(format!("\"{}\" is not permitted", line.as_bstr()).into()));
             }
             let message = BString::from(message.trim());
-            return Some(if name == b":fail:" { List::Fail(message) } else { List::Defer(message) });
+            return Some(match name {
+                b":fail:" => List::Fail(message, std::mem::take(&mut self.items)),
+                _ => List::Defer(message),
+            });
         }
         None
     }
@@ -294,7 +297,9 @@ mod tests {
 
     #[test]
     fn fail_and_defer_take_the_rest_of_the_line() {
-        assert_eq!(read(":fail: gone, really"), List::Fail("gone, really".into()));
+        assert_eq!(read(":fail: gone, really"), List::Fail("gone, really".into(), Vec::new()));
+        let before = vec![address("a", "q.example"), ListItem::File("/f".into())];
+        assert_eq!(read("a, /f, :fail: gone, b\nc"), List::Fail("gone, b".into(), before));
         assert_eq!(read("a, :defer: later\nb"), List::Defer("later".into()));
         assert_eq!(read("# nothing"), List::Nothing);
         assert_eq!(read(":blackhole:"), List::Blackhole);

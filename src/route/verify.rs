@@ -3,7 +3,9 @@
 use super::chain::{Chain, How};
 use super::item::{Item, Routed, Trouble};
 use crate::expand::Context;
+use crate::log::{Selector, Which};
 use crate::mail::Address;
+use crate::mail::host_text::full_host;
 use crate::upward::{Verified, Verifier};
 use bstr::{BString, ByteSlice};
 
@@ -25,6 +27,7 @@ pub fn verify(chain: &Chain, context: &mut Context, address: &Address, how: How)
     for _ in 0..ROUNDS_MAX {
         // Of an `unseen` router's answers the last counts: that of the copy that went on.
         let Some(answer) = chain.route(context, item, how).pop() else { break };
+        log_remark(context, &answer);
         match answer {
             Routed::Assigned(item) => {
                 return Verified::Ok { address_data: item.address_data };
@@ -36,7 +39,7 @@ pub fn verify(chain: &Chain, context: &mut Context, address: &Address, how: How)
             },
             Routed::Failed(_, trouble) => {
                 return Verified::Failed {
-                    message: peer_text(&trouble),
+                    message: trouble.text.clone(),
                     log_message: trouble.text.clone(),
                     forced: trouble.for_peer,
                 };
@@ -50,9 +53,24 @@ pub fn verify(chain: &Chain, context: &mut Context, address: &Address, how: How)
     Verified::Deferred { message: text.clone(), log_message: text }
 }
 
-/// What the peer may hear: texts that were meant for it, and Exim's general ones.
+/// What routing found out goes into the log, with the connection it was for.
+pub(super) fn log_remark(context: &Context, answer: &Routed) {
+    let (Routed::Failed(item, trouble) | Routed::Deferred(item, trouble)) = answer else { return };
+    let log = &context.globals.log;
+    let peer = full_host(&context.session.origin, log.selectors().has(Selector::IncomingPort));
+    let line = trouble.remark.as_ref().and_then(|remark| {
+        let address = item.address.to_bytes();
+        remark.without_message(address.as_bstr(), peer.as_bstr())
+    });
+    if let Some(line) = line {
+        log.write(Which::Main, line.as_bstr());
+    }
+}
+
+/// What the peer hears of a deferral: a text that was meant for it, or nothing of its own. Ours may tell of files,
+/// hosts and look-ups.
 fn peer_text(trouble: &Trouble) -> BString {
-    trouble.text.clone()
+    if trouble.for_peer { trouble.text.clone() } else { BString::default() }
 }
 
 /// Can errors go to this address? The sender is null while it is verified.

@@ -18,6 +18,9 @@ const REPLIES_HELD_MAX: usize = 8192;
 /// How often a session that waits looks whether the process is to end.
 const STOP_SLICE: Duration = Duration::from_secs(1);
 
+/// What a peer hears when its session broke.
+const LAST_WORD: &[u8] = b"421 Unexpected failure, please try later\r\n";
+
 /// Why no line came.
 #[derive(Debug)]
 pub enum NoLine {
@@ -172,6 +175,17 @@ impl<'s> Wire<'s> {
     }
 }
 
+/// A panic ends the session. A peer in clear text hears of it; into a TLS stream nothing is written, for what
+/// GnuTLS was doing when it happened is not known: that connection just closes.
+impl Drop for Wire<'_> {
+    fn drop(&mut self) {
+        if let (true, Connection::Clear(stream)) = (std::thread::panicking(), &self.connection) {
+            let _ = stream.set_nonblocking(true); // the peer may not be listening
+            let _ = io::Write::write(&mut &*stream, LAST_WORD);
+        }
+    }
+}
+
 fn no_line(error: &io::Error) -> NoLine {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => NoLine::TimedOut,
@@ -199,6 +213,32 @@ mod tests {
         fn wait_input(&mut self, _: Duration) -> io::Result<bool> {
             Ok(true)
         }
+    }
+
+    /// What the peer reads after the thread that holds this connection panicked.
+    fn heard_after_a_panic(connect: fn(std::net::TcpStream) -> Connection, lent: bool) -> Vec<u8> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let connection = connect(listener.accept().unwrap().0);
+        let session = std::thread::spawn(move || {
+            let stop = AtomicBool::new(false);
+            let mut wire = Wire::new(connection, Duration::from_secs(1), &stop);
+            let _lent = lent.then(|| wire.lend());
+            std::panic::resume_unwind(Box::new("as asked"));
+        });
+        assert!(session.join().is_err());
+        let mut heard = Vec::new();
+        io::Read::read_to_end(&mut peer, &mut heard).unwrap();
+        heard
+    }
+
+    #[test]
+    fn after_a_panic_a_peer_in_clear_hears_421_and_into_tls_nothing_is_written() {
+        assert_eq!(heard_after_a_panic(Connection::Clear, false), LAST_WORD);
+        assert_eq!(heard_after_a_panic(Connection::Clear, true), LAST_WORD);
+        let secured = |stream| Connection::Secured(Box::new(stream));
+        assert!(heard_after_a_panic(secured, false).is_empty());
+        assert!(heard_after_a_panic(secured, true).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -21,6 +22,14 @@ pub fn make_standard_valid() -> io::Result<()> {
         let _stays_open = null.into_raw_fd();
     }
     Ok(())
+}
+
+/// True if what is written here goes to a pipe or socket whose other end is closed.
+pub fn has_no_reader(descriptor: BorrowedFd) -> bool {
+    let mut asked = [PollFd::new(descriptor, PollFlags::POLLOUT)];
+    let answer = poll(&mut asked, PollTimeout::ZERO);
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    answer.is_ok() && asked[0].revents().is_some_and(|events| events.intersects(gone))
 }
 
 /// True if this number is an open descriptor.

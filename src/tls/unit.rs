@@ -10,6 +10,7 @@ use super::gnutls::x509::{Certificate, PrivateKey, self_signed};
 use super::notice::{Notice, Notify};
 use super::settings::UnitSettings;
 use crate::ocsp::{Proof, Subject, Unfit};
+use crate::text::list::List;
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsStr;
 use std::io;
@@ -374,10 +375,15 @@ enum Format {
     Pem,
 }
 
-/// `tls_ocsp_file` names one file, after `DER ` (the default) or `PEM `. A list, which Exim allows with a list of
-/// certificates, is refused rather than half used.
+/// Is this value of `tls_ocsp_file` a list? Exim allows one with a list of certificates; it is not built yet.
+pub fn is_list_of_proofs(written: &BStr) -> bool {
+    written.contains(&b':') || List::names_separator(written)
+}
+
+/// `tls_ocsp_file` names one file, after `DER ` (the default) or `PEM `. A list is refused rather than half used:
+/// constant text when the configuration is read, what was expanded here.
 fn proof_place(written: &BStr) -> Result<(Format, &BStr), Unfit> {
-    if written.contains(&b':') {
+    if is_list_of_proofs(written) {
         return Err(Unfit::Malformed("a list of several proofs is not supported yet".into()));
     }
     Ok(match (written.strip_prefix(b"DER "), written.strip_prefix(b"PEM ")) {

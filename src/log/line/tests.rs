@@ -102,6 +102,7 @@ fn delivery<'a>(id: &'a MessageId, sender: &'a Address, flag: Flag, shown: &str)
         flag,
         shown: shown.into(),
         parents: Vec::new(),
+        by_parent: false,
         original: None,
         is_discarded: false,
         sender,
