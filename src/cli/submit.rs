@@ -164,7 +164,7 @@ fn ask_acl(runner: &Runner, context: &mut Context, draft: Draft) -> Verdict {
     apply_effects(runner, draft.controls, draft.add_headers, draft.remove_headers);
     match answer.verdict {
         AclVerdict::Accept => Verdict::Accept,
-        AclVerdict::Discard => Verdict::Discard,
+        AclVerdict::Discard => Verdict::Discard(answer.log_message.or(answer.message)),
         verdict => {
             let code = if matches!(verdict, AclVerdict::Defer | AclVerdict::Error) { 451 } else { 550 };
             let message = answer.message.clone().unwrap_or_else(|| PROHIBITED.into());
@@ -199,6 +199,7 @@ fn apply_effects(
     remove_headers.extend(remove);
     controls.freeze |= effects.freeze.is_some();
     controls.queue_only |= effects.queue_only;
+    controls.queued_by_acl |= effects.queue_only;
     controls.suppress_local_fixups |= effects.suppress_local_fixups;
     if let Some(submission) = &effects.submission {
         controls.submission = Some(receive::Submission {

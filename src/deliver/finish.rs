@@ -54,6 +54,7 @@ fn give_up_expired(attempt: &mut Attempt) {
             false => format!("{before}: retry timeout exceeded").into(),
         };
         setback.problem.errno = 0;
+        setback.timed_out = true;
         attempt.failed.push(setback);
     }
     still.reverse();
@@ -107,9 +108,11 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
     kept
 }
 
-/// Errors nobody wants: `errors_to` empty, and bounces that have failed for long enough.
+/// Errors nobody wants: `errors_to` empty, and bounces that have failed for long enough, be it by the retry rules
+/// (where none is, the first failure is the last).
 fn is_ignored(attempt: &Attempt, setback: &Setback) -> bool {
-    setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty())
+    setback.timed_out
+        || setback.item.errors_to.as_ref().is_some_and(|to| to.is_empty())
         || attempt.age() >= attempt.env.globals.main.time("ignore_bounce_errors_after")
 }
 

@@ -33,6 +33,8 @@ pub struct Setback {
     pub quiet: bool,
     /// The retry records of all its hosts have run out.
     pub expired: bool,
+    /// It was deferred until the retry rules gave it up.
+    pub timed_out: bool,
     /// Which one it is of this attempt: notices name the latest first.
     pub nth: usize,
 }
@@ -203,6 +205,7 @@ impl<'e> Attempt<'e> {
         context.message = MessageVars {
             id: Some(message.id.clone()),
             sender: Some(envelope.sender.clone()),
+            return_path: Some(envelope.sender.to_bytes()),
             headers: Arc::new(message.headers.clone()),
             body_size: message.body_size,
             size: headers + 1 + message.body_size,

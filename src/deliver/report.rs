@@ -107,6 +107,9 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
         .map(|host| host_of(host, false, None));
     line.tls = setback.problem.tls.as_ref();
     let text = attempt.env.log().event(&Event::Delivery(line));
+    if setback.problem.of_configuration {
+        attempt.env.log().write(crate::log::Which::Panic, text.as_bstr());
+    }
     // The message's own log has the line without id and flag.
     let rest = text.splitn_str(3, " ").nth(2).unwrap_or_default().to_vec();
     attempt.note(&rest);

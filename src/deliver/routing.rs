@@ -274,7 +274,11 @@ fn log_trouble(attempt: &Attempt, trouble: &Trouble) {
 }
 
 fn problem_of(trouble: Trouble) -> Problem {
-    let user_text = trouble.only_for_log.then(BString::default);
+    let user_text = match trouble.only_for_log {
+        true => Some(BString::default()),
+        // `:fail:` without a text: the line for it is there, and empty.
+        false => (trouble.for_peer && trouble.text.is_empty()).then(|| BString::from("\n")),
+    };
     Problem {
         text: trouble.text,
         user_text,
@@ -294,6 +298,7 @@ pub fn setback(item: Item, problem: Problem) -> Setback {
         retry: Vec::new(),
         quiet: false,
         expired: false,
+        timed_out: false,
         nth: 0,
     }
 }

@@ -141,7 +141,7 @@ pub struct MessageVars {
     pub id: Option<MessageId>,
     /// `$sender_address`; none outside a message.
     pub sender: Option<Address>,
-    /// `$return_path` at delivery; the sender if not set.
+    /// `$return_path`: there is none before routing.
     pub return_path: Option<BString>,
     /// Headers as they stand now (`$h_...`, `$message_headers`).
     pub headers: Arc<Vec<Header>>,

@@ -108,6 +108,15 @@ pub fn condition(template: &Template, context: &Context) -> Result<bool, ExpandE
     truth(value.bytes())
 }
 
+/// The value of an expanded boolean option: unlike [`condition`], nothing but the four words will do.
+pub fn boolean(text: &[u8]) -> Option<bool> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"yes" | b"true" => Some(true),
+        b"no" | b"false" => Some(false),
+        _ => None,
+    }
+}
+
 /// The rule of [`condition`], for text that is expanded already.
 pub fn truth(text: &[u8]) -> Result<bool, ExpandError> {
     use bstr::ByteSlice;

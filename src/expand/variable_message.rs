@@ -124,10 +124,7 @@ fn reply_address(context: &Context) -> Option<Value> {
 }
 
 fn return_path(context: &Context) -> Option<Value> {
-    match &context.message.return_path {
-        Some(path) => outside(path),
-        None => context.message.sender.as_ref().and_then(|a| outside(&a.to_bytes())),
-    }
+    context.message.return_path.as_deref().and_then(|path| outside(path))
 }
 
 fn warn_delay(context: &Context) -> Option<Value> {

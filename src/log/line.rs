@@ -427,7 +427,8 @@ impl Line {
         }
         self.delivery_host(delivery);
         self.delivery_time(delivery);
-        if !delivery.reason.is_empty() {
+        // A reason that is empty (`:defer:` without a text) is shown as such.
+        if !delivery.reason.is_empty() || delivery.error.is_empty() {
             self.words(&[": ".into(), delivery.reason]);
         }
     }

@@ -122,11 +122,16 @@ fn receive(
     apply_header_changes(headers, mail);
     context.message.headers = Arc::new(headers.clone());
     let verdict = ask_acl(station, context, mail, headers, body, ask)?;
-    let is_discarded = verdict == Verdict::Discard;
+    let is_discarded = matches!(verdict, Verdict::Discard(_));
+    let mut why_discarded = None;
     let reply = match verdict {
         Verdict::Refuse(reply) => return Err(Refused { why: Refusal::Acl, reply }),
         Verdict::Fake(reply) => Some(reply),
-        Verdict::Accept | Verdict::Discard => None,
+        Verdict::Discard(why) => {
+            why_discarded = why;
+            None
+        }
+        Verdict::Accept => None,
     };
     apply_header_changes(headers, mail);
     let parts = Parts { headers, facts, settings, fixed, done_already };
@@ -135,7 +140,7 @@ fn receive(
     }
     *discarded = is_discarded || mail.recipients.is_empty();
     match place_of_body.take() {
-        Some(body) if *discarded => Ok(discard(station, context, mail, &parts, &body)),
+        Some(body) if *discarded => Ok(discard(station, context, mail, (&parts, why_discarded), &body)),
         Some(body) => keep(station, context, mail, &parts, body, reply),
         // It was put there above.
         None => Err(Refused::new(Refusal::Spool, 451, "Temporary local problem - please try later")),
@@ -394,15 +399,25 @@ fn matches_name(name: &[u8], pattern: &[u8]) -> bool {
 }
 
 /// The ACL took the message and wants none of it: the peer hears that it was accepted.
-fn discard(station: &Station, context: &Context, mail: &NewMail, parts: &Parts, body: &BodyFile) -> Outcome {
+fn discard(
+    station: &Station,
+    context: &Context,
+    mail: &NewMail,
+    (parts, why): (&Parts, Option<BString>),
+    body: &BodyFile,
+) -> Outcome {
     let id = body.id();
     let size = message_size(parts.headers, body);
     let by = if mail.recipients.is_empty() { "RCPT" } else { "DATA" };
     let by =
         if mail.arrival == Arrival::Local { "non-SMTP" } else { mail.controls.discarded_by.unwrap_or(by) };
     log_arrival(station, context, mail, &facts_of(parts, body, size, false));
-    let words = format!("=> blackhole ({by} ACL discarded recipients)");
-    station.log.event(&Event::About { id, text: words.as_str().into() });
+    let mut words = BString::from(format!("=> blackhole ({by} ACL discarded recipients)"));
+    if let Some(why) = why {
+        words.extend_from_slice(b": ");
+        words.extend_from_slice(&why);
+    }
+    station.log.event(&Event::About { id, text: words.as_bstr() });
     station.log.event(&Event::About { id, text: "Completed".into() });
     Outcome::Accepted { id: id.clone(), size, reply: None, deliver_now: false }
 }
@@ -446,6 +461,9 @@ fn keep(
     log_arrival(station, context, mail, &facts);
     if mail.controls.freeze {
         station.log.event(&Event::About { id: &id, text: "frozen by ACL".into() });
+    }
+    if mail.controls.queued_by_acl && !mail.controls.freeze {
+        station.log.event(&Event::About { id: &id, text: "no immediate delivery: queued by ACL".into() });
     }
     let deliver_now = !mail.controls.freeze && !mail.controls.queue_only;
     if deliver_now {

@@ -69,6 +69,8 @@ pub struct Controls {
     pub freeze: bool,
     /// `queue_only` / `queue`
     pub queue_only: bool,
+    /// It is an ACL that wants it so: the log says that.
+    pub queued_by_acl: bool,
     /// `submission`
     pub submission: Option<Submission>,
     /// `suppress_local_fixups`
@@ -183,8 +185,8 @@ pub enum Verdict {
     /// Take it.
     Accept,
     /// Take it, tell the peer so, and throw it away (`discard`); the words that the log shows after
-    /// `=> blackhole`, such as `(DATA ACL discarded recipients)`, are made here.
-    Discard,
+    /// `=> blackhole`, such as `(DATA ACL discarded recipients)`, are made here, but for the ACL's own text.
+    Discard(Option<BString>),
     /// Take it but answer this (`fakereject`, `fakedefer`).
     Fake(Reply),
     /// Refuse: this is the answer. The ACL has logged it already.

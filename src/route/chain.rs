@@ -79,6 +79,8 @@ pub enum Verdict {
     DeclineWith(BString),
     /// Go on, whatever `more` says.
     Pass,
+    /// The same; the text is for the log if no router is left.
+    PassWith(BString),
     /// Throw it away.
     Discard,
     /// Never.
@@ -147,6 +149,17 @@ impl Chain {
     /// a `:fail:` behind other items, which comes before theirs. `context.address` is left
     /// as the last router had it.
     pub fn route(&self, context: &mut Context, item: Item, how: How) -> Vec<Routed> {
+        // Outside deliveries (verification, -bt) there is a return path only while an address is routed.
+        let before = context.message.return_path.clone();
+        if before.is_none() {
+            context.message.return_path = context.message.sender.as_ref().map(|sender| sender.to_bytes());
+        }
+        let answers = self.walk(context, item, how);
+        context.message.return_path = before;
+        answers
+    }
+
+    fn walk(&self, context: &mut Context, item: Item, how: How) -> Vec<Routed> {
         let mut answers = Vec::new();
         let mut item = item;
         let mut index = item.start;
@@ -229,6 +242,10 @@ impl Chain {
                 item.unrouteable = Some(text);
                 self.declined(generic, index, item, context)
             }
+            Verdict::PassWith(text) => {
+                item.unrouteable = Some(text);
+                Step::Next(generic.pass_router.unwrap_or(index + 1))
+            }
             Verdict::Pass => Step::Next(generic.pass_router.unwrap_or(index + 1)),
             Verdict::Defer(trouble) => self.deferred(generic, item, trouble),
             Verdict::Fail(trouble) => Step::Done(Routed::Failed(item.clone(), mark(generic, trouble))),
@@ -242,7 +259,13 @@ impl Chain {
                     Err(_) => Step::Done(failed),
                 }
             }
-            Verdict::Discard => Step::Done(Routed::Discarded(item.clone(), generic.name.clone())),
+            Verdict::Discard => {
+                // Nothing is left for a copy to be made of, but a wrong value is found all the same.
+                match is_on(generic, &generic.unseen, "unseen", context) {
+                    Ok(_) => Step::Done(Routed::Discarded(item.clone(), generic.name.clone())),
+                    Err(trouble) => self.deferred(generic, item, trouble),
+                }
+            }
             Verdict::Reroute(domain) => {
                 let child = Address::new(item.address.local_part(), domain);
                 let ancestor = Arc::new(item.as_ancestor(index, &seen(context)));
@@ -524,7 +547,7 @@ fn add_headers(router: &Generic, item: &mut Item, context: &Context) -> Result<(
 }
 
 /// A boolean option that may be an expansion.
-fn is_on(router: &Generic, flag: &Flag, option: &str, context: &Context) -> Result<bool, Trouble> {
+pub fn is_on(router: &Generic, flag: &Flag, option: &str, context: &Context) -> Result<bool, Trouble> {
     let (template, default) = match flag {
         Flag::Fixed(on) => return Ok(*on),
         Flag::Expanded(template, default) => (template, *default),
@@ -534,11 +557,14 @@ fn is_on(router: &Generic, flag: &Flag, option: &str, context: &Context) -> Resu
         Err(ExpandError::Forced(_)) => return Ok(default),
         Err(error) => return Err(expand_trouble(router, template, option, &error)),
     };
-    match value.bytes().to_ascii_lowercase().as_slice() {
-        b"yes" | b"true" => Ok(true),
-        b"no" | b"false" => Ok(false),
-        _ => {
-            let text = format!("\"{}\" is not a valid value for the \"{option}\" option", value.bytes());
+    match expand::boolean(value.bytes()) {
+        Some(on) => Ok(on),
+        None => {
+            let text = format!(
+                "\"{}\" is not a valid value for the \"{option}\" option in the {} router",
+                value.bytes(),
+                router.name
+            );
             Err(Trouble::defer(router.name.as_bstr(), text))
         }
     }

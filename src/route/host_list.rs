@@ -68,8 +68,9 @@ fn parse_item(item: &BStr) -> HostItem {
 
 fn split_port(item: &BStr) -> (&BStr, Option<u16>) {
     if let Some((inner, rest)) = item.strip_prefix(b"[").and_then(|rest| rest.split_once_str("]")) {
+        // Brackets are only there to tell the address from its port: without one they belong to the name.
         let port = rest.strip_prefix(b":").and_then(|port| port.to_str().ok()?.trim().parse().ok());
-        return (inner.as_bstr(), port);
+        return if port.is_some() { (inner.as_bstr(), port) } else { (item, None) };
     }
     if item.to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok()) {
         return (item, None);
@@ -166,11 +167,15 @@ impl LookUp {
 
 /// Addresses of one item.
 pub fn find(item: &HostItem, look_up: LookUp, group: Option<usize>, context: &Context) -> Found {
-    if let Some(address) = item.address {
+    if let Some(address) = item.address.filter(|_| !item.mx) {
         let hosts = vec![host(&item.name, Some(address), item.port, -1, false, group)];
         return marked(hosts, context);
     }
     if item.mx {
+        // An address has no MX records, whatever a resolver would say of its text as a name.
+        if item.address.is_some() {
+            return Found::Nothing;
+        }
         return find_mx(item, look_up, group, context);
     }
     match look_up.addresses(&item.name, context) {

@@ -1,6 +1,6 @@
 //! The manualroute router: hosts written in the configuration (spec chapter "The manualroute router").
 
-use super::chain::{Asked, Verdict, known_transport};
+use super::chain::{Asked, Verdict, is_on, known_transport};
 use super::generic::{Flag, SelfAction, flag, wrong};
 use super::host_list::{self, By, Family, Found, HostItem, LookUp};
 use super::item::{Remark, Trouble};
@@ -154,11 +154,7 @@ impl Manualroute {
     }
 
     fn rule_options(&self, text: &BStr, asked: &Asked, context: &Context) -> Result<RuleOptions, Trouble> {
-        let randomize = match &self.hosts_randomize {
-            Flag::Fixed(on) => *on,
-            Flag::Expanded(template, _) => expand::condition(template, context)
-                .map_err(|error| expand_trouble(asked.router, template, "hosts_randomize", &error))?,
-        };
+        let randomize = is_on(asked.router, &self.hosts_randomize, "hosts_randomize", context)?;
         let mut options = RuleOptions { randomize, look_up: LookUp::default(), transport: None };
         for word in text.fields() {
             match word {
@@ -274,7 +270,7 @@ fn own_host(asked: &Asked, hosts: Vec<Host>) -> Result<Vec<Host>, Verdict> {
     let text = || "remote host address is the local host".to_owned();
     match &router.self_action {
         SelfAction::Send => Ok(hosts),
-        SelfAction::Pass => Err(Verdict::Pass),
+        SelfAction::Pass => Err(Verdict::PassWith(text().into())),
         SelfAction::Reroute(domain) => Err(Verdict::Reroute(domain.clone())),
         SelfAction::Fail => Err(Verdict::Fail(Trouble {
             router: Some(router.name.clone()),

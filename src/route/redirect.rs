@@ -271,7 +271,7 @@ impl Redirect {
             Ok(_) => Err(format!("included file {path} is not a regular file").into()),
             Err(unread) => {
                 our_fault.set(unread.ours);
-                Err(format!("failed to open {path} (:include:): {}", unread.text).into())
+                Err(format!("failed to open included file {path}: {}", unread.text).into())
             }
         }
     }

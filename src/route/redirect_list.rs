@@ -230,10 +230,14 @@ fn next_item(text: &[u8]) -> (&[u8], &[u8]) {
     let mut depth = 0_u32;
     let mut quoted = false;
     let mut escaped = false;
+    // The commas of a source route (`@a,@b:x@c`) are between its hosts, not between items.
+    let mut in_route = text.starts_with(b"@");
     for (at, &byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
+            b':' => in_route = false,
+            b',' if in_route && text[at + 1..].trim_start().starts_with(b"@") => {}
             b'"' => quoted = !quoted,
             b'(' | b'<' if !quoted => depth += 1,
             b')' | b'>' if !quoted => depth = depth.saturating_sub(1),

@@ -224,6 +224,7 @@ impl Session<'_, '_> {
         Controls {
             freeze: effects.freeze.is_some(),
             queue_only: effects.queue_only || self.queue_only || (many && self.is_tcp()),
+            queued_by_acl: effects.queue_only,
             submission: effects.submission.as_ref().map(|submission| receive::Submission {
                 sender_retain: submission.sender_retain,
                 domain: submission.domain.clone(),
@@ -249,7 +250,7 @@ impl Session<'_, '_> {
                 asked.accepted = answer.message;
                 receive::Verdict::Accept
             }
-            Verdict::Discard => receive::Verdict::Discard,
+            Verdict::Discard => receive::Verdict::Discard(answer.log_message.or(answer.message)),
             verdict => {
                 asked.drop = verdict == Verdict::Drop;
                 receive::Verdict::Refuse(self.refuse_data(&answer, &draft))

@@ -125,9 +125,14 @@ impl Session<'_, '_> {
 
     /// Makes a reply, and logs a code of the wrong class.
     pub(super) fn word(&self, code: u16, message: &[u8]) -> Worded {
+        self.word_about("", code, message)
+    }
+
+    /// The same for a message: its id (and a space) is put before what is logged.
+    fn word_about(&self, id: &str, code: u16, message: &[u8]) -> Worded {
         let worded = word_reply(code, message);
         if let Some(fault) = &worded.fault {
-            self.log_panic(fault);
+            self.log_panic(&format!("{id}{fault}"));
         }
         if self.runner.session_effects().no_multiline_responses {
             let first = worded.reply.text.lines().next().unwrap_or_default().into();
@@ -171,8 +176,8 @@ impl Session<'_, '_> {
     ) -> Reply {
         let code = code_of(answer.verdict);
         let reply = match (&answer.message, self.details(answer, what)) {
-            (Some(message), _) => self.word(code, message).reply,
-            (None, Some(details)) => self.word(code, &details).reply,
+            (Some(message), _) => self.word_about(id, code, message).reply,
+            (None, Some(details)) => self.word_about(id, code, &details).reply,
             (None, None) if code == 451 => Reply::new(451, "Temporary local problem - please try later"),
             (None, None) => Reply::new(550, "Administrative prohibition"),
         };

@@ -137,6 +137,8 @@ pub struct Problem {
     pub our_fault: bool,
     /// Text for the peer's or user's eyes in a bounce, if it differs.
     pub user_text: Option<BString>,
+    /// An option has a value that it cannot have: the panic log is told too.
+    pub of_configuration: bool,
     /// The message is to be frozen or other special treatment was asked for.
     pub freeze: bool,
 }

@@ -283,7 +283,7 @@ fn the_acl_may_refuse_discard_or_pretend() {
     let no = Reply::new(550, "no");
     let outcome = accept_with(&world, smtp_mail(), b"A: b\r\n\r\n", Verdict::Refuse(no.clone()));
     assert_eq!(refused(outcome), (Refusal::Acl, "550 no".into()));
-    let (id, _) = accepted(&accept_with(&world, smtp_mail(), b"A: b\r\n\r\n", Verdict::Discard));
+    let (id, _) = accepted(&accept_with(&world, smtp_mail(), b"A: b\r\n\r\n", Verdict::Discard(None)));
     assert!(nothing_is_left(&world));
     let lines: Vec<_> = world.station.log.lines().into_iter().map(|(_, line)| line.to_string()).collect();
     assert_eq!(lines[1], format!("{id} => blackhole (DATA ACL discarded recipients)"));

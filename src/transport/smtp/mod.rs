@@ -127,12 +127,26 @@ impl Smtp {
     }
 
     /// A boolean option that may be an expansion.
-    fn flag(&self, name: &str, context: &Context) -> Result<bool, Failure> {
+    fn flag(&self, name: &'static str, context: &Context) -> Result<bool, Failure> {
         match self.options.flag(name) {
             Flag::Fixed(on) => Ok(on),
-            Flag::Expanded(template) => crate::expand::condition(template, context).map_err(|error| {
-                Failure::new(Scope::Message, -1, format!("failed to expand {name}: {error}"))
-            }),
+            Flag::Expanded(template) => {
+                let transport = &self.name;
+                let text = crate::expand::expand(template, context)
+                    .map_err(|error| {
+                        let words = format!("failed to expand \"{name}\" in {transport} transport: {error}");
+                        Failure::new(Scope::Message, -1, words)
+                    })?
+                    .into_bytes();
+                crate::expand::boolean(&text).ok_or_else(|| {
+                    let words = format!(
+                        "\"{text}\" is not a valid value for the \"{name}\" option in the {transport} transport"
+                    );
+                    let mut failure = Failure::new(Scope::Message, -1, words);
+                    failure.problem.of_configuration = true;
+                    failure
+                })
+            }
         }
     }
 
