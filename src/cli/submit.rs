@@ -12,7 +12,7 @@ use crate::acl::{Place, Runner, Verdict as AclVerdict};
 use crate::expand::context::{Context, Globals};
 use crate::load::Configuration;
 use crate::log::Which;
-use crate::mail::{Address, Recipient, Reply, parse_list};
+use crate::mail::{Address, Recipient, Reply, Syntax, parse_list};
 use crate::process::orders::wait_readable;
 use crate::receive::{
     self, Arrival, Caller, Controls, Draft, ErrorsTo, Extract, LocalAnswer, NewMail, Outcome, OwnMessages,
@@ -216,6 +216,8 @@ fn new_mail(asked: &Asked, who: &Caller, sender: &Sender, recipients: Vec<Addres
     let (recipients, arguments) =
         if given.extract { (Vec::new(), recipients) } else { (recipients, Vec::new()) };
     let remove_arguments = main.bool("extract_addresses_remove_arguments");
+    // A caller that writes eight-bit addresses is taken to mean an internationalized message.
+    let smtputf8 = recipients.iter().any(|address| !address.to_bytes().is_ascii());
     NewMail {
         arrival: Arrival::Local,
         caller: who.clone(),
@@ -228,7 +230,7 @@ fn new_mail(asked: &Asked, who: &Caller, sender: &Sender, recipients: Vec<Addres
             .collect(),
         extract: given.extract.then_some(Extract { arguments, remove_arguments }),
         body_8bitmime: 0,
-        smtputf8: false,
+        smtputf8,
         dsn_envid: None,
         dsn_ret: 0,
         allow_unqualified_sender: !given.no_qualify,
@@ -281,9 +283,13 @@ struct Bad {
 
 /// Every argument is a list of addresses.
 fn recipients(asked: &Asked) -> Result<Vec<Address>, Bad> {
-    let syntax = caller::syntax(&asked.globals.main);
+    // The option allow_domain_literals is for SMTP commands.
+    let syntax = Syntax { domain_literals: true, utf8_domains: true, ..caller::syntax(&asked.globals.main) };
     let mut found = Vec::new();
     for item in &asked.invocation.arguments {
+        if item.is_empty() && asked.invocation.message.extract {
+            continue;
+        }
         let bad = |reason: &[u8]| Bad { item: item.clone(), reason: reason.into() };
         let parsed = parse_list(item, syntax);
         if parsed.is_empty() {

@@ -154,7 +154,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("exim_user", User, build_settings::USER),
     acts("exim_version", Text, build_settings::EXIM_VERSION),
     acts("extra_local_interfaces", Text, ""),
-    refuses("extract_addresses_remove_arguments", Bool, "true"),
+    acts("extract_addresses_remove_arguments", Bool, "true"),
     refuses("finduser_retries", Int, "0"),
     acts("freeze_tell", Text, ""),
     refuses("gecos_name", Expanded, ""),

@@ -39,7 +39,9 @@ mod variable_session;
 mod variable_time;
 mod variable_tls;
 
+pub use header::charset as headers_charset;
 pub use op_quote::printing;
+pub use rfc2047::encode as encode_words;
 
 pub use context::Context;
 pub use header::header_text;

@@ -273,10 +273,14 @@ impl Reader<'_> {
             self.at += 1;
             return Ok(self.at - 1..self.at - 1);
         }
-        if self.peek() == Some(b'@') {
+        let routed = self.peek() == Some(b'@');
+        if routed {
             self.source_route()?;
         }
         let span = self.local_at_domain(true)?;
+        if routed && self.domain.is_empty() {
+            return Err(error("domain missing in source-routed address"));
+        }
         match self.peek() {
             Some(b'>') => self.at += 1,
             None => return Err(error("'>' missing at end of address")),

@@ -64,7 +64,8 @@ impl HeaderKind {
     /// The kind of a field name, in any case; `Resent-` forms count as the plain ones.
     pub fn of(name: &[u8]) -> Self {
         let lower = name.to_ascii_lowercase();
-        let plain = lower.strip_prefix(b"resent-").unwrap_or(&lower);
+        // Resent-Reply-To: is obsolete (RFC 5322 section 4.5.6), and nothing to us.
+        let plain = lower.strip_prefix(b"resent-").filter(|name| name != b"reply-to").unwrap_or(&lower);
         match plain {
             b"bcc" => Self::Bcc,
             b"cc" => Self::Cc,

@@ -9,7 +9,9 @@ use super::fixup::{Done, FixUp};
 use super::from_line::{is_from_line, take_sender};
 use super::headers::{HeaderError, HeaderLimits, HeaderSection, read_headers};
 use super::lines::UntilDot;
-use super::new_mail::{Arrival, Draft, HeaderAddition, NewMail, Outcome, Place, Refusal, Station, Verdict};
+use super::new_mail::{
+    Arrival, Caller, Draft, HeaderAddition, NewMail, Outcome, Place, Refusal, Station, Verdict,
+};
 use super::received_line::{message_id_tail, received_line};
 use super::record::{Facts, envelope_of, log_arrival};
 use super::refused::{
@@ -18,10 +20,10 @@ use super::refused::{
 };
 use super::settings::Settings;
 use super::submission::extract_recipients;
-use crate::expand::Context;
 use crate::expand::context::MessageVars;
+use crate::expand::{Context, encode_words, headers_charset};
 use crate::log::{Event, Selector};
-use crate::mail::{Header, HeaderKind, MessageId, Reply};
+use crate::mail::{Address, Header, HeaderKind, MessageId, Reply, Syntax};
 use crate::spool::{BodyFile, commit, space};
 use bstr::{BString, ByteSlice};
 use std::collections::BTreeSet;
@@ -88,6 +90,8 @@ pub(super) struct Work {
     pub discarded: bool,
     /// The body of a message that was taken although it had bad addresses, for the mail about them.
     pub copy: Option<(File, MessageId)>,
+    /// The sender, where a `From ` line was met: who hears of errors.
+    pub sender: Option<Address>,
 }
 
 fn receive(
@@ -101,18 +105,20 @@ fn receive(
     let settings = Settings::read(context)
         .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
     check_space(station, &settings, mail.arrival)?;
-    let Work { section, body: place_of_body, bad, goes_on_with_good, discarded, copy } = work;
+    let Work { section, body: place_of_body, bad, goes_on_with_good, discarded, copy, sender } = work;
     let body = place_of_body.insert(create_body(station, context)?);
     read_header_section(station, context, mail, source, (&settings, section))?;
     if let Some(line) = &section.from_line {
         take_sender(context, mail, line, settings.syntax)
             .map_err(|error| refuse_configuration(&station.log, "uucp_from_sender", &error))?;
+        *sender = Some(mail.sender.clone());
     }
     let header_lines: usize = section.headers.iter().map(|header| header.text.find_iter(b"\n").count()).sum();
     let facts = read_whole_body(station, context, mail, source, (section, &settings), body)?;
     let headers = &mut section.headers;
-    let fixed = fix_up(station, context, mail, headers, (&settings, body))?;
+    // before the lines are qualified: what is no address is told as it was written
     let done_already = take_recipients(context, mail, headers, &settings, bad);
+    let fixed = fix_up(station, context, mail, headers, (&settings, body))?;
     check_recipients(station, mail, body, bad, *goes_on_with_good)?;
     set_message(context, mail, headers, &facts, body);
     // with the blank line, as recorded
@@ -232,7 +238,10 @@ fn take_recipients(
 ) -> BTreeSet<BString> {
     let Some(extract) = &mail.extract else { return BTreeSet::new() };
     let qualify_recipient = &context.globals.qualify_recipient;
-    let found = extract_recipients(headers, extract, qualify_recipient, settings.syntax);
+    // A caller that writes eight-bit addresses is taken to mean an internationalized message.
+    let syntax = Syntax { utf8_domains: true, ..settings.syntax };
+    let found = extract_recipients(headers, extract, qualify_recipient, syntax);
+    mail.smtputf8 |= found.recipients.iter().any(|recipient| !recipient.address.to_bytes().is_ascii());
     mail.recipients.extend(found.recipients);
     *bad = found.bad;
     found.removed
@@ -263,11 +272,14 @@ fn fix_up(
     let id_tail = message_id_tail(context)
         .map_err(|(option, error)| refuse_configuration(&station.log, option, &error))?;
     let authenticated_id = context.session.origin.authenticated_id.as_ref();
+    let name = &mail.caller.full_name;
+    let name = if name.is_ascii() { name.clone() } else { encode_words(name, &headers_charset(context)) };
+    let caller = Caller { full_name: name, ..mail.caller.clone() };
     let fixup = FixUp {
         settings,
         // With `-oMa` a local message is not locally originated.
         arrival: if context.session.origin.host.is_some() { Arrival::Smtp } else { mail.arrival },
-        caller: &mail.caller,
+        caller: &caller,
         submission: mail.controls.submission.as_ref(),
         suppress_local: mail.controls.suppress_local_fixups,
         authenticated_id: authenticated_id.map(|id| id.as_bstr()),

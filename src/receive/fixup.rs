@@ -52,7 +52,7 @@ impl FixUp<'_> {
         let resent = settle_kinds(headers);
         self.remove_delivery_lines(headers);
         self.remove_sender(headers, resent);
-        let own_from = self.expand_login_in_from(headers);
+        let own_from = self.expand_login_in_from(headers, resent);
         self.qualify(headers);
         headers.extend(own_from);
         if !self.adds_lines() {
@@ -91,7 +91,7 @@ impl FixUp<'_> {
             return;
         }
         for header in headers.iter_mut().filter(|header| header.kind == HeaderKind::Sender) {
-            if resent || !is_resent(header) {
+            if is_resent(header) == resent {
                 header.kind = HeaderKind::Deleted;
             }
         }
@@ -99,13 +99,17 @@ impl FixUp<'_> {
 
     /// `From: login` of a message that is not SMTP's becomes `From: Full Name <login@domain>`: the old line is
     /// marked as deleted, the new one is given back.
-    fn expand_login_in_from(&self, headers: &mut [Header]) -> Vec<Header> {
+    fn expand_login_in_from(&self, headers: &mut [Header], resent: bool) -> Vec<Header> {
         let mut new = Vec::new();
         if self.arrival != Arrival::Local {
             return new;
         }
-        for header in headers.iter_mut().filter(|header| header.kind == HeaderKind::From) {
-            if header.body().trim() == self.caller.login.as_slice() {
+        let counts = |header: &Header| header.kind == HeaderKind::From && is_resent(header) == resent;
+        for header in headers.iter_mut().filter(|header| counts(header)) {
+            // White space after the name makes it another address, as recorded.
+            let body = header.body();
+            let written = body.strip_suffix(b"\n").unwrap_or(body).trim_start();
+            if written == self.caller.login.as_slice() {
                 let mut text = BString::from(header.name());
                 text.extend_from_slice(b": ");
                 // The angle brackets stand even where there is no name.
@@ -205,7 +209,8 @@ impl FixUp<'_> {
 
     /// True if From: holds this one address, with the prefixes and suffixes that `local_from_*` allow.
     fn says_from(&self, headers: &[Header], prefix: &str, address: &Address) -> bool {
-        let Some(from) = headers.iter().find(|header| named(header, prefix, "from")) else { return false };
+        // Of several it is the last that counts, as recorded.
+        let Some(from) = headers.iter().rfind(|header| named(header, prefix, "from")) else { return false };
         let items = parse_list(from.body(), self.settings.syntax);
         let [item] = items.as_slice() else { return false };
         let Ok(parsed) = &item.parsed else { return false };
@@ -223,7 +228,7 @@ impl FixUp<'_> {
 /// Takes off what `prefix-` or `*-` matches.
 fn without_prefix<'t>(text: &'t [u8], pattern: &[u8]) -> &'t [u8] {
     match pattern.strip_prefix(b"*") {
-        Some(end) if !end.is_empty() => text.find(end).map_or(text, |at| &text[at + end.len()..]),
+        Some(end) if !end.is_empty() => text.rfind(end).map_or(text, |at| &text[at + end.len()..]),
         _ => text.strip_prefix(pattern).unwrap_or(text),
     }
 }

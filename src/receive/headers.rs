@@ -84,7 +84,7 @@ fn read_lines(
         if section.size > limits.section as u64 {
             return Err(HeaderError::SectionTooLong);
         }
-        if first && section.from_line.is_none() && is_from_line(&line) {
+        if first && is_from_line(&line) {
             section.from_line = Some(std::mem::take(&mut line));
             continue;
         }
@@ -143,9 +143,9 @@ fn finish_header(headers: &mut Vec<Header>, current: &mut Vec<u8>) {
     }
 }
 
-/// A name of printable characters (it may be empty), white space, a colon.
+/// A name of printable characters (it may be empty; bytes above 127 count as such), white space, a colon.
 fn is_header_line(line: &[u8]) -> bool {
-    let name = line.iter().take_while(|byte| byte.is_ascii_graphic() && **byte != b':').count();
+    let name = line.iter().take_while(|byte| **byte > b' ' && !b":\x7f".contains(byte)).count();
     let space = line[name..].iter().take_while(|byte| **byte == b' ' || **byte == b'\t').count();
     line.get(name + space) == Some(&b':')
 }
@@ -177,6 +177,8 @@ mod tests {
             ("no header", &[], "no header\n", ""),
             ("Foo : y\nbad line\nTo: q\n\nb\n", &["Foo : y\n"], "bad line\n", "To: q\n\nb\n"),
             (": foo\n\n", &[": foo\n"], "", ""),
+            ("S\u{fc}bject: y\n\n", &["S\u{fc}bject: y\n"], "", ""),
+            ("From a@b now\nFrom c@d now\nX: y\n\nb", &["X: y\n"], "", "b"),
             ("\n\nx", &[], "", "\nx"),
             ("From a@b now\nX: y\n\nb", &["X: y\n"], "", "b"),
             ("X: y\nFrom a@b now\n\nb", &["X: y\n"], "From a@b now\n", "\nb"),

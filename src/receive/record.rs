@@ -4,7 +4,7 @@ use super::body::BodyFacts;
 use super::new_mail::{Arrival, NewMail, Station};
 use crate::expand::{self, Context};
 use crate::log::{self, Event, Selector, Which};
-use crate::mail::{Address, Envelope, Header, HeaderKind, MessageId};
+use crate::mail::{Address, Envelope, Header, HeaderKind, MessageId, Syntax, parse_address};
 use crate::spool::message_log;
 use crate::syntax::{Position, Template};
 use crate::text::Value;
@@ -109,7 +109,12 @@ fn message_id_of(headers: &[Header], created: bool) -> Option<&BStr> {
     if created && !header.name().eq_ignore_ascii_case(b"message-id") {
         return None;
     }
-    let inside = header.body().trim().strip_prefix(b"<")?.strip_suffix(b">")?;
+    let Some(opened) = header.body().trim().strip_prefix(b"<") else {
+        // One without brackets counts if it can be read as an address.
+        let parsed = parse_address(header.body(), Syntax::default()).ok()?;
+        return header.body().get(parsed.span).map(|id| id.as_bstr());
+    };
+    let inside = opened.strip_suffix(b">")?;
     let well_formed = !inside.is_empty() && inside.iter().all(|byte| *byte > b' ' && *byte != b'>');
     well_formed.then(|| inside.as_bstr())
 }
@@ -132,6 +137,8 @@ mod tests {
             ("Message-ID:\n <foo@bar> \n", Some("foo@bar")),
             ("Message-ID: <a b> c\n", None),
             ("Message-ID: \n", None),
+            ("Message-ID: x@y (c)\n", Some("x@y")),
+            ("Message-ID: x y\n", None),
         ] {
             assert_eq!(message_id_of(&[Header::new(line)], false), id.map(|id| id.into()), "{line}");
         }

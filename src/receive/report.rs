@@ -53,10 +53,6 @@ pub fn accept_local(
     let by_mail = errors_to != ErrorsTo::Terminal;
     let mut work = Work { goes_on_with_good: by_mail, ..Work::default() };
     let sender = mail.sender.clone();
-    let suppressed = mail
-        .extract
-        .as_ref()
-        .is_some_and(|extract| extract.remove_arguments && !extract.arguments.is_empty());
     let outcome = accept_into(station, context, mail, source, ask, &mut work);
     if let Some(body) = &mut work.body {
         // What cannot be written is left out of the report.
@@ -73,7 +69,8 @@ pub fn accept_local(
         return LocalAnswer { outcome, status, words: BString::default() };
     };
     let taken = matches!(outcome, Outcome::Accepted { .. });
-    let report = Report { station, work: &work, sender: &sender, taken, suppressed };
+    let sender = work.sender.as_ref().unwrap_or(&sender);
+    let report = Report { station, work: &work, sender, taken };
     let mut words = report.terminal_words(why, &outcome, by_mail);
     let mailed = if by_mail && report.has_mail(why) {
         own.submit(report.mail(why, &outcome)).map(drop)
@@ -86,7 +83,19 @@ pub fn accept_local(
         words.extend_from_slice(text.as_bytes());
         words.push(b'\n');
     }
-    let status = u8::from(!taken && errors_to != ErrorsTo::MailStatusZero);
+    let status = match errors_to {
+        _ if taken => 0,
+        // Nobody was told by mail: the exit status must tell.
+        ErrorsTo::Mail | ErrorsTo::MailStatusZero if sender.is_null() => {
+            if why == Refusal::NoRecipients {
+                2
+            } else {
+                1
+            }
+        }
+        ErrorsTo::MailStatusZero => 0,
+        ErrorsTo::Mail | ErrorsTo::Terminal => 1,
+    };
     LocalAnswer { outcome, status, words }
 }
 
@@ -96,8 +105,6 @@ struct Report<'a> {
     sender: &'a Address,
     /// Some recipients were good: the message was taken for them.
     taken: bool,
-    /// Recipients of the headers were taken away by arguments.
-    suppressed: bool,
 }
 
 impl Report<'_> {
@@ -105,8 +112,18 @@ impl Report<'_> {
     fn has_mail(&self, why: Refusal) -> bool {
         let has_words = !matches!(why, Refusal::Spool | Refusal::Configuration | Refusal::Lost);
         if has_words && self.sender.is_null() {
-            let text = "Error while reading message with no usable sender address: message abandoned";
-            self.station.log.write(Which::Main, text.into());
+            let id =
+                self.work.body.as_ref().map(|body| body.id()).or(self.work.copy.as_ref().map(|(_, id)| id));
+            let id = id.map(|id| format!("{id} ")).unwrap_or_default();
+            let reason = match (why, self.work.bad.first()) {
+                (Refusal::NoRecipients, _) => "no recipient addresses".to_owned(),
+                (Refusal::BadAddress, Some((address, wrong))) => {
+                    format!("at least one malformed recipient address: {address} - {wrong}")
+                }
+                _ => "message abandoned".to_owned(),
+            };
+            let text = format!("{id}Error while reading message with no usable sender address: {reason}");
+            self.station.log.write(Which::Main, text.as_str().into());
         }
         has_words && !self.sender.is_null()
     }
@@ -121,11 +138,17 @@ impl Report<'_> {
         let stamp = self.station.log.stamp(SystemTime::now());
         let main = &self.station.globals.main;
         let text = match why {
-            Refusal::NoRecipients => format!("{stamp}{id} {id} no recipients found in headers"),
+            Refusal::NoRecipients => {
+                let told = if by_mail { "" } else { "\nexim: no recipients in message" };
+                format!("{stamp}{id} {id} no recipients found in headers{told}")
+            }
             Refusal::BadAddress => {
                 let mut text = format!("{stamp}{id} {id} bad addresses found in headers");
-                for (address, wrong) in self.work.bad.iter().filter(|_| !by_mail) {
-                    text.push_str(&format!("\nexim: invalid address:  {address}: {wrong}"));
+                let label = if self.work.bad.len() > 1 { "es:\n" } else { ":" };
+                for (at, (address, wrong)) in self.work.bad.iter().filter(|_| !by_mail).enumerate() {
+                    let before =
+                        if at == 0 { format!("exim: invalid address{label}") } else { String::new() };
+                    text.push_str(&format!("\n{before}  {address}: {wrong}"));
                 }
                 text
             }
@@ -218,14 +241,6 @@ impl Report<'_> {
 
     fn subject_and_text(&self, why: Refusal, outcome: &Outcome) -> (&'static str, BString) {
         match why {
-            Refusal::NoRecipients if self.suppressed => (
-                "no recipient addresses",
-                "A message that you sent using the -t command line option contained no\n\
-                 addresses that were not also on the command line, and were therefore\n\
-                 suppressed. This left no recipient addresses, and so no delivery could\n\
-                 be attempted.\n"
-                    .into(),
-            ),
             Refusal::NoRecipients => (
                 "no recipient addresses",
                 "A message that you sent contained no recipient addresses, and therefore no\n\

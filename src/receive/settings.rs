@@ -71,7 +71,8 @@ impl Settings {
             spool_kilobytes: number("check_spool_space"),
             spool_inodes: number("check_spool_inodes"),
             syntax: Syntax {
-                domain_literals: main.bool("allow_domain_literals"),
+                // What a caller or a header line names may be a literal always; the option is for SMTP commands.
+                domain_literals: true,
                 utf8_domains: main.bool("allow_utf8_domains"),
                 strip_trailing_dot: main.bool("strip_trailing_dot"),
                 null: false,

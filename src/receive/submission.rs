@@ -34,10 +34,11 @@ pub(super) fn extract_recipients(
         let recipient = |address: &Address| Recipient { address: address.clone(), ..Recipient::default() };
         found.recipients.extend(extract.arguments.iter().map(recipient));
     }
-    let resent = headers.iter().any(is_resent_recipient);
+    // Any line of a resending counts, even where it names no recipient.
+    let resent = headers.iter().any(is_resent);
     for header in headers {
         let counts = matches!(header.kind, HeaderKind::To | HeaderKind::Cc | HeaderKind::Bcc);
-        if !counts || is_resent_recipient(header) != resent {
+        if !counts || is_resent(header) != resent {
             continue;
         }
         take_list(header, qualify_recipient, syntax, &mut found);
@@ -48,9 +49,8 @@ pub(super) fn extract_recipients(
     found
 }
 
-fn is_resent_recipient(header: &Header) -> bool {
-    matches!(header.kind, HeaderKind::To | HeaderKind::Cc | HeaderKind::Bcc)
-        && header.name().to_ascii_lowercase().starts_with(b"resent-")
+fn is_resent(header: &Header) -> bool {
+    header.name().to_ascii_lowercase().starts_with(b"resent-")
 }
 
 fn take_list(header: &Header, qualify_recipient: &[u8], syntax: Syntax, found: &mut Extracted) {
@@ -66,6 +66,8 @@ fn take_list(header: &Header, qualify_recipient: &[u8], syntax: Syntax, found: &
                     found.recipients.push(Recipient { address, ..Recipient::default() });
                 }
             }
+            // Only a comment, or the end of a group that was none: nothing is named.
+            Err(wrong) if wrong.message == "empty address" || body[item.span.clone()].trim() == b";" => {}
             Err(wrong) => {
                 // Exim shows all that follows the item's start.
                 let rest = printable(body[item.span.start..].trim_end(), true);
@@ -111,6 +113,8 @@ mod tests {
         let (headers, addresses, _) = extract(&lines, &Extract::default());
         assert_eq!(addresses, ["a@b", "q@q"]);
         assert_eq!((headers[1].kind, headers[3].kind), (HeaderKind::Deleted, HeaderKind::Bcc));
+        let (_, addresses, _) = extract(&["Resent-From: a@b", "To: x@y"], &Extract::default());
+        assert!(addresses.is_empty(), "{addresses:?}");
         let (_, addresses, found) =
             extract(&["To: bad bad, ok@ok", "Cc: undisclosed:;"], &Extract::default());
         assert_eq!(addresses, ["ok@ok"]);
