@@ -120,13 +120,13 @@ impl Program {
         }
     }
 
-    /// Gives up root's rights for good: from here on this process is oxim.
     /// What is wrong with the server's certificate, or its proof, as far as the caller may look.
     fn tls_warnings(&self) -> Vec<bstr::BString> {
         let context = Context::new(self.globals.clone(), &crate::expand::context::NoHooks);
         crate::smtp_in::tls_session::Acceptor::new(&self.globals.main).warnings(&context)
     }
 
+    /// Gives up root's rights for good: from here on this process is oxim.
     fn become_oxim(&self) -> anyhow::Result<()> {
         if let Some(rights) = daemon::rights_of_roles(self)? {
             log::debug!(target: "uid", "becoming uid={} gid={}", rights.uid, rights.gid);
