@@ -11,7 +11,7 @@
 //! | `$tls_in_ocsp` under TLS 1.3 | 1 although the staple went out | 4 | the same state under 1.2 and 1.3 | [`super::tls_rows`] S10 |
 //! | `hosts_require_ocsp` without `hosts_require_tls` | the message goes in clear where the status check fails | never in clear; the check of the configuration warns | who wants a proof wants no clear text | [`super::tls_rows`] C2, C3 |
 //! | message ids | 16 characters in 4.96 | 23, as since 4.97; `MESSAGE_IDS=short` for the old form | several messages of one process in one second | `mail::message_id` |
-//! | errors in a configuration | the first | all, each with file, line, text and nearest known name | one run to mend a file | `config` |
+//! | errors in a configuration | the first | all, each with file, line, text and nearest known name; what only a driver can see (a missing `route_list`) once its options can be read | one run to mend a file, and no error that only follows from another | `config` |
 //! | a router's `condition` that cannot be expanded | 4.96 skips the router | the address is deferred, as documented | mail must not go another way because a file is away | `3-expansion/failures` |
 //! | `${ipv6norm:...}` in the middle of a text | the rest of the text is lost | the text goes on | a defect of 4.96 | `3-expansion/operators` |
 //! | a damaged -H | a line in the main log at each attempt | counts as frozen: named once for each change of the file, in the panic log too; `-M` and `-qff` try it again | an administrator must see it, and not miss it among others | `5-spool/corrupt_header_is_frozen` |
