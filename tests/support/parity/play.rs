@@ -177,6 +177,7 @@ impl Player {
     /// Every file below `mail/`, those of one directory in the order of their content.
     fn mail_files(&mut self, world: &World) {
         let root = world.directory.join("mail");
+        let log = fs::read_to_string(world.directory.join("log/mainlog")).unwrap_or_default();
         let mut found = Vec::new();
         for path in files_below(&root) {
             let relative = path.strip_prefix(&root).unwrap_or(&path).to_path_buf();
@@ -184,10 +185,10 @@ impl Player {
             let in_maildir = ["new", "cur", "tmp"].iter().any(|d| parent.ends_with(d));
             let shown = if in_maildir { parent } else { relative };
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
-            found.push((shown, stable_part(&text), mode_and_owner(world, &path), text));
+            found.push((shown, arrival(&text, &log), stable_part(&text), mode_and_owner(world, &path), text));
         }
         found.sort();
-        for (shown, _, mode, text) in found {
+        for (shown, _, _, mode, text) in found {
             self.text.push_str(&format!("=== mail {} {mode}\n{text}", shown.display()));
             if !text.ends_with('\n') {
                 self.text.push_str("<no newline at the end>\n");
@@ -228,6 +229,13 @@ fn sort_by_message(lines: &mut [&str]) {
             None => text,
         }
     });
+}
+
+/// Where the log first has the message's id: process ids start anew now and then, so that ids of one second do not tell
+/// which was first.
+fn arrival(text: &str, log: &str) -> usize {
+    let id = text.lines().find_map(|line| line.strip_prefix("\tid "));
+    id.and_then(|id| log.find(id.trim_end_matches(';'))).unwrap_or(usize::MAX)
 }
 
 /// A message without what differs between two runs, to sort by.
