@@ -15,6 +15,8 @@
 //! | Where does an address go? | `route`, one file for each driver |
 //! | How does it get there? | `deliver`, `transport`, one folder or file for each driver |
 //! | How is TLS spoken, and a certificate's status proved? | `tls`, `ocsp`; `tls::gnutls` alone names the library |
+//! | Where does a new proof come from? | `ocsp::obtain`; `cli::ocsp_fetch` is the program for cron |
+//! | How does a local message come in without a daemon? | `process::drop_box` |
 //! | What do `$variable` and `${item}` mean? | `syntax` (text to tree), `expand`, `lookup`, `matching` |
 //! | What goes into the logs? | `log`: events, one formatter to Exim's lines |
 //!
@@ -29,6 +31,8 @@
 //! | parity: the same case against exim4 and against oxim | `tests/parity` (its README says how a case is written) |
 //! | dialogue: SMTP conversations as text | `tests/dialogue` |
 //! | crash: killed at each system call of the commit, and under load; a full disk | `tests/crash.rs` |
+//! | TLS and certificate status, row by row | [`super::tls_rows`] names the test of each |
+//! | processes, reload, interop, install: the real program | `tests/*.rs`, one file each |
 //! | tidy: layers, lengths, the two unsafe rooms | `tests/tidy.rs` |
 //! | demonstration | `tests/demo` |
 //! | measurement | `benches/mail` |
