@@ -13,6 +13,7 @@ pub mod http;
 pub mod obtain;
 mod proof;
 pub mod proof_file;
+pub mod registry;
 mod unfit;
 
 pub use obtain::{ObtainError, Way, obtain};
