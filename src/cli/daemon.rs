@@ -14,6 +14,7 @@ use crate::process::spool_directory;
 use crate::process::without_root;
 use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::{self, Forked};
+use crate::sys::system_words;
 use crate::sys::{descriptors, secure};
 use crate::text::list;
 use anyhow::{Context as _, anyhow, bail};
@@ -287,14 +288,6 @@ pub fn remove_pid_file(program: &Program) -> anyhow::Result<i32> {
             Err(anyhow!("cannot remove {}: {}", path.display(), system_words(&error)))
         }
         _ => Ok(0),
-    }
-}
-
-/// The system's words without Rust's `(os error 98)`.
-pub fn system_words(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
     }
 }
 

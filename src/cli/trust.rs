@@ -162,10 +162,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> FileError {
-    let reason = match error.raw_os_error() {
-        Some(errno) => nix::errno::Errno::from_raw(errno).desc().to_owned(),
-        None => error.to_string(),
-    };
+    let reason = crate::sys::system_words(error);
     let (euid, egid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     FileError::Unreadable { path: path.display().to_string(), reason, euid, egid }
 }

@@ -5,6 +5,7 @@ use super::message::{Attempt, Setback};
 use crate::log::{Delivery as Line, DeliveryHost, Event, Flag};
 use crate::route::Item;
 use crate::route::item::ancestors;
+use crate::sys::errno_words;
 use crate::transport::{Delivered, Host, Problem};
 use bstr::{BStr, BString, ByteSlice};
 use std::time::Duration;
@@ -92,7 +93,7 @@ fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {
     parts.transport = setback.transport.clone();
     let problem = &setback.problem;
     if flag == Flag::Deferred && problem.errno > 0 && shows_host(problem) {
-        parts.error = system_words(problem.errno).into();
+        parts.error = errno_words(problem.errno).into();
         parts.reason = problem.text.replace("\n", "\\n").into();
     } else {
         parts.reason = reason(problem);
@@ -153,25 +154,16 @@ pub fn reason(problem: &Problem) -> BString {
         // One line of the log: the lines of a response are told apart by two characters.
         return problem.text.replace("\n", "\\n").into();
     }
-    let words = system_words(problem.errno);
+    let words = errno_words(problem.errno);
     if problem.text.is_empty() || problem.text == words {
         return words.into();
     }
     format!("{words}: {}", problem.text).into()
 }
 
-/// The system's words for an error number.
-pub fn system_words(errno: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
-
 /// A host is not named again where the connection itself failed: the line about the host did that.
 fn shows_host(problem: &Problem) -> bool {
-    problem.host.is_some() && !problem.text.is_empty() && problem.text != system_words(problem.errno)
+    problem.host.is_some() && !problem.text.is_empty() && problem.text != errno_words(problem.errno)
 }
 
 /// `address <original>`

@@ -10,20 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The operating system's words, without Rust's number.
-pub fn os_text(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => nix::errno::Errno::from_raw(code).desc().to_string(),
-        None => error.to_string(),
-    }
-}
-
 /// `name=value` for all that stat tells; outside text may be asked about, only numbers come out.
 pub fn stat(call: Call) -> Result<Value, ExpandError> {
     let path = Path::new(OsStr::from_bytes(call.text.bytes()));
     let found = match std::fs::metadata(path) {
         Ok(found) => found,
-        Err(error) => return failed(format!("stat({}) failed: {}", path.display(), os_text(&error))),
+        Err(error) => {
+            return failed(format!("stat({}) failed: {}", path.display(), crate::sys::system_words(&error)));
+        }
     };
     Ok(Value::clean(format!(
         "mode={:04o} smode={} inode={} device={} links={} uid={} gid={} size={} atime={} mtime={} ctime={}",
@@ -71,7 +65,11 @@ fn symbolic_mode(mode: u32) -> String {
 pub fn read_file(name: &Value, end_of_line: Option<&Value>) -> Result<Value, ExpandError> {
     let path = name.to_path("filename").map_err(|error| ExpandError::Failed(error.to_string()))?;
     let unreadable = |error: std::io::Error| {
-        ExpandError::Failed(format!("failed to open {}: {}", path.display(), os_text(&error)))
+        ExpandError::Failed(format!(
+            "failed to open {}: {}",
+            path.display(),
+            crate::sys::system_words(&error)
+        ))
     };
     let file = crate::sys::files::open_without_waiting(&path).map_err(unreadable)?;
     let mut text = Vec::new();

@@ -335,8 +335,7 @@ fn complain(path: &Path, error: &io::Error) {
 
 /// Exim's words, with who tried: rights are the usual reason.
 fn cannot_open(path: &Path, error: &io::Error) -> io::Error {
-    let reason = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    let reason = reason.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
+    let reason = crate::sys::system_words(error);
     let (euid, egid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let path = path.display();
     let words = format!("Cannot open main log file \"{path}\": {reason}: euid={euid} egid={egid}");

@@ -24,7 +24,11 @@ pub fn find(kind: &LookupType, directory: &Path, key: &[u8]) -> Result<Option<Va
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOTDIR as i32) => return Ok(None),
         Err(error) => {
-            return Err(LookupError::Defer(format!("{}: {}", path.display(), super::os_text(&error))));
+            return Err(LookupError::Defer(format!(
+                "{}: {}",
+                path.display(),
+                crate::sys::system_words(&error)
+            )));
         }
     };
     let fits = match kind.option("filter") {

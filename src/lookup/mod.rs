@@ -68,15 +68,7 @@ pub enum LookupError {
 
 impl From<std::io::Error> for LookupError {
     fn from(error: std::io::Error) -> Self {
-        Self::Defer(os_text(&error))
-    }
-}
-
-/// The operating system's words, without Rust's number.
-fn os_text(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => nix::errno::Errno::from_raw(code).desc().to_string(),
-        None => error.to_string(),
+        Self::Defer(crate::sys::system_words(&error))
     }
 }
 
@@ -239,5 +231,9 @@ fn open(path: &Path, what: &str) -> Result<std::fs::File, LookupError> {
 
 fn not_opened(path: &Path, what: &str, error: &std::io::Error) -> LookupError {
     let path: PathBuf = path.into();
-    LookupError::Failed(format!("failed to open {} for {what}: {}", path.display(), os_text(error)))
+    LookupError::Failed(format!(
+        "failed to open {} for {what}: {}",
+        path.display(),
+        crate::sys::system_words(error)
+    ))
 }

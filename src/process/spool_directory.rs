@@ -76,8 +76,7 @@ fn in_words(directory: &Path, error: &std::io::Error) -> String {
         let (owner, mode) = (about.uid(), about.mode() & 0o7777);
         format!(" ({} belongs to uid {owner} and has mode {mode:04o})", there.display())
     });
-    let reason = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    let reason = reason.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
+    let reason = crate::sys::system_words(error);
     format!(
         "the spool directory {} cannot be used by uid {uid}, gid {gid}: {reason}{}: it must be a directory that \
          this user owns",

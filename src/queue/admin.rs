@@ -1,7 +1,6 @@
 //! What an administrator does to messages of the queue (`-M...`), with Exim's texts.
 
 use super::view;
-use crate::deliver::report::system_words;
 use crate::deliver::{self, Env, How};
 use crate::log::{Event, Which};
 use crate::mail::address_parse::{Syntax, parse_address};
@@ -9,6 +8,7 @@ use crate::mail::{Address, MessageId, Recipient};
 use crate::spool::layout::file_name;
 use crate::spool::message::OpenError;
 use crate::spool::{Message, commit, message_log};
+use crate::sys::system_words;
 use bstr::{BStr, BString, ByteSlice};
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -189,7 +189,7 @@ fn say_bad_header(
         None => return Ok(()),
         Some(OpenError::Format { name, .. }) => writeln!(out, "Spool format error for {name}")?,
         Some(OpenError::Io(error)) => {
-            let words = error.raw_os_error().map_or_else(|| error.to_string(), system_words);
+            let words = system_words(error);
             writeln!(out, "Spool read error for {id}-H: {words}")?;
         }
         Some(_) => writeln!(out, "Spool read error for {id}-H: No such file or directory")?,

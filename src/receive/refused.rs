@@ -63,7 +63,7 @@ pub(super) fn refuse_spool(log: &Log, id: Option<&MessageId>, origin: &Origin, e
     let name = sender_name(origin, log.selectors());
     let text = format!(
         "{id}Message abandoned: Spool write error ({}) while receiving message from {name}",
-        words(error)
+        crate::sys::system_words(error)
     );
     let line = BString::from(text);
     if full {
@@ -72,14 +72,6 @@ pub(super) fn refuse_spool(log: &Log, id: Option<&MessageId>, origin: &Origin, e
     }
     log.panic(line.as_bstr());
     Refused::new(Refusal::Spool, 451, "Error while writing spool file")
-}
-
-/// The system's words for an error, without Rust's `(os error 28)`.
-fn words(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
 }
 
 /// A header section or line beyond its limit.

@@ -474,7 +474,7 @@ impl<'a> Reader<'a> {
         let (Some(orders), Some((uid, gid))) = (self.orders, self.user) else {
             return read_file_here(&file).map_err(|error| {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                failed(errno, words(errno))
+                failed(errno, crate::sys::errno_words(errno))
             });
         };
         let who = Identity { uid, gid, router: self.router.name.clone(), ..Identity::default() };
@@ -482,7 +482,7 @@ impl<'a> Reader<'a> {
             Ok(Answer::File(file)) => Ok(file),
             Ok(Answer::Trouble(trouble)) if trouble.ours => Err(not_done(trouble.text.to_string())),
             Ok(Answer::Trouble(trouble)) if trouble.errno > 0 => {
-                Err(failed(trouble.errno, words(trouble.errno)))
+                Err(failed(trouble.errno, crate::sys::errno_words(trouble.errno)))
             }
             Ok(Answer::Trouble(trouble)) => Err(failed(libc::EIO, trouble.text.to_string())),
             Ok(_) => Err(not_done("unexpected answer".into())),
@@ -493,11 +493,6 @@ impl<'a> Reader<'a> {
 
 fn is_regular(file: &FileRead) -> bool {
     file.mode & libc::S_IFMT == libc::S_IFREG
-}
-
-/// The system's words for an error.
-fn words(errno: i32) -> String {
-    nix::errno::Errno::from_raw(errno).desc().to_owned()
 }
 
 impl Ownership {

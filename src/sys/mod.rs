@@ -15,3 +15,6 @@ pub mod sandbox;
 pub mod secure;
 pub mod signals;
 pub mod spawn;
+mod words;
+
+pub use words::{errno_words, system_words};

@@ -149,7 +149,7 @@ impl Failure {
                 line.extend_from_slice(&self.problem.text.replace("\n", "\\n"));
             }
             if self.problem.errno > 0 {
-                let error = nix::errno::Errno::from_raw(self.problem.errno).desc();
+                let error = crate::sys::errno_words(self.problem.errno);
                 line.extend_from_slice(if self.problem.text.is_empty() { b" " } else { b": " });
                 line.extend_from_slice(error.as_bytes());
             }
