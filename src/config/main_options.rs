@@ -339,6 +339,7 @@ pub const MAIN: &[OptionDef] = &[
         "only OpenSSL reads it; with GnuTLS the curves are in tls_require_ciphers",
     ),
     acts("tls_ocsp_file", Expanded, ""),
+    acts("tls_ocsp_responder", Expanded, ""),
     acts("tls_on_connect_ports", Text, ""),
     acts("tls_privatekey", Expanded, ""),
     refuses("tls_remember_esmtp", Bool, "false"),

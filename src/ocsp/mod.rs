@@ -8,6 +8,7 @@
 //!
 //! Where certificate status is not compiled in, every response is [`Unfit::Malformed`].
 
+pub mod change;
 pub mod fetch;
 pub mod http;
 pub mod obtain;

@@ -41,6 +41,10 @@ pub trait Keeper: Send + Sync {
     fn want(&self, key: Key, wanted: &Wanted);
     /// Nobody shows it any more.
     fn forget(&self, key: Key);
+    /// The response that an earlier run has left, as it lies there: not checked.
+    fn stored(&self, _: Key) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// How the fetching goes, as the keeper tells it.
@@ -74,16 +78,19 @@ pub enum Word {
 pub struct Entry {
     key: Key,
     wanted: Wanted,
-    state: Mutex<State>,
+    /// Shared with whoever holds the certificate with another responder: a word on it is a word on it.
+    state: Arc<Mutex<State>>,
     registry: Weak<Inner>,
 }
 
 #[derive(Default)]
-struct State {
-    word: Word,
+pub(super) struct State {
+    pub(super) word: Word,
     /// Counts the words, so that who built something from one knows that there is a newer.
     version: u64,
-    report: Report,
+    pub(super) report: Report,
+    /// What the log was told last.
+    pub(super) told: super::change::Told,
 }
 
 /// All entries of a process; cheap to clone.
@@ -162,12 +169,31 @@ impl Registry {
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
             return None;
         }
-        let entry =
-            Arc::new(Entry { key, wanted, state: Mutex::default(), registry: Arc::downgrade(&self.0) });
+        let state = known.as_ref().map(|entry| Arc::clone(&entry.state)).unwrap_or_default();
+        let entry = Arc::new(Entry { key, wanted, state, registry: Arc::downgrade(&self.0) });
         entries.insert(key, Arc::downgrade(&entry));
         drop(entries);
         self.0.keeper.want(key, &entry.wanted);
         Some(entry)
+    }
+
+    /// As [`Self::want`]; what an earlier run of the keeper has left is taken at once, if it still holds `now`.
+    pub fn look_after(
+        &self,
+        certificate: &Certificate,
+        issuer: &Certificate,
+        responder: Option<String>,
+        now: SystemTime,
+    ) -> Result<Option<Arc<Entry>>, gnutls::Error> {
+        let (key, wanted) = Wanted::new(certificate, issuer, responder)?;
+        let Some(entry) = self.want(key, wanted) else { return Ok(None) };
+        if entry.word().1 == 0
+            && let Some(der) = self.0.keeper.stored(key)
+        {
+            // What does not hold any more is as good as none.
+            let _ = self.heard(key, &der, now);
+        }
+        Ok(Some(entry))
     }
 
     /// All certificates that are looked after.
@@ -250,6 +276,9 @@ impl Entry {
     /// How the fetching goes.
     pub fn report(&self) -> Report {
         lock(&self.state).report.clone()
+    }
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 }
 

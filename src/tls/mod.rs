@@ -12,6 +12,7 @@ pub mod client;
 #[allow(unsafe_code, reason = "room 2: GnuTLS by FFI")]
 pub mod gnutls;
 mod info;
+mod kept;
 pub mod notice;
 mod priorities;
 pub mod server;

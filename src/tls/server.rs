@@ -17,6 +17,7 @@ use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value
 use super::stream::TlsStream;
 use super::unit::{Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
+use crate::ocsp::registry::Registry;
 use crate::text::Value;
 use bstr::BString;
 use std::io;
@@ -29,12 +30,14 @@ pub struct ServerTls {
     units: FileCache<UnitSettings, Unit, UnitError>,
     priorities: Priorities,
     depends_on_sni: bool,
+    /// Where what is shown is looked after; none: nothing is fetched.
+    registry: Option<Registry>,
 }
 
 /// One connection's circumstances.
 pub struct Accept<'a> {
-    /// Expands `tls_certificate`, `tls_privatekey`, `tls_verify_certificates`, `tls_crl`, `tls_ocsp_file`
-    /// and `tls_require_ciphers`.
+    /// Expands `tls_certificate`, `tls_privatekey`, `tls_verify_certificates`, `tls_crl`, `tls_ocsp_file`,
+    /// `tls_ocsp_responder` and `tls_require_ciphers`.
     pub expand: Expand<'a>,
     /// Takes notices.
     pub notify: Notify<'a>,
@@ -93,7 +96,13 @@ impl ServerError {
 impl ServerTls {
     /// For a configuration whose `tls_certificate` is written so; see [`super::refers_to_sni`].
     pub fn new(depends_on_sni: bool) -> Self {
-        Self { units: FileCache::watched(), priorities: Priorities::default(), depends_on_sni }
+        let (units, priorities) = (FileCache::watched(), Priorities::default());
+        Self { units, priorities, depends_on_sni, registry: None }
+    }
+
+    /// The same, with proofs that are fetched for every certificate that is shown (`tls_ocsp_fetch`).
+    pub fn with_registry(self, registry: Registry) -> Self {
+        Self { registry: Some(registry), ..self }
     }
 
     /// Loads what the handshake will need, without a server name; also the check of the configuration.
@@ -164,7 +173,7 @@ impl ServerTls {
         let sni = sni.map(|name| name.as_slice());
         let settings = UnitSettings::expand(accept.expand, sni, asks, accept.own_name)?;
         let load = |files: &mut _, before: Option<&Arc<Unit>>| {
-            Unit::load(&settings, files, before, accept.now, accept.notify)
+            Unit::load(&settings, files, before, self.registry.as_ref(), accept.now, accept.notify)
         };
         self.units.get_watched(&settings, Instant::now(), load).map_err(ServerError::Unit)
     }

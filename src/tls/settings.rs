@@ -29,6 +29,8 @@ pub(super) struct UnitSettings {
     pub crl: Option<BString>,
     /// `tls_ocsp_file`.
     pub ocsp_file: Option<BString>,
+    /// `tls_ocsp_responder`.
+    pub ocsp_responder: Option<BString>,
     /// Client certificates are asked for, so that even the system's trust is loaded.
     pub asks_clients: bool,
     /// Name for a self-signed certificate.
@@ -64,6 +66,7 @@ impl UnitSettings {
             verify_certificates,
             crl: value(expand, "tls_crl", sni)?,
             ocsp_file: if super::OCSP { value(expand, "tls_ocsp_file", sni)? } else { None },
+            ocsp_responder: if super::OCSP { value(expand, "tls_ocsp_responder", sni)? } else { None },
         })
     }
 }

@@ -7,8 +7,10 @@ use super::cache::Files;
 use super::gnutls;
 use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::x509::{Certificate, PrivateKey, self_signed};
+use super::kept::{Kept, Known};
 use super::notice::{Notice, Notify};
 use super::settings::UnitSettings;
+use crate::ocsp::registry::Registry;
 use crate::ocsp::{Proof, Subject, Unfit};
 use crate::text::list::List;
 use bstr::{BStr, BString, ByteSlice};
@@ -32,6 +34,8 @@ pub(super) struct Unit {
     pub credentials: Arc<Credentials>,
     /// The file of the proof, and what is in it; none if no file is configured.
     proof: Option<(BString, Result<Proof, Unfit>)>,
+    /// The chain, as far as proofs are fetched for it (`tls_ocsp_fetch`).
+    kept: Kept,
     /// The certificate promises a staple (RFC 7633).
     demands_staple: bool,
     certificate: BString,
@@ -125,15 +129,17 @@ impl UnitError {
 }
 
 impl Unit {
-    /// Loads and checks everything; `before` is the unit that these settings gave until now.
+    /// Loads and checks everything; `before` is the unit that these settings gave until now. What it shows is looked
+    /// after in the `registry`, if there is one.
     pub fn load(
         settings: &UnitSettings,
         files: &mut Files,
         before: Option<&Arc<Unit>>,
+        registry: Option<&Registry>,
         now: SystemTime,
         notify: Notify<'_>,
     ) -> Result<Arc<Self>, UnitError> {
-        match (Self::load_anew(settings, files, now, notify), before) {
+        match (Self::load_anew(settings, files, registry, now, notify), before) {
             // Certificate and key are replaced by two renames: between them the old pair goes on.
             (Err(error), Some(before)) if error.is_key_mismatch() => {
                 notify(Notice::main(format!("TLS: {error}; the former certificate stays in use")));
@@ -154,6 +160,7 @@ impl Unit {
     fn load_anew(
         settings: &UnitSettings,
         files: &mut Files,
+        registry: Option<&Registry>,
         now: SystemTime,
         notify: Notify<'_>,
     ) -> Result<Self, UnitError> {
@@ -171,38 +178,53 @@ impl Unit {
             let proof = load_proof(path.as_bstr(), files, &chain, &credentials, now);
             (path, proof)
         });
+        // Nobody else has issued what was made here.
+        let registry = registry.filter(|_| settings.certificate.is_some());
+        let kept = registry.map(|registry| {
+            let responder = settings.ocsp_responder.as_ref().map(|url| url.as_bstr());
+            let issuer_of = |at| issuer_of(&chain, at, &credentials);
+            Kept::new(registry, &chain, issuer_of, responder, now, notify)
+        });
         Ok(Self {
             credentials,
             proof,
+            kept: kept.unwrap_or_default(),
             demands_staple: chain.first().is_some_and(Certificate::demands_staple),
             certificate: settings.certificate.clone().unwrap_or_default(),
             told: Mutex::new(None),
         })
     }
 
-    /// What to staple now, if anything; a change of state is told.
+    /// What to staple now, if anything; a change of state is told. Of the file's proof and the fetched one it is that
+    /// which may be shown longer.
     pub fn staple(&self, now: SystemTime, notify: Notify<'_>) -> Option<Arc<[u8]>> {
-        let staple = match &self.proof {
+        let filed = match &self.proof {
             None => Ok(None),
-            Some((path, Ok(proof))) => proof
-                .usable(now)
-                .map(|()| Some(Arc::clone(proof.der())))
-                .map_err(|unfit| trouble(path.as_bstr(), &unfit)),
+            Some((path, Ok(proof))) => {
+                proof.usable(now).map(|()| Some(proof)).map_err(|unfit| trouble(path.as_bstr(), &unfit))
+            }
             Some((path, Err(unfit))) => Err(trouble(path.as_bstr(), unfit)),
         };
-        self.tell(staple.as_ref().map(Option::is_some).map_err(|notice| notice.clone()), notify);
-        staple.ok().flatten()
+        let (in_file, trouble) = match filed {
+            Ok(proof) => (proof.cloned(), None),
+            Err(notice) => (None, Some(notice)),
+        };
+        let proof = match self.kept.known(0, now, notify) {
+            Known::Revoked => None,
+            Known::Nothing => in_file,
+            Known::Usable(fetched) => in_file.into_iter().chain([fetched]).max_by_key(Proof::until),
+        };
+        self.tell(trouble, proof.is_some(), notify);
+        proof.map(|proof| Arc::clone(proof.der()))
     }
 
-    fn tell(&self, state: Result<bool, Notice>, notify: Notify<'_>) {
-        let trouble = match state {
-            Ok(true) => None,
-            Ok(false) if !self.demands_staple => None,
-            Ok(false) => Some(Notice::panic(self.promise())),
-            Err(notice) if self.demands_staple => {
+    fn tell(&self, trouble: Option<Notice>, stapled: bool, notify: Notify<'_>) {
+        let trouble = match trouble {
+            Some(notice) if self.demands_staple && !stapled => {
                 Some(Notice::panic(format!("{}; {}", notice.text, self.promise())))
             }
-            Err(notice) => Some(notice),
+            None if self.demands_staple && !stapled => Some(Notice::panic(self.promise())),
+            other => other,
         };
         let text = trouble.as_ref().map(|notice| notice.text.to_string());
         let mut told = self.told();
@@ -216,6 +238,9 @@ impl Unit {
             (Some(notice), _) => notify(notice),
             (None, Some((path, _))) if over => {
                 notify(Notice::main(format!("OCSP: {path} is stapled again")));
+            }
+            (None, None) if over => {
+                notify(Notice::main(format!("OCSP: a proof of {} is stapled", self.certificate)));
             }
             _ => {}
         }
@@ -366,7 +391,9 @@ fn load_proof(
         return Err(Unfit::Empty);
     }
     let leaf = chain.first().ok_or(Unfit::IssuerUnknown)?;
-    let subject = find_issuer(leaf, chain, &der, credentials).ok_or(Unfit::IssuerUnknown)?;
+    let inside = Proof::certificates_inside(&der);
+    let issuer = find_issuer(leaf, chain, inside, credentials).ok_or(Unfit::IssuerUnknown)?;
+    let subject = Subject::new(leaf, issuer).ok_or(Unfit::IssuerUnknown)?;
     Proof::check(&der, &subject, now)
 }
 
@@ -411,16 +438,29 @@ fn from_pem(pem: &[u8]) -> Result<Vec<u8>, Unfit> {
 fn find_issuer(
     leaf: &Certificate,
     chain: &[Certificate],
-    proof: &[u8],
+    inside: Vec<Certificate>,
     credentials: &Credentials,
-) -> Option<Subject> {
+) -> Option<Certificate> {
     let copies = chain.iter().skip(1).filter_map(|other| Certificate::from_der(&other.der().ok()?).ok());
     let trusted = || trusted_issuer(leaf, credentials);
     copies
-        .chain(Proof::certificates_inside(proof))
+        .chain(inside)
         .chain(std::iter::once_with(trusted).flatten())
         .chain(std::iter::once_with(|| system_issuer(leaf)).flatten())
-        .find_map(|issuer| Subject::new(leaf, issuer))
+        .find(|issuer| leaf.is_signed_by(issuer))
+}
+
+/// The issuer of an element of the chain. That of an intermediate is next to it or a trusted root; the system's roots
+/// are not loaded for it, and one that signed itself has no issuer to ask.
+fn issuer_of(chain: &[Certificate], at: usize, credentials: &Credentials) -> Option<Certificate> {
+    let certificate = chain.get(at)?;
+    if at == 0 && !certificate.is_signed_by(certificate) {
+        return find_issuer(certificate, chain, Vec::new(), credentials);
+    }
+    let next = chain.get(at + 1).and_then(|next| Certificate::from_der(&next.der().ok()?).ok());
+    next.into_iter()
+        .chain(std::iter::once_with(|| trusted_issuer(certificate, credentials)).flatten())
+        .find(|issuer| certificate.is_signed_by(issuer) && !certificate.is_signed_by(certificate))
 }
 
 fn trusted_issuer(leaf: &Certificate, credentials: &Credentials) -> Option<Certificate> {

@@ -4,6 +4,7 @@
 
 use bstr::BString;
 use oxim::mail::envelope::TlsInfo;
+use oxim::ocsp::registry::Registry;
 use oxim::tls::gnutls::credentials::CredentialsBuilder;
 use oxim::tls::gnutls::priority::Priority;
 use oxim::tls::gnutls::session::{ClientCertificate, Session, Side};
@@ -59,10 +60,19 @@ pub type Options = BTreeMap<&'static str, String>;
 impl Server {
     /// Starts; `wish` is what is asked of the client's certificate.
     pub fn start(options: Options, wish: ClientCertificate) -> Self {
+        Self::start_with(options, wish, None)
+    }
+
+    /// Starts with proofs that are fetched.
+    pub fn start_with(options: Options, wish: ClientCertificate, registry: Option<Registry>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let by_sni = options.get("tls_certificate").is_some_and(|value| value.contains("SNI"));
-        let tls = Arc::new(ServerTls::new(by_sni));
+        let tls = ServerTls::new(by_sni);
+        let tls = Arc::new(match registry {
+            Some(registry) => tls.with_registry(registry),
+            None => tls,
+        });
         let (notices, sessions) = (Arc::default(), Arc::default());
         let stop = Arc::new(AtomicBool::new(false));
         let server = Self { address, notices, sessions, stop };
