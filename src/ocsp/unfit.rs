@@ -78,7 +78,7 @@ fn response_status(number: u8) -> &'static str {
 }
 
 /// UTC, in seconds.
-fn date(time: SystemTime) -> String {
+pub(super) fn date(time: SystemTime) -> String {
     let text = Timestamp::try_from(time).map(|stamp| stamp.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
     text.unwrap_or_else(|_| "an impossible time".to_owned())
 }
