@@ -68,6 +68,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_no_signal", (3, 4, 2)),
     // GNUTLS_CERT_MISSING_OCSP_STATUS, GNUTLS_CERT_INVALID_OCSP_STATUS
     ("gnutls_names_proof_bits", (3, 5, 1)),
+    // GNUTLS_SIGN_EDDSA_ED25519
+    ("gnutls_ed25519", (3, 6, 0)),
     // GNUTLS_TL_GET_COPY is surely there (its first version is not documented)
     ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
@@ -161,6 +163,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_get_dn", OLD),
     ("gnutls_x509_crt_get_issuer_dn", OLD),
     ("gnutls_x509_crt_get_raw_issuer_dn", OLD),
+    ("gnutls_x509_crt_get_raw_dn", OLD),
     ("gnutls_x509_crt_get_serial", OLD),
     ("gnutls_x509_crt_get_activation_time", OLD),
     ("gnutls_x509_crt_get_expiration_time", OLD),
@@ -168,6 +171,9 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_get_authority_info_access", (3, 0, 0)),
     ("gnutls_x509_crt_get_extension_by_oid", OLD),
     ("gnutls_x509_crt_get_key_purpose_oid", OLD),
+    ("gnutls_x509_crt_get_ca_status", OLD),
+    ("gnutls_x509_crt_get_key_usage", OLD),
+    ("gnutls_x509_crt_get_crl_dist_points", OLD),
     ("gnutls_x509_crt_get_fingerprint", OLD),
     ("gnutls_x509_crt_check_hostname", OLD),
     ("gnutls_x509_crt_check_issuer", OLD),
@@ -184,6 +190,11 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_privkey_import", OLD),
     ("gnutls_x509_privkey_import_pkcs8", OLD),
     ("gnutls_x509_privkey_generate", OLD),
+    // the signature of a revocation list
+    ("gnutls_pubkey_init", OLD),
+    ("gnutls_pubkey_deinit", OLD),
+    ("gnutls_pubkey_import_x509", OLD),
+    ("gnutls_pubkey_verify_data2", (3, 0, 0)),
     // certificate status: parsed and checked since 3.0.12, stapled since 3.1.3
     ("gnutls_ocsp_req_init", (3, 0, 12)),
     ("gnutls_ocsp_req_deinit", (3, 0, 12)),
@@ -241,6 +252,8 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_CERT_MISSING_OCSP_STATUS", (3, 5, 1)),
     ("GNUTLS_NAME_DNS", OLD),
     ("GNUTLS_SAN_DNSNAME", OLD),
+    ("GNUTLS_SAN_URI", OLD),
+    ("GNUTLS_KEY_CRL_SIGN", OLD),
     ("GNUTLS_IA_OCSP_URI", (3, 0, 0)),
     ("GNUTLS_SHUT_WR", OLD),
     ("GNUTLS_SHUT_RDWR", OLD),
@@ -262,6 +275,13 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_MAC_SHA256", OLD),
     ("GNUTLS_MAC_SHA384", OLD),
     ("GNUTLS_MAC_SHA512", OLD),
+    ("GNUTLS_SIGN_RSA_SHA256", OLD),
+    ("GNUTLS_SIGN_RSA_SHA384", OLD),
+    ("GNUTLS_SIGN_RSA_SHA512", OLD),
+    ("GNUTLS_SIGN_ECDSA_SHA256", (3, 0, 0)),
+    ("GNUTLS_SIGN_ECDSA_SHA384", (3, 0, 0)),
+    ("GNUTLS_SIGN_ECDSA_SHA512", (3, 0, 0)),
+    ("GNUTLS_SIGN_EDDSA_ED25519", (3, 6, 0)),
     ("GNUTLS_TLS1", OLD),
     ("GNUTLS_AL_FATAL", OLD),
     ("GNUTLS_A_BAD_CERTIFICATE", OLD),

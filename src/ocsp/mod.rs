@@ -6,9 +6,12 @@
 //!
 //! New proofs are fetched ([`obtain`]): [`http`] is bytes, [`fetch`] the connection, and the answer is judged as above.
 //!
-//! Where certificate status is not compiled in, every response is [`Unfit::Malformed`].
+//! Where certificate status is not compiled in, every response is [`Unfit::Malformed`]. Revocation lists ([`crl`]), the
+//! older way to the same knowledge, are always there.
 
 pub mod change;
+pub mod crl;
+mod crl_der;
 pub mod fetch;
 pub mod http;
 pub mod obtain;
@@ -17,6 +20,7 @@ pub mod proof_file;
 pub mod registry;
 mod unfit;
 
+pub use crl::{Crl, MAX_CRL_SIZE, UnfitCrl};
 pub use obtain::{ObtainError, Way, obtain};
 pub use proof::{MAX_PROOF_SIZE, Proof, Subject};
 pub use unfit::Unfit;

@@ -1,7 +1,8 @@
 //! A throw-away certification authority and OCSP responder for tests: keys and certificates by the `openssl`
 //! program, proofs of every kind (expired, from the future, wrongly signed ...) by a small DER writer of our own.
 //!
-//! Chain: `root` -> `inter` -> `leaf` (mx.test, localhost), `staple` (the same, must-staple), `other` (other.test).
+//! Chain: `root` -> `inter` -> `leaf` (mx.test, localhost), `staple` (the same, must-staple), `pointed` (the same, with
+//! addresses of revocation lists), `other` (other.test).
 //! Beside it: `rogue`, another root that a client may trust; `delegate` and `powerless`, responders with and
 //! without the key purpose, under `inter` (`brief` too, for one day); `rogue_delegate` under `rogue`.
 #![allow(dead_code, reason = "each test binary uses its part")]
@@ -99,11 +100,14 @@ impl Ca {
         ca.issue("staple", "inter", &format!("{server}\n1.3.6.1.5.5.7.1.24=DER:30:03:02:01:05"));
         ca.issue("other", "inter", "subjectAltName=DNS:other.test");
         ca.issue("direct", "root", server);
+        let points = "crlDistributionPoints=URI:http://lists.test/one.crl,URI:http://lists.test/two.crl";
+        ca.issue("pointed", "inter", &format!("{server}\n{points}"));
         ca.issue("delegate", "inter", "extendedKeyUsage=OCSPSigning");
         ca.issue_for("brief", "inter", "extendedKeyUsage=OCSPSigning", 1);
+        ca.issue("listless", "inter", "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign");
         ca.issue("powerless", "inter", "extendedKeyUsage=serverAuth");
         ca.issue("rogue_delegate", "rogue", "extendedKeyUsage=OCSPSigning");
-        for name in ["leaf", "staple", "other"] {
+        for name in ["leaf", "staple", "other", "pointed"] {
             let chain = [ca.read(&format!("{name}.pem")), ca.read("inter.pem")].concat();
             fs::write(ca.path(&format!("{name}-chain.pem")), chain).expect("writing");
         }
@@ -185,7 +189,7 @@ impl Ca {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn sign(&self, signer: &str, bytes: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, signer: &str, bytes: &[u8]) -> Vec<u8> {
         let mut child = Command::new("openssl")
             .args(["dgst", "-sha256", "-sign"])
             .arg(self.path(&format!("{signer}.key")))
@@ -250,32 +254,33 @@ impl Ca {
     }
 }
 
-const SEQUENCE: u8 = 0x30;
+pub const SEQUENCE: u8 = 0x30;
 /// id-pkix-ocsp-basic
 const OCSP_BASIC: &[u8] = &[0x06, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
 /// ecdsa-with-SHA256
-const ECDSA_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+pub const ECDSA_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
 /// sha256, NULL
 const SHA256: &[u8] = &[0x06, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 0x05, 0];
 /// sha1, NULL
 const SHA1: &[u8] = &[0x06, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0];
 
-fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
+pub fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
     let length = contents.len();
     let mut out = match length {
         0..=0x7f => vec![tag, length as u8],
         0x80..=0xff => vec![tag, 0x81, length as u8],
-        _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+        0x100..=0xffff => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+        _ => vec![tag, 0x83, (length >> 16) as u8, (length >> 8) as u8, length as u8],
     };
     out.extend_from_slice(contents);
     out
 }
 
-fn octets(bytes: &[u8]) -> Vec<u8> {
+pub fn octets(bytes: &[u8]) -> Vec<u8> {
     der(0x04, bytes)
 }
 
-fn bits(bytes: &[u8]) -> Vec<u8> {
+pub fn bits(bytes: &[u8]) -> Vec<u8> {
     der(0x03, &[&[0], bytes].concat())
 }
 
@@ -284,7 +289,7 @@ fn sha1(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// GeneralizedTime.
-fn time(tag: u8, from_now: i64) -> Vec<u8> {
+pub fn time(tag: u8, from_now: i64) -> Vec<u8> {
     let shift = Duration::from_secs(from_now.unsigned_abs());
     let now = SystemTime::now();
     let time = if from_now < 0 { now - shift } else { now + shift };

@@ -1,17 +1,27 @@
-//! Just enough DER (X.690) to take two fields out of a certificate that GnuTLS has already parsed and has
-//! no function for: the bits of the public key (what a CertID hashes) and the list of TLS features.
+//! Just enough DER (X.690) for what GnuTLS has no function for: the bits of a certificate's public key (what a CertID
+//! hashes), the list of TLS features, and revocation lists (`crate::ocsp::crl`), for whose size GnuTLS is not made.
 
+/// BOOLEAN
+pub const BOOLEAN: u8 = 0x01;
 /// INTEGER
-const INTEGER: u8 = 0x02;
+pub const INTEGER: u8 = 0x02;
 /// BIT STRING
-const BIT_STRING: u8 = 0x03;
+pub const BIT_STRING: u8 = 0x03;
+/// OCTET STRING
+pub const OCTET_STRING: u8 = 0x04;
+/// OBJECT IDENTIFIER
+pub const OBJECT_ID: u8 = 0x06;
+/// UTCTime
+pub const UTC_TIME: u8 = 0x17;
+/// GeneralizedTime
+pub const GENERALIZED_TIME: u8 = 0x18;
 /// SEQUENCE
-const SEQUENCE: u8 = 0x30;
+pub const SEQUENCE: u8 = 0x30;
 /// `[0]`, constructed: a certificate's version
 const VERSION: u8 = 0xa0;
 
 /// One element: its tag, its contents, and what follows it. None if it is cut off or longer than any file we read.
-fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
@@ -27,7 +37,7 @@ fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// The contents of the next element, which must have this tag, and what follows it.
-fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     split(bytes).filter(|(found, ..)| *found == tag).map(|(_, contents, rest)| (contents, rest))
 }
 

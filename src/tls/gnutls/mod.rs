@@ -12,7 +12,8 @@
 
 pub mod check;
 pub mod credentials;
-mod der;
+pub mod crl;
+pub mod der;
 pub mod hash;
 mod memory;
 #[cfg_attr(not(ocsp_stapling), path = "ocsp_absent.rs")]

@@ -32,7 +32,7 @@ pub const MAX_CHAIN: usize = 32;
 /// Longest field that is copied out of a certificate; the largest real ones (lists of names) are far below.
 const MAX_FIELD: usize = 64 * 1024;
 /// Most entries of a list inside a certificate that are looked at.
-const MAX_ENTRIES: c_uint = 1000;
+pub(super) const MAX_ENTRIES: c_uint = 1000;
 /// The TLS feature extension (RFC 7633).
 const OID_TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
 /// The feature that demands a stapled proof: the number of the extension status_request.
@@ -122,6 +122,16 @@ impl Certificate {
         let mut name = empty_datum();
         // SAFETY: the handle is alive; the function allocates what it returns.
         check(unsafe { sys::gnutls_x509_crt_get_raw_issuer_dn(self.raw(), &mut name) })?;
+        // SAFETY: the allocation was given to us.
+        Ok(unsafe { take_bytes(name) })
+    }
+
+    /// DER of the subject's name.
+    #[doc(alias = "gnutls_x509_crt_get_raw_dn")]
+    pub fn raw_dn(&self) -> Result<Vec<u8>, Error> {
+        let mut name = empty_datum();
+        // SAFETY: the handle is alive; the function allocates what it returns.
+        check(unsafe { sys::gnutls_x509_crt_get_raw_dn(self.raw(), &mut name) })?;
         // SAFETY: the allocation was given to us.
         Ok(unsafe { take_bytes(name) })
     }
@@ -222,6 +232,13 @@ impl Certificate {
             )
         };
         code >= 0 && status == 0
+    }
+
+    /// True if the certificate is an authority's (basic constraints).
+    #[doc(alias = "gnutls_x509_crt_get_ca_status")]
+    pub fn is_authority(&self) -> bool {
+        // SAFETY: the handle is alive; no criticality is asked for.
+        unsafe { sys::gnutls_x509_crt_get_ca_status(self.raw(), ptr::null_mut()) > 0 }
     }
 
     /// True if the certificate demands a stapled proof (TLS feature status_request, RFC 7633).
@@ -353,7 +370,7 @@ pub fn self_signed(
 }
 
 /// Calls a function that wants a buffer and its size, with a larger one if it says so.
-fn grow(mut fill: impl FnMut(*mut c_char, &mut usize) -> c_int) -> Result<Vec<u8>, Error> {
+pub(super) fn grow(mut fill: impl FnMut(*mut c_char, &mut usize) -> c_int) -> Result<Vec<u8>, Error> {
     let mut buffer = vec![0u8; 256];
     loop {
         let mut size = buffer.len();
