@@ -89,8 +89,9 @@ demo: deps all ## show one message's whole way with stapled proofs, good and bad
 check: deps ## build and pass every test that can be run here
 	@CARGO="$(CARGO)" FEATURES="$(features)" tests/check
 
-check-long: check ## and what takes long: kills at every system call, kills under load, a full disk
-	OXIM_LONG=1 $(CARGO) test --release --locked $(features) --test crash
+check-long: ## make check, then the long forms: kills, thousands of rounds (`tests/check` says more)
+	@$(MAKE) check
+	@CARGO="$(CARGO)" FEATURES="$(features)" OXIM_LONG=1 tests/check
 
 record: ## record the parity cases again with the installed exim4 (as root); a difference fails
 	@CARGO="$(CARGO)" FEATURES="$(features)" tests/parity/record

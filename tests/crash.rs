@@ -13,6 +13,8 @@ mod commit;
 mod disk;
 #[path = "support/crash/faults.rs"]
 mod faults;
+#[path = "support/long.rs"]
+mod long;
 #[path = "support/crash/order.rs"]
 mod order;
 #[path = "support/parity/mod.rs"]
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         };
     }
-    let long = std::env::var_os("OXIM_LONG").is_some();
+    let is_long = long::short_or_long(false, true);
     let is_exim4 = std::env::var("OXIM_CRASH_PROGRAM").is_ok_and(|p| p == "exim4");
     let program = if is_exim4 { Program::Exim4 } else { Program::Oxim };
     let workshop = match Workshop::new(program, Path::new(env!("CARGO_BIN_EXE_oxim"))) {
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
             continue;
         }
         let started = Instant::now();
-        match part(&workshop, long) {
+        match part(&workshop, is_long) {
             Ok(report) => println!("crash {name} ... ok, {:.0} s\n{report}", started.elapsed().as_secs_f32()),
             Err(why) => {
                 println!("crash {name} ... FAILED: {why}");
