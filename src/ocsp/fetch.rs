@@ -6,7 +6,8 @@
 
 use super::http::{self, Answer, AnswerError, Url};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Most addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 8;
+/// Most threads that look names up: twice the keeper's questions at once, since the system's resolver may take longer
+/// than a question may.
+const MAX_RESOLVERS: usize = 128;
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +56,21 @@ pub fn fetch(
     proxy: Option<&Url>,
     deadline: Duration,
 ) -> Result<Vec<u8>, FetchError> {
+    let question = http::question(url, question, proxy.is_some());
+    exchange(proxy.unwrap_or(url), &question, http::MAX_ANSWER, deadline)
+}
+
+/// Gets the revocation list at `url`, over `proxy` if there is one.
+pub fn fetch_list(url: &Url, proxy: Option<&Url>, deadline: Duration) -> Result<Vec<u8>, FetchError> {
+    let question = http::question_for_list(url, proxy.is_some());
+    exchange(proxy.unwrap_or(url), &question, http::MAX_LIST, deadline)
+}
+
+fn exchange(asked: &Url, question: &[u8], limit: usize, deadline: Duration) -> Result<Vec<u8>, FetchError> {
     let time = Time { end: Instant::now() + deadline, deadline };
-    let asked = proxy.unwrap_or(url);
     let mut stream = connect(&addresses(asked, &time)?, &time)?;
-    send(&mut stream, &http::question(url, question, proxy.is_some()), &time)?;
-    receive(&mut stream, &time)
+    send(&mut stream, question, &time)?;
+    receive(&mut stream, limit, &time)
 }
 
 /// The proxy for plain HTTP that an environment names (`http_proxy`, in small letters: the other form can be set by
@@ -93,14 +107,22 @@ impl Time {
     }
 }
 
-/// The system's resolver takes no deadline, so a thread of its own waits for it.
+/// The system's resolver takes no deadline, so a thread of its own waits for it. One that hangs outlives the question;
+/// so many may hang, and not more.
 fn addresses(url: &Url, time: &Time) -> Result<Vec<SocketAddr>, FetchError> {
+    static AT_WORK: AtomicUsize = AtomicUsize::new(0);
     let named = |error| FetchError::Host { host: url.host.clone(), error };
+    if let Ok(address) = url.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, url.port)]);
+    }
     let place = (url.host.clone(), url.port);
     let (tell, told) = mpsc::channel();
+    let turn = Turn::take(&AT_WORK, MAX_RESOLVERS)
+        .ok_or_else(|| named(io::Error::other("too many other names are being looked up")))?;
     std::thread::Builder::new()
         .name("resolve".into())
         .spawn(move || {
+            let _turn = turn;
             let found = place.to_socket_addrs().map(|found| found.take(MAX_ADDRESSES).collect::<Vec<_>>());
             let _ = tell.send(found); // nobody waits any more
         })
@@ -109,6 +131,22 @@ fn addresses(url: &Url, time: &Time) -> Result<Vec<SocketAddr>, FetchError> {
         Ok(Ok(found)) if found.is_empty() => Err(named(io::ErrorKind::NotFound.into())),
         Ok(found) => found.map_err(named),
         Err(_) => Err(time.over()),
+    }
+}
+
+/// One of a limited number of things that go on at once, as long as it lives.
+struct Turn(&'static AtomicUsize);
+
+impl Turn {
+    fn take(count: &'static AtomicUsize, most: usize) -> Option<Self> {
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok().map(|_| Self(count))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -137,9 +175,9 @@ fn send(stream: &mut TcpStream, mut bytes: &[u8], time: &Time) -> Result<(), Fet
     Ok(())
 }
 
-fn receive(stream: &mut TcpStream, time: &Time) -> Result<Vec<u8>, FetchError> {
-    let mut answer = Answer::default();
-    let mut buffer = [0; 8192];
+fn receive(stream: &mut TcpStream, limit: usize, time: &Time) -> Result<Vec<u8>, FetchError> {
+    let mut answer = Answer::up_to(limit);
+    let mut buffer = [0; 16384];
     loop {
         stream.set_read_timeout(Some(time.left()?)).map_err(FetchError::Io)?;
         match stream.read(&mut buffer) {

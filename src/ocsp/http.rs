@@ -9,8 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
 
-/// Longest answer: real ones have 300 bytes to 3 KiB.
+/// Longest answer of a responder: real ones have 300 bytes to 3 KiB.
 pub const MAX_ANSWER: usize = 1024 * 1024;
+/// Longest revocation list: those of large public authorities have a few MiB.
+pub const MAX_LIST: usize = 16 * 1024 * 1024;
 /// Longest head of an answer: status line and fields.
 const MAX_HEAD: usize = 32 * 1024;
 /// Longest URL that is read.
@@ -63,7 +65,7 @@ pub enum AnswerError {
     /// Another status than 200.
     #[error("the server answered {0}")]
     Status(String),
-    /// More than [`MAX_ANSWER`], or a head without end.
+    /// More than the limit, which is [`MAX_ANSWER`] or [`MAX_LIST`].
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
     /// The connection ended in the middle.
@@ -145,8 +147,7 @@ pub fn question(url: &Url, question: &[u8], whole_url: bool) -> Vec<u8> {
         true => format!("http://{}{target}", url.authority()),
         false => target.to_owned(),
     };
-    let fields =
-        format!("Host: {}\r\nAccept: application/ocsp-response\r\nConnection: close\r\n", url.authority());
+    let fields = fields(url, "application/ocsp-response");
     if let Some(target) = get_target(url, question) {
         return format!("GET {} HTTP/1.0\r\n{fields}\r\n", place(&target)).into_bytes();
     }
@@ -158,6 +159,16 @@ pub fn question(url: &Url, question: &[u8], whole_url: bool) -> Vec<u8> {
     .into_bytes();
     bytes.extend_from_slice(question);
     bytes
+}
+
+/// The bytes that ask for the revocation list at `url`. `whole_url` as in [`question`].
+pub fn question_for_list(url: &Url, whole_url: bool) -> Vec<u8> {
+    let place = if whole_url { url.to_string() } else { url.target.clone() };
+    format!("GET {place} HTTP/1.0\r\n{}\r\n", fields(url, "application/pkix-crl, */*")).into_bytes()
+}
+
+fn fields(url: &Url, accept: &str) -> String {
+    format!("Host: {}\r\nAccept: {accept}\r\nConnection: close\r\n", url.authority())
 }
 
 /// Path of a question by GET; none if it would be too long, or if the URL has a query of its own.
@@ -180,43 +191,66 @@ fn get_target(url: &Url, question: &[u8]) -> Option<String> {
     ("http://".len() + url.authority().len() + target.len() <= MAX_GET).then_some(target)
 }
 
-/// An answer while it comes in.
-#[derive(Debug, Default)]
+/// An answer while it comes in: each byte is looked at once, in whatever pieces they come.
+#[derive(Debug)]
 pub struct Answer {
+    /// What came and was not understood yet: the head, or a piece of a chunk.
     bytes: Vec<u8>,
+    head: Option<Length>,
+    body: Vec<u8>,
+    limit: usize,
 }
 
 impl Answer {
+    /// One whose body has at most `limit` bytes.
+    pub fn up_to(limit: usize) -> Self {
+        Self { bytes: Vec::new(), head: None, body: Vec::new(), limit }
+    }
+
     /// Takes what came, and gives the body once all of it is there. `ended`: the server has closed.
     pub fn take(&mut self, came: &[u8], ended: bool) -> Result<Option<Vec<u8>>, AnswerError> {
         self.bytes.extend_from_slice(came);
-        if self.bytes.len() > MAX_HEAD + MAX_ANSWER {
-            return Err(AnswerError::TooLong(MAX_ANSWER));
-        }
-        let Some(head_end) = find(&self.bytes, b"\r\n\r\n") else {
-            return match (self.bytes.len() > MAX_HEAD, ended) {
-                (true, _) => Err(AnswerError::NotHttp("its head has no end")),
-                (_, true) => Err(AnswerError::CutShort),
-                _ => Ok(None),
+        if self.head.is_none() {
+            let Some(head_end) = find(&self.bytes, b"\r\n\r\n") else {
+                return match (self.bytes.len() > MAX_HEAD, ended) {
+                    (true, _) => Err(AnswerError::NotHttp("its head has no end")),
+                    (_, true) => Err(AnswerError::CutShort),
+                    _ => Ok(None),
+                };
             };
+            self.head = Some(Head::parse(&self.bytes[..head_end])?.length);
+            self.bytes.drain(..head_end + 4);
+        }
+        let whole = match self.head {
+            Some(Length::Chunked) => {
+                let (used, whole) = dechunk(&self.bytes, &mut self.body, self.limit)?;
+                self.bytes.drain(..used);
+                whole
+            }
+            Some(Length::Given(length)) => {
+                self.body.append(&mut self.bytes);
+                if length > self.limit {
+                    return Err(AnswerError::TooLong(self.limit));
+                }
+                let whole = self.body.len() >= length;
+                self.body.truncate(length);
+                whole
+            }
+            Some(Length::ToTheEnd) | None => {
+                self.body.append(&mut self.bytes);
+                ended
+            }
         };
-        let head = Head::parse(&self.bytes[..head_end])?;
-        let body = &self.bytes[head_end + 4..];
-        match head.length {
-            Length::Given(length) if length > MAX_ANSWER => Err(AnswerError::TooLong(MAX_ANSWER)),
-            Length::Given(length) if body.len() >= length => Ok(Some(body[..length].to_vec())),
-            Length::Chunked => match dechunk(body)? {
-                None if ended => Err(AnswerError::CutShort),
-                whole => Ok(whole),
-            },
-            _ if body.len() > MAX_ANSWER => Err(AnswerError::TooLong(MAX_ANSWER)),
-            Length::ToTheEnd if ended => Ok(Some(body.to_vec())),
-            Length::Given(_) if ended => Err(AnswerError::CutShort),
-            _ => Ok(None),
+        match whole {
+            _ if self.body.len() > self.limit => Err(AnswerError::TooLong(self.limit)),
+            true => Ok(Some(std::mem::take(&mut self.body))),
+            false if ended => Err(AnswerError::CutShort),
+            false => Ok(None),
         }
     }
 }
 
+#[derive(Clone, Copy, Debug)]
 enum Length {
     Given(usize),
     Chunked,
@@ -260,14 +294,16 @@ impl Head {
     }
 }
 
-/// The text in chunks (RFC 9112 section 7.1); none while some is missing. Trailers are not waited for.
-fn dechunk(mut rest: &[u8]) -> Result<Option<Vec<u8>>, AnswerError> {
-    let mut body = Vec::new();
+/// Takes the chunks that are there (RFC 9112 section 7.1) into `body`; how many bytes that were, and whether the last
+/// one was among them. Trailers are not waited for.
+fn dechunk(bytes: &[u8], body: &mut Vec<u8>, limit: usize) -> Result<(usize, bool), AnswerError> {
+    let mut rest = bytes;
     loop {
-        let Some(end) = find(rest, b"\r\n") else {
+        let used = bytes.len() - rest.len();
+        let Some(end) = find(&rest[..rest.len().min(MAX_CHUNK_LINE + 2)], b"\r\n") else {
             return match rest.len() > MAX_CHUNK_LINE {
                 true => Err(AnswerError::NotHttp("the length of a chunk has no end")),
-                false => Ok(None),
+                false => Ok((used, false)),
             };
         };
         let digits = rest[..end].split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -277,19 +313,19 @@ fn dechunk(mut rest: &[u8]) -> Result<Option<Vec<u8>>, AnswerError> {
             .and_then(|digits| usize::from_str_radix(digits, 16).ok())
             .ok_or(AnswerError::NotHttp("the length of a chunk is not a number"))?;
         if size == 0 {
-            return Ok(Some(body));
+            return Ok((used, true));
         }
-        if size > MAX_ANSWER - body.len() {
-            return Err(AnswerError::TooLong(MAX_ANSWER));
+        if size > limit - body.len() {
+            return Err(AnswerError::TooLong(limit));
         }
-        rest = &rest[end + 2..];
-        let Some((chunk, after)) = rest.split_at_checked(size) else { return Ok(None) };
-        body.extend_from_slice(chunk);
+        let Some((chunk, after)) = rest[end + 2..].split_at_checked(size) else { return Ok((used, false)) };
         match after.get(..2) {
-            Some(b"\r\n") => rest = &after[2..],
+            Some(b"\r\n") => {}
             Some(_) => return Err(AnswerError::NotHttp("a chunk is longer than its length")),
-            None => return Ok(None),
+            None => return Ok((used, false)),
         }
+        body.extend_from_slice(chunk);
+        rest = &after[2..];
     }
 }
 
@@ -366,15 +402,15 @@ mod tests {
     }
 
     fn whole(text: &[u8]) -> Result<Option<Vec<u8>>, AnswerError> {
-        Answer::default().take(text, true)
+        Answer::up_to(MAX_ANSWER).take(text, true)
     }
 
     #[test]
     fn a_body_ends_where_its_length_its_chunks_or_the_connection_say() {
         let given = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef";
-        assert_eq!(Answer::default().take(given, false), Ok(Some(b"abc".to_vec())));
+        assert_eq!(Answer::up_to(MAX_ANSWER).take(given, false), Ok(Some(b"abc".to_vec())));
         let chunked = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n";
-        assert_eq!(Answer::default().take(chunked, false), Ok(Some(b"abc0123456789".to_vec())));
+        assert_eq!(Answer::up_to(MAX_ANSWER).take(chunked, false), Ok(Some(b"abc0123456789".to_vec())));
         assert_eq!(whole(b"HTTP/1.0 200 OK\r\n\r\nabc"), Ok(Some(b"abc".to_vec())));
         for cut in [&b""[..], b"HTTP/1.0 200 OK\r\nX: y\r\n", &given[..40], &chunked[..75]] {
             assert_eq!(whole(cut), Err(AnswerError::CutShort), "{}", String::from_utf8_lossy(cut));
@@ -387,7 +423,7 @@ mod tests {
             &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"[..],
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
         ] {
-            let mut slowly = Answer::default();
+            let mut slowly = Answer::up_to(MAX_ANSWER);
             let got: Vec<_> = answer.iter().filter_map(|b| slowly.take(&[*b], false).unwrap()).collect();
             assert_eq!(got.first(), Some(&b"abc".to_vec()));
         }
@@ -416,8 +452,8 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
         let endless = [&b"HTTP/1.1 200 OK\r\n"[..], &[b'x'; MAX_HEAD + 1]].concat();
-        assert!(matches!(Answer::default().take(&endless, false), Err(AnswerError::NotHttp(_))));
+        assert!(matches!(Answer::up_to(MAX_ANSWER).take(&endless, false), Err(AnswerError::NotHttp(_))));
         let huge = [&b"HTTP/1.0 200 OK\r\n\r\n"[..], &vec![b'x'; MAX_ANSWER + 1]].concat();
-        assert_eq!(Answer::default().take(&huge, false), Err(AnswerError::TooLong(MAX_ANSWER)));
+        assert_eq!(Answer::up_to(MAX_ANSWER).take(&huge, false), Err(AnswerError::TooLong(MAX_ANSWER)));
     }
 }

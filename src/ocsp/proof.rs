@@ -4,6 +4,7 @@
 //! [`judge`] (pure, no clock of its own) decides.
 
 use super::Unfit;
+use super::schedule::Life;
 use crate::tls::gnutls::hash::digest;
 use crate::tls::gnutls::ocsp::{CertId, CertStatus, Response, Single};
 use crate::tls::gnutls::x509::Certificate;
@@ -19,7 +20,7 @@ const FUTURE_SKEW: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 pub struct Proof {
     der: Arc<[u8]>,
-    until: SystemTime,
+    life: Life,
 }
 
 /// The certificate a proof has to speak of, with its issuer.
@@ -75,8 +76,8 @@ impl Proof {
             return Err(Unfit::TooLong(MAX_PROOF_SIZE));
         }
         let response = Response::parse(der)?;
-        let until = judge(&read_facts(&response, subject)?, |id| subject.is_named_by(id), now)?;
-        Ok(Self { der: der.into(), until })
+        let life = judge(&read_facts(&response, subject)?, |id| subject.is_named_by(id), now)?;
+        Ok(Self { der: der.into(), life })
     }
 
     /// The certificates inside a response, one of which may be the issuer's.
@@ -91,12 +92,17 @@ impl Proof {
 
     /// It may be shown up to this moment.
     pub fn until(&self) -> SystemTime {
-        self.until
+        self.life.until
+    }
+
+    /// From its thisUpdate to [`Self::until`].
+    pub fn life(&self) -> Life {
+        self.life
     }
 
     /// It may be shown now.
     pub fn usable(&self, now: SystemTime) -> Result<(), Unfit> {
-        if now > self.until { Err(Unfit::Expired(self.until)) } else { Ok(()) }
+        if self.life.usable(now) { Ok(()) } else { Err(Unfit::Expired(self.life.until)) }
     }
 }
 
@@ -117,8 +123,8 @@ fn signer_end(response: &Response, subject: &Subject) -> SystemTime {
     signers.map(Certificate::not_after).min().unwrap_or_else(|| subject.issuer.not_after())
 }
 
-/// The judgement: until when this may be shown, or why not at all.
-fn judge(facts: &Facts, is_ours: impl Fn(&CertId) -> bool, now: SystemTime) -> Result<SystemTime, Unfit> {
+/// The judgement: from when to when this may be shown, or why not at all.
+fn judge(facts: &Facts, is_ours: impl Fn(&CertId) -> bool, now: SystemTime) -> Result<Life, Unfit> {
     if facts.status != 0 {
         return Err(Unfit::NotSuccessful(facts.status));
     }
@@ -130,9 +136,12 @@ fn judge(facts: &Facts, is_ours: impl Fn(&CertId) -> bool, now: SystemTime) -> R
         return Err(Unfit::BadSignature);
     }
     // Should a response speak of the certificate more than once, all of it has to be good.
-    let ends = ours.into_iter().map(|single| judge_single(single, now)).collect::<Result<Vec<_>, _>>()?;
-    let until = ends.into_iter().fold(facts.signer_end, SystemTime::min);
-    if now > until { Err(Unfit::Expired(until)) } else { Ok(until) }
+    let mut life = Life { since: SystemTime::UNIX_EPOCH, until: facts.signer_end };
+    for single in ours {
+        life.until = life.until.min(judge_single(single, now)?);
+        life.since = life.since.max(single.this_update);
+    }
+    if life.usable(now) { Ok(life) } else { Err(Unfit::Expired(life.until)) }
 }
 
 fn judge_single(single: &Single, now: SystemTime) -> Result<SystemTime, Unfit> {
@@ -178,7 +187,7 @@ mod tests {
     }
 
     fn verdict(facts: &Facts) -> Result<SystemTime, Unfit> {
-        judge(facts, |id| id.serial == [1], now())
+        judge(facts, |id| id.serial == [1], now()).map(|life| life.until)
     }
 
     #[test]
