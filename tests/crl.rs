@@ -8,6 +8,7 @@ mod lists;
 use ca::{DAY, SEQUENCE, ca, der};
 use lists::{ListSpec, extension, issuing_point, list_of_inter, list_of_root, part};
 use oxim::ocsp::crl::{Crl, UnfitCrl, Unsigned};
+use oxim::ocsp::registry::{Key, Registry, WantedList};
 use oxim::tls::gnutls::crl::distribution_points;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -218,4 +219,30 @@ fn half_a_million_entries_are_read_and_asked_in_a_moment() {
     assert!(crl.revoked(&[1]).is_none() && crl.len() == 500_000);
     // GnuTLS takes minutes for a fifth of it. A slow machine without optimisation takes two seconds or three.
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+struct Nobody;
+impl oxim::ocsp::registry::Keeper for Nobody {
+    fn want(&self, _: Key, _: &oxim::ocsp::registry::Wanted) {}
+    fn want_list(&self, _: Key, _: &WantedList) {}
+    fn forget(&self, _: Key) {}
+}
+
+#[test]
+fn a_fetched_list_is_checked_again_and_an_older_one_does_not_take_its_place() {
+    let registry = Registry::new(std::sync::Arc::new(Nobody));
+    let issuer = ca().certificate("inter");
+    let (key, wanted) = WantedList::new(&issuer, "http://lists.test/one.crl").unwrap();
+    assert_ne!(key, Key::of_list(&issuer, "http://lists.test/two.crl").unwrap());
+    assert_ne!(key, Key::of_list(&ca().certificate("root"), "http://lists.test/one.crl").unwrap());
+    let now = SystemTime::now();
+    let entry = registry.want_list(key, wanted).unwrap();
+    assert!(registry.heard_list(key, &list_of_root(&[]).der(), now).is_err());
+    assert!(registry.heard_list(key, &ListSpec { broken: true, ..list_of_inter(&[]) }.der(), now).is_err());
+    assert!(entry.crl().is_none());
+    registry.heard_list(key, &list_of_inter(&["leaf"]).der(), now).unwrap();
+    registry.heard_list(key, &ListSpec { this_update: -7200, ..list_of_inter(&[]) }.der(), now).unwrap();
+    assert!(entry.crl().unwrap().revoked(&serial("leaf")).is_some());
+    registry.heard_list(key, &ListSpec { this_update: -60, ..list_of_inter(&[]) }.der(), now).unwrap();
+    assert!(entry.crl().unwrap().is_empty());
 }

@@ -71,6 +71,9 @@ pub enum UnfitCrl {
     /// It speaks of other certificates of the issuer.
     #[error("a part of the issuer's CRL that does not speak of this certificate")]
     OtherPart,
+    /// There is no memory for it.
+    #[error("no room: {0} bytes of revocation lists are held already")]
+    NoRoom(usize),
     /// Made in the future.
     #[error("not valid before {}", super::unfit::date(*.0))]
     NotYetValid(SystemTime),

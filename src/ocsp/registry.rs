@@ -7,6 +7,10 @@
 //! Entries are known by issuer and serial number, never by a path: after a change of the certificate an old proof
 //! cannot be shown with the new one.
 
+mod lists;
+
+pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, WantedList};
+
 use super::{Proof, Subject, Unfit};
 use crate::tls::gnutls;
 use crate::tls::gnutls::hash::{Digest, digest};
@@ -39,7 +43,9 @@ pub struct Wanted {
 pub trait Keeper: Send + Sync {
     /// Look after this certificate from now on. Told again after the keeper has died.
     fn want(&self, key: Key, wanted: &Wanted);
-    /// Nobody shows it any more.
+    /// Look after this revocation list from now on, likewise.
+    fn want_list(&self, key: Key, wanted: &WantedList);
+    /// Nobody needs it any more, certificate or list.
     fn forget(&self, key: Key);
     /// The response that an earlier run has left, as it lies there: not checked.
     fn stored(&self, _: Key) -> Option<Vec<u8>> {
@@ -100,6 +106,7 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     keeper: Arc<dyn Keeper>,
     entries: Mutex<HashMap<Key, Weak<Entry>>>,
+    lists: Mutex<HashMap<Key, Weak<ListEntry>>>,
     news: Condvar,
     /// Guards nothing but the waiting for news.
     waiting: Mutex<()>,
@@ -153,8 +160,9 @@ impl Wanted {
 impl Registry {
     /// Nothing known yet.
     pub fn new(keeper: Arc<dyn Keeper>) -> Self {
-        let (entries, news, waiting) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Self(Arc::new(Inner { keeper, entries, news, waiting }))
+        let (entries, lists) = (Mutex::default(), Mutex::default());
+        let (news, waiting) = (Condvar::new(), Mutex::default());
+        Self(Arc::new(Inner { keeper, entries, lists, news, waiting }))
     }
 
     /// Looks after a certificate as long as the entry is held. None: there are too many.
@@ -224,8 +232,7 @@ impl Registry {
             state.version += 1;
         }
         drop(state);
-        let _turn = lock(&self.0.waiting);
-        self.0.news.notify_all();
+        self.0.tell();
         Ok(())
     }
 
@@ -233,9 +240,10 @@ impl Registry {
     pub fn told(&self, key: Key, report: Report) {
         if let Some(entry) = self.entry(key) {
             lock(&entry.state).report = report;
+        } else if let Some(list) = self.list(key) {
+            list.set_report(report);
         }
-        let _turn = lock(&self.0.waiting);
-        self.0.news.notify_all();
+        self.0.tell();
     }
 
     /// Waits until `done` says so, looking again at each news, up to `deadline`; tells whether it did.
@@ -256,6 +264,17 @@ impl Registry {
         for entry in self.entries() {
             self.0.keeper.want(entry.key, &entry.wanted);
         }
+        for list in self.lists() {
+            self.0.keeper.want_list(list.key(), list.wanted());
+        }
+    }
+}
+
+impl Inner {
+    /// There are news.
+    fn tell(&self) {
+        let _turn = lock(&self.waiting);
+        self.news.notify_all();
     }
 }
 
@@ -310,6 +329,9 @@ mod tests {
         fn want(&self, key: Key, _: &Wanted) {
             lock(&self.0).push(format!("want {}", key.0[0]));
         }
+        fn want_list(&self, key: Key, _: &WantedList) {
+            lock(&self.0).push(format!("want list {}", key.0[0]));
+        }
         fn forget(&self, key: Key) {
             lock(&self.0).push(format!("forget {}", key.0[0]));
         }
@@ -360,6 +382,22 @@ mod tests {
         assert!(registry.want(key(MAX_ENTRIES), wanted(None)).is_none());
         held.pop();
         assert!(registry.want(key(MAX_ENTRIES), wanted(None)).is_some());
+    }
+
+    #[test]
+    fn a_list_is_told_once_told_again_and_forgotten_with_its_last_holder() {
+        let keeper = Arc::new(Listed::default());
+        let registry = Registry::new(keeper.clone());
+        let wanted = WantedList { url: "http://lists/one".into(), issuer: vec![2] };
+        let first = registry.want_list(Key([1; 32]), wanted.clone()).unwrap();
+        let second = registry.want_list(Key([1; 32]), wanted).unwrap();
+        drop(first);
+        registry.tell_all();
+        registry.told(Key([1; 32]), Report { failures: 3, ..Report::default() });
+        assert_eq!((second.report().failures, second.crl().is_none()), (3, true));
+        drop(second);
+        assert_eq!(registry.lists().len(), 0);
+        assert_eq!(*lock(&keeper.0), ["want list 1", "want list 1", "forget 1"]);
     }
 
     #[test]
