@@ -113,8 +113,8 @@ uninstall: ## remove what install installed; configuration, spool and logs stay
 deb: ## build Debian packages into target/deb (dpkg-buildpackage; not installed by `make deps`)
 	@packaging/make-deb "$(abspath $(target))"
 
-vendor-check: ## what a distribution runs before it ships: GnuTLS versions, OCSP on and off, symbols, settings, licences
-	@vendor-check/run
+vendor-check: ## what a distribution runs before it ships: GnuTLS versions, OCSP on and off, symbols, settings, files, licences, no network
+	@CARGO="$(CARGO)" vendor-check/run
 
 clean: ## remove what was built
 	$(CARGO) clean

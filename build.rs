@@ -91,6 +91,17 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_error_is_fatal", OLD),
     ("gnutls_malloc", OLD),
     ("gnutls_free", OLD),
+    // types that our code names (others come with the functions that need them)
+    ("gnutls_datum_t", OLD),
+    ("gnutls_session_t", OLD),
+    ("gnutls_priority_t", OLD),
+    ("gnutls_certificate_credentials_t", OLD),
+    ("gnutls_x509_crt_t", OLD),
+    ("gnutls_x509_privkey_t", OLD),
+    ("gnutls_digest_algorithm_t", OLD),
+    ("gnutls_mac_algorithm_t", OLD),
+    ("gnutls_ocsp_req_t", (3, 0, 12)),
+    ("gnutls_ocsp_resp_t", (3, 0, 12)),
     // enumerations that functions take or give as plain numbers
     ("gnutls_certificate_status_t", OLD),
     ("gnutls_x509_subject_alt_name_t", OLD),
@@ -217,20 +228,13 @@ const NAMES: &[(&str, Version)] = &[
 /// not named here are hidden, so that code cannot come to lean on one that an older library lacks.
 #[rustfmt::skip]
 const CONSTANTS: &[(&str, Version)] = &[
-    ("GNUTLS_VERSION", OLD),
-    ("GNUTLS_E_SUCCESS", OLD),
-    ("GNUTLS_E_AGAIN", OLD),
-    ("GNUTLS_E_INTERRUPTED", OLD),
-    ("GNUTLS_E_WARNING_ALERT_RECEIVED", OLD),
     ("GNUTLS_E_FATAL_ALERT_RECEIVED", OLD),
     ("GNUTLS_E_INTERNAL_ERROR", OLD),
-    ("GNUTLS_E_MEMORY_ERROR", OLD),
     ("GNUTLS_E_REHANDSHAKE", OLD),
     ("GNUTLS_E_INVALID_REQUEST", OLD),
     ("GNUTLS_E_SHORT_MEMORY_BUFFER", OLD),
     ("GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE", OLD),
     ("GNUTLS_E_CERTIFICATE_KEY_MISMATCH", OLD),
-    ("GNUTLS_E_NO_CERTIFICATE_FOUND", OLD),
     ("GNUTLS_E_UNKNOWN_ALGORITHM", (3, 0, 0)),
     ("GNUTLS_E_PREMATURE_TERMINATION", (3, 0, 0)),
     ("GNUTLS_E_APPLICATION_ERROR_MIN", OLD),
@@ -256,7 +260,6 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_KEY_CRL_SIGN", OLD),
     ("GNUTLS_IA_OCSP_URI", (3, 0, 0)),
     ("GNUTLS_SHUT_WR", OLD),
-    ("GNUTLS_SHUT_RDWR", OLD),
     ("GNUTLS_X509_FMT_DER", OLD),
     ("GNUTLS_X509_FMT_PEM", OLD),
     ("GNUTLS_PK_RSA", OLD),
@@ -282,10 +285,8 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_SIGN_ECDSA_SHA384", (3, 0, 0)),
     ("GNUTLS_SIGN_ECDSA_SHA512", (3, 0, 0)),
     ("GNUTLS_SIGN_EDDSA_ED25519", (3, 6, 0)),
-    ("GNUTLS_TLS1", OLD),
     ("GNUTLS_AL_FATAL", OLD),
     ("GNUTLS_A_BAD_CERTIFICATE", OLD),
-    ("GNUTLS_OCSP_RESP_SUCCESSFUL", (3, 0, 12)),
     ("GNUTLS_OCSP_CERT_GOOD", (3, 0, 12)),
     ("GNUTLS_OCSP_CERT_REVOKED", (3, 0, 12)),
 ];
@@ -303,6 +304,7 @@ fn main() {
     emit_gates(version, stapling);
     println!("cargo::rustc-env=OXIM_GNUTLS_VERSION={}", library.version);
     write_bindings(&library, version, stapling);
+    write_table(&library.version, stapling);
 }
 
 fn export_settings() {
@@ -478,6 +480,22 @@ fn write_bindings(library: &pkg_config::Library, version: Version, stapling: boo
     let bindings = builder.generate().unwrap_or_else(|error| panic!("bindings of GnuTLS: {error}"));
     let target = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("gnutls_sys.rs");
     bindings.write_to_file(&target).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
+}
+
+/// The tables as text, beside the bindings: `tests/gnutls_table.rs` compares both, and `vendor-check/` takes the
+/// versions that it plays from here.
+fn write_table(version: &str, stapling: bool) {
+    let mut text = format!("version {version}\nstapling {stapling}\n");
+    let mut add = |kind: &str, since: Version, name: &str| {
+        text.push_str(&format!("{kind} {} {name}\n", version_text(since)));
+    };
+    add("floor", FLOOR, "GnuTLS");
+    add("gate", STAPLING, "ocsp_stapling");
+    GATES.iter().for_each(|(name, since)| add("gate", *since, name));
+    NAMES.iter().for_each(|(name, since)| add("name", *since, name));
+    CONSTANTS.iter().for_each(|(name, since)| add("constant", *since, name));
+    let target = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("gnutls_table.txt");
+    fs::write(&target, text).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
 }
 
 fn is_ocsp(name: &str) -> bool {

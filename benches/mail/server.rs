@@ -23,6 +23,13 @@ pub struct Program {
     pub user: &'static str,
 }
 
+impl Server {
+    /// What it and its descendants took since it was started.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        super::cpu::of_tree(self.pid.as_raw())
+    }
+}
+
 impl Program {
     /// oxim as it was just built, and Exim if it is there and we are root (it gives up its rights with `-C` else).
     pub fn installed() -> Vec<Self> {
@@ -142,18 +149,22 @@ impl Server {
     pub fn stop(mut self) -> anyhow::Result<Taken> {
         kill(self.daemon(), Signal::SIGTERM)?;
         self.running = false;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-                Err(nix::errno::Errno::ECHILD) => {
-                    return Ok(Taken { cpu: children_cpu()?.saturating_sub(self.cpu_before) });
-                }
-                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(2)),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        bail!("processes of the server were still there after 20 s")
+        reap()?;
+        Ok(Taken { cpu: children_cpu()?.saturating_sub(self.cpu_before) })
     }
+}
+
+/// Waits until no descendant is left.
+pub fn reap() -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Err(nix::errno::Errno::ECHILD) => return Ok(()),
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    bail!("processes of the server were still there after 20 s")
 }
 
 /// CPU of a server that is started and stopped and does nothing else.
@@ -169,7 +180,8 @@ fn children_cpu() -> anyhow::Result<Duration> {
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
-fn free_port() -> anyhow::Result<u16> {
+/// A port that nobody listens on.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -15,32 +15,31 @@ use std::time::{Duration, Instant, SystemTime};
 /// Sessions in one run.
 const SESSIONS: usize = 300;
 
-/// Makes sessions one after another over `SESSIONS` connections on two threads.
-pub fn run(program: &Program, staple: bool) -> anyhow::Result<Figures> {
+/// A directory with what [`make_certificate`] makes, readable for every server.
+pub fn keys() -> anyhow::Result<tempfile::TempDir> {
     let keys = tempfile::tempdir()?;
     make_certificate(keys.path()).context("making the certificate")?;
     let open: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(keys.path(), open)?;
-    let here = keys.path().display();
+    Ok(keys)
+}
+
+/// The main options for that certificate.
+pub fn options(keys: &Path, staple: bool) -> String {
+    let here = keys.display();
     let mut extra = format!("tls_certificate = {here}/chain.pem\ntls_privatekey = {here}/key.pem\n");
     if staple {
         extra.push_str(&format!("tls_ocsp_file = {here}/good.der\n"));
     }
+    extra
+}
+
+/// Makes `SESSIONS` sessions and tells how many a second, and the server's CPU for each.
+pub fn run(program: &Program, keys: &Path, staple: bool) -> anyhow::Result<Figures> {
+    let extra = options(keys, staple);
     let idle = empty_run(program, &extra)?;
     let server = Server::start(program, &extra)?;
-    let port = server.port;
-    let client = ClientTls::new();
-    let client = &client;
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..2)
-            .map(|_| scope.spawn(move || (0..SESSIONS / 2).try_for_each(|_| session(client, port, staple))))
-            .collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().unwrap_or_else(|_| anyhow::bail!("client panicked")))
-    })?;
-    let took = began.elapsed();
+    let took = make(SESSIONS, server.port, staple, &|_| None)?;
     let cpu = server.stop()?.cpu.saturating_sub(idle);
     Ok(Figures {
         per_second: SESSIONS as f64 / took.as_secs_f64(),
@@ -48,7 +47,35 @@ pub fn run(program: &Program, staple: bool) -> anyhow::Result<Figures> {
     })
 }
 
-fn session(client: &ClientTls, port: u16, staple: bool) -> anyhow::Result<()> {
+/// Makes `count` sessions one after another, on two threads; each asks for the server that `name` gives, and all have to
+/// be stapled or none. Tells how long it took.
+pub fn make(
+    count: usize,
+    port: u16,
+    staple: bool,
+    name: &(dyn Fn(usize) -> Option<String> + Sync),
+) -> anyhow::Result<Duration> {
+    let client = ClientTls::new();
+    let client = &client;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|first| {
+                scope.spawn(move || {
+                    (first..count)
+                        .step_by(2)
+                        .try_for_each(|number| session(client, port, staple, name(number).as_deref()))
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| anyhow::bail!("client panicked")))
+    })?;
+    Ok(began.elapsed())
+}
+
+fn session(client: &ClientTls, port: u16, staple: bool, name: Option<&str>) -> anyhow::Result<()> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -62,7 +89,7 @@ fn session(client: &ClientTls, port: u16, staple: bool) -> anyhow::Result<()> {
     let request = ClientRequest {
         settings: &settings,
         ciphers: None,
-        sni: None,
+        sni: name.map(str::as_bytes),
         verify: Verify::No,
         host_name: None,
         request_ocsp: true,
