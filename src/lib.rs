@@ -27,7 +27,7 @@
 //!
 //! ```text
 //! 0  sys, tls::gnutls                     the two unsafe rooms; they know nothing of mail
-//! 1  text, syntax, mail, log, dns         values; expansion and ACL text to trees (pure); small services
+//! 1  text, syntax, mail, metrics, log, dns  values; expansion and ACL text to trees (pure); small services
 //! 2  config                               written configuration: options as data, positions; parses, never acts
 //! 3  ocsp, tls, hints                     get expanded values or an expand closure, never expand by themselves
 //! 4  expand, lookup, matching             the string language: one ring, a declared exception
@@ -51,6 +51,7 @@ pub mod sys;
 pub mod dns;
 pub mod log;
 pub mod mail;
+pub mod metrics;
 pub mod syntax;
 pub mod text;
 

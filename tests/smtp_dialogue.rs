@@ -112,6 +112,7 @@ fn server(text: &str, spool: &Path) -> Server {
         local_addresses: Vec::new(),
         dns: Arc::new(NoDns),
         log: Arc::clone(&log),
+        counters: Arc::default(),
         users: Arc::new(NoUsers),
     });
     let ids = IdGenerator::new(oxim::mail::IdForm::Short, std::process::id());

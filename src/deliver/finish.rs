@@ -8,6 +8,7 @@ use super::message::{Attempt, Setback};
 use super::{bounce, freeze, report, retry, warn};
 use crate::log::Event;
 use crate::mail::Recipient;
+use crate::metrics::Counter;
 use crate::route::Item;
 use crate::route::item::{Ancestor, ancestors};
 use crate::spool::{commit, message_log};
@@ -17,8 +18,22 @@ use std::sync::Arc;
 
 /// Ends the attempt.
 pub fn finish(attempt: &mut Attempt) -> Delivery {
+    let delivery = settle(attempt);
+    match delivery {
+        Delivery::Completed => report::count(attempt, Counter::MessagesCompleted),
+        Delivery::Frozen => report::count(attempt, Counter::MessagesFrozen),
+        Delivery::Deferred | Delivery::Skipped => report::count(attempt, Counter::MessagesDeferred),
+    }
+    delivery
+}
+
+fn settle(attempt: &mut Attempt) -> Delivery {
     give_up_expired(attempt);
+    let failed = attempt.failed.len();
     let kept = settle_failures(attempt);
+    let counters = &attempt.env.globals.counters;
+    counters.add(Counter::Failed, failed.saturating_sub(kept.len()) as u64);
+    counters.add(Counter::Deferred, attempt.deferred.len() as u64);
     if attempt.deferred.is_empty() && kept.is_empty() {
         return complete(attempt);
     }
@@ -93,6 +108,7 @@ fn settle_failures(attempt: &mut Attempt) -> Vec<Setback> {
     for (to, group) in bounces {
         match bounce::send(attempt, to.as_bstr(), &group) {
             Ok(()) => {
+                report::count(attempt, Counter::Bounces);
                 for setback in group {
                     attempt.finish(setback.item);
                 }

@@ -3,6 +3,7 @@
 use super::grouping::wire_address;
 use super::message::{Attempt, Setback};
 use crate::log::{Delivery as Line, DeliveryHost, Event, Flag};
+use crate::metrics::Counter;
 use crate::route::Item;
 use crate::route::item::ancestors;
 use crate::sys::errno_words;
@@ -26,6 +27,8 @@ struct Parts {
 
 /// An address that was delivered; `first`: it is the first of its delivery.
 pub fn delivered(attempt: &mut Attempt, item: &Item, done: &Delivered, first: bool, took: Duration) {
+    let remote = done.host.is_some();
+    count(attempt, if remote { Counter::DeliveredRemotely } else { Counter::DeliveredLocally });
     let Some(route) = &item.route else { return };
     let local = route.log_as_local && item.special.is_none() && done.host.is_none();
     let mut parts = parts_of(attempt, item);
@@ -55,6 +58,7 @@ pub fn delivered(attempt: &mut Attempt, item: &Item, done: &Delivered, first: bo
 
 /// `:blackhole:`
 pub fn discarded(attempt: &mut Attempt, item: &Item, router: &BStr) {
+    count(attempt, Counter::Discarded);
     let mut parts = parts_of(attempt, item);
     parts.shown = ":blackhole:".into();
     parts.original = Some(item.address.to_bytes());
@@ -67,6 +71,7 @@ pub fn discarded(attempt: &mut Attempt, item: &Item, router: &BStr) {
 
 /// `/dev/null`
 pub fn bypassed(attempt: &mut Attempt, item: &Item) {
+    count(attempt, Counter::Discarded);
     let mut parts = parts_of(attempt, item);
     parts.router = item.route.as_ref().map_or_else(BString::default, |route| route.router.clone());
     parts.transport = "**bypassed**".into();
@@ -82,6 +87,11 @@ pub fn failed(attempt: &mut Attempt, setback: &Setback) {
 /// `==`
 pub fn deferred(attempt: &mut Attempt, setback: &Setback) {
     reported(attempt, setback, Flag::Deferred);
+}
+
+/// Counts for the administrator.
+pub fn count(attempt: &Attempt, counter: Counter) {
+    attempt.env.globals.counters.count(counter);
 }
 
 fn reported(attempt: &mut Attempt, setback: &Setback, flag: Flag) {

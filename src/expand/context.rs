@@ -8,6 +8,7 @@ use crate::config::{NamedLists, Options};
 use crate::log::Log;
 use crate::mail::envelope::TlsInfo;
 use crate::mail::{Address, Header, MessageId, Origin};
+use crate::metrics::Counters;
 use crate::text::Value;
 use bstr::BString;
 use std::cell::RefCell;
@@ -44,6 +45,8 @@ pub struct Globals {
     pub dns: Arc<dyn crate::dns::Resolver>,
     /// The logs (`logwrite`, skipped warnings).
     pub log: Arc<Log>,
+    /// What is counted for the administrator.
+    pub counters: Arc<Counters>,
     /// Names of users, groups, home directories.
     pub users: Arc<dyn Users>,
 }

@@ -45,6 +45,7 @@ pub fn globals(
         local_addresses: local_addresses(main),
         dns,
         log: Arc::new(Log::memory()),
+        counters: Arc::default(),
         users,
     };
     let spool = path(&globals, "spool_directory")?.unwrap_or_else(|| build_settings::SPOOL_DIRECTORY.into());

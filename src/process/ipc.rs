@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub const MAX_PACKET: usize = 4096;
 
 wire_struct! {
-    /// What a role is to do. Descriptors: the configuration snapshot; the sending end of the trigger; for the delivery
+    /// What a role is to do. Descriptors: the configuration snapshot; the memory of the counters; the sending end of the trigger; for the delivery
     /// worker its receiving end; the listening sockets.
     pub struct Start {
         /// Number of the configuration: 1 for the first that was read, one more for each reload.

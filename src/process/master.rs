@@ -11,6 +11,7 @@ use super::role::{Right, Role};
 use super::snapshot::Snapshot;
 use super::trigger::{self, Receiver, Trigger};
 use super::user_child::OrderCheck;
+use crate::metrics;
 use crate::sys::identity::Rights;
 use crate::sys::signals::Signals;
 use crate::sys::spawn;
@@ -102,6 +103,8 @@ pub struct Master<'o> {
     generation: u64,
     listeners: Vec<TcpListener>,
     trigger: (Trigger, Receiver),
+    /// What all roles count together, for as long as this process lives.
+    counters: OwnedFd,
     running: Vec<Running>,
     due: Vec<Due>,
     delays: Vec<(Role, Duration)>,
@@ -158,6 +161,7 @@ impl<'o> Master<'o> {
             generation: 1,
             listeners,
             trigger: trigger::pair()?,
+            counters: metrics::new_page()?,
             running: Vec::new(),
             due: Vec::new(),
             delays: Vec::new(),
@@ -250,7 +254,7 @@ impl<'o> Master<'o> {
         drop(theirs);
         let snapshot = self.plan.snapshot.to_memfd()?;
         let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
-        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd()];
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.counters.as_fd()];
         handed.extend(self.trigger.0.fds());
         if role == Role::DeliveryWorker {
             handed.extend(self.trigger.1.fds());

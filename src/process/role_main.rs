@@ -15,6 +15,7 @@ use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
 use crate::log::debug::Selection;
+use crate::metrics::Counters;
 use crate::receive::Station;
 use crate::sys::identity::{self, Rights};
 use crate::sys::spawn::CONTROL_FD;
@@ -41,6 +42,8 @@ pub type MakeCalls = fn(&Configuration, &Station, &Arc<Trigger>) -> io::Result<A
 struct Handed {
     control: OwnedFd,
     snapshot: Snapshot,
+    /// What all roles count together.
+    counters: Arc<Counters>,
     /// To tell that a message is ready.
     announce: Trigger,
     /// To hear it; the delivery worker's alone.
@@ -116,8 +119,9 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     match role {
         Role::SmtpWorker => live_smtp(&reading, handed, calls),
         Role::DeliveryWorker => {
-            let trigger = handed.trigger.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
-            live_delivery(&reading, handed.control, handed.announce, trigger, handed.after_death)
+            let no_trigger = || io::Error::other("no trigger was handed over");
+            let trigger = handed.trigger.take().ok_or_else(no_trigger)?;
+            live_delivery(&reading, handed, &trigger)
         }
         Role::Master | Role::UserChild => Err(io::Error::other("this role is not executed")),
     }
@@ -130,6 +134,7 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
     let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
+    let counters = Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?;
     let mut two = || Some([descriptors.pop_front()?, descriptors.pop_front()?]);
     let announce = Trigger::from_fds(two().ok_or_else(too_little)?);
     let trigger = match role {
@@ -140,13 +145,14 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
         return Err(io::Error::other("the master handed over another number of sockets than it said"));
     }
     let listeners = descriptors.into_iter().map(TcpListener::from).collect();
-    Ok(Handed { control, snapshot, announce, trigger, listeners, after_death: start.after_death })
+    let counters = Arc::new(counters);
+    Ok(Handed { control, snapshot, counters, announce, trigger, listeners, after_death: start.after_death })
 }
 
 fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<()> {
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let (control, sockets) = (handed.control, handed.listeners);
-    let service = services::Smtp::new(reading, handed.announce)?;
+    let service = services::Smtp::new(reading, handed.announce, handed.counters)?;
     // While there is one thread: those that come inherit it.
     confinement::confine(service.globals(), &reading.snapshot);
     if reading.snapshot.setting("no_submission").is_none() {
@@ -187,22 +193,17 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
 }
 
-fn live_delivery(
-    reading: &Reading,
-    control: OwnedFd,
-    announce: Trigger,
-    trigger: Receiver,
-    after_death: bool,
-) -> io::Result<()> {
+fn live_delivery(reading: &Reading, handed: Handed, trigger: &Receiver) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
-    let service = services::Delivery::new(reading, control.try_clone()?, announce)?;
-    let settings = Settings { after_death, ..service.settings(&reading.snapshot) };
+    let control = handed.control;
+    let service = services::Delivery::new(reading, control.try_clone()?, handed.announce, handed.counters)?;
+    let settings = Settings { after_death: handed.after_death, ..service.settings(&reading.snapshot) };
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     let Some((ToRole::Go(()), _)) = ipc::hear::<ToRole>(&control)? else { return Ok(()) };
     service.sweep_spool();
     let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     loop {
-        worker.work_until(&control, &trigger)?;
+        worker.work_until(&control, trigger)?;
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
             Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),

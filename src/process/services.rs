@@ -18,6 +18,7 @@ use crate::load::{self, Configuration};
 use crate::log::{Echo, Which};
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
+use crate::metrics::{Counter, Counters};
 use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
@@ -124,8 +125,8 @@ pub struct Smtp {
 
 impl Smtp {
     /// From the configuration that the master handed over.
-    pub fn new(reading: &Reading, trigger: Trigger) -> io::Result<Self> {
-        let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
+    pub fn new(reading: &Reading, trigger: Trigger, counters: Arc<Counters>) -> io::Result<Self> {
+        let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
         let trigger = Arc::new(trigger);
@@ -244,6 +245,7 @@ impl Sessions for Smtp {
     }
 
     fn serve(&self, accepted: Accepted) {
+        self.server.station.globals.counters.count(Counter::ConnectionsServed);
         if self.server.station.globals.main.bool("smtp_accept_keepalive") {
             // A peer that is gone already shows at the first read.
             let _ = crate::sys::listen::keep_alive(&accepted.stream);
@@ -261,6 +263,7 @@ impl Sessions for Smtp {
     }
 
     fn log_refused(&self, line: BString) {
+        self.server.station.globals.counters.count(Counter::ConnectionsRefused);
         self.server.station.log.write(Which::Main, line.as_bstr());
     }
 
@@ -323,8 +326,13 @@ pub struct Delivery {
 impl Delivery {
     /// From the configuration that the master handed over; orders go out over the control socket, our own messages
     /// are announced like all others.
-    pub fn new(reading: &Reading, control: OwnedFd, announce: Trigger) -> io::Result<Self> {
-        let globals = Arc::new(globals(reading).map_err(io::Error::other)?);
+    pub fn new(
+        reading: &Reading,
+        control: OwnedFd,
+        announce: Trigger,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
+        let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let orders: Arc<dyn AsUser> = Arc::new(Orders::new(control));
         let configuration =

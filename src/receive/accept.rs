@@ -13,7 +13,7 @@ use super::new_mail::{
     Arrival, Caller, Draft, HeaderAddition, NewMail, Outcome, Place, Refusal, Station, Verdict,
 };
 use super::received_line::{message_id_tail, received_line};
-use super::record::{Facts, envelope_of, log_arrival};
+use super::record::{self, Facts, envelope_of, log_arrival};
 use super::refused::{
     Refused, must_drain, refuse_configuration, refuse_headers, refuse_no_recipients, refuse_size,
     refuse_space, refuse_spool,
@@ -424,6 +424,7 @@ fn discard(
     let by =
         if mail.arrival == Arrival::Local { "non-SMTP" } else { mail.controls.discarded_by.unwrap_or(by) };
     log_arrival(station, context, mail, &facts_of(parts, body, size, false));
+    record::count(station, context, mail, size);
     let mut words = BString::from(format!("=> blackhole ({by} ACL discarded recipients)"));
     if let Some(why) = why {
         words.extend_from_slice(b": ");
@@ -471,6 +472,7 @@ fn keep(
         message_logs: parts.settings.message_logs,
     };
     log_arrival(station, context, mail, &facts);
+    record::count(station, context, mail, size);
     if mail.controls.freeze {
         station.log.event(&Event::About { id: &id, text: "frozen by ACL".into() });
     }

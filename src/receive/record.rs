@@ -5,6 +5,7 @@ use super::new_mail::{Arrival, NewMail, Station};
 use crate::expand::{self, Context};
 use crate::log::{self, Event, Selector, Which};
 use crate::mail::{Address, Envelope, Header, HeaderKind, MessageId, Syntax, parse_address};
+use crate::metrics::Counter;
 use crate::spool::message_log;
 use crate::syntax::{Position, Template};
 use crate::text::Value;
@@ -100,6 +101,19 @@ pub(super) fn log_arrival(station: &Station, context: &Context, mail: &NewMail, 
         }
     }
     station.log.event(&Event::Arrival(arrival));
+}
+
+/// Counts a message that was taken.
+pub(super) fn count(station: &Station, context: &Context, mail: &NewMail, size: u64) {
+    let counters = &station.globals.counters;
+    counters.count(match mail.arrival {
+        Arrival::Local => Counter::ReceivedLocal,
+        Arrival::LocalSmtp => Counter::ReceivedLocalSmtp,
+        Arrival::Smtp if context.session.origin.tls.is_some() => Counter::ReceivedSmtpTls,
+        Arrival::Smtp => Counter::ReceivedSmtp,
+    });
+    counters.add(Counter::RecipientsReceived, mail.recipients.len() as u64);
+    counters.add(Counter::BytesReceived, size);
 }
 
 /// The Message-ID between its angle brackets; none if it has not the form of one, or if it is a

@@ -9,6 +9,7 @@ use super::stream::{Connection, TlsHandshake};
 use crate::acl::{Place, Verdict};
 use crate::log::Which;
 use crate::mail::Reply;
+use crate::metrics::{Counter, Counters, Side};
 
 impl<'h> Session<'_, 'h> {
     pub(super) fn starttls(&mut self, command: &Command) -> Next {
@@ -69,6 +70,7 @@ impl<'h> Session<'_, 'h> {
         let Some(stream) = self.wire.connection.take_clear() else { return Next::Close("tls-failed") };
         match handshake.run(stream, self.wire.time) {
             Ok(session) => {
+                self.counters().handshake(Side::In, &session.info);
                 self.wire.connection = Connection::Secured(session.transport);
                 let origin = &mut self.context.session.origin;
                 origin.tls = Some(session.info);
@@ -83,10 +85,15 @@ impl<'h> Session<'_, 'h> {
                 Next::Command
             }
             Err(why) => {
+                self.counters().count(Counter::InTlsFailed);
                 self.log(Which::Main, &format!("TLS error on connection from {} {why}", self.peer(false)));
                 Next::Close("tls-failed")
             }
         }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.context.globals.counters
     }
 
     /// TLS is there, not started yet, wanted for this host, and the connection can carry it.

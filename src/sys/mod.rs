@@ -13,6 +13,7 @@ pub mod limits;
 pub mod listen;
 pub mod sandbox;
 pub mod secure;
+pub mod shared_words;
 pub mod signals;
 pub mod spawn;
 mod words;

@@ -60,6 +60,7 @@ pub fn globals(dns: Arc<dyn Resolver>) -> Globals {
         local_addresses: vec!["127.0.0.1".parse().unwrap()],
         dns,
         log: Arc::new(Log::memory()),
+        counters: Arc::default(),
         users: Arc::new(NoUsers),
     }
 }

@@ -92,6 +92,7 @@ fn world(settings: &[(&str, &str)]) -> World {
         local_addresses: Vec::new(),
         dns: Arc::new(Nobody),
         log: Arc::new(Log::memory()),
+        counters: Arc::default(),
         users: Arc::new(Nobody),
     };
     let told = Arc::new(Told::default());

@@ -289,6 +289,7 @@ impl Delivery<'_> {
             &self.smtp.tls,
             &|line| self.log_line(line),
             &self.job.context.globals.log,
+            &self.job.context.globals.counters,
         )
     }
 

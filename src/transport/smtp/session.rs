@@ -7,6 +7,7 @@ use super::trouble::{Failure, Scope, exim_errno, host_field};
 use crate::log::Log;
 use crate::mail::Reply;
 use crate::mail::envelope::TlsInfo;
+use crate::metrics::{Counter, Counters, Side};
 use crate::tls::{ClientRequest, ClientTls, Notice};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
@@ -72,8 +73,9 @@ pub fn open(
     tls: &ClientTls,
     log: &dyn Fn(&[u8]),
     watch: &Arc<Log>,
+    counters: &Counters,
 ) -> Result<Session, Failure> {
-    let target = Target { host, policy, tls, log, watch };
+    let target = Target { host, policy, tls, log, watch, counters };
     match target.open(policy.avoid_tls) {
         Err(Opening::TlsFailed(text)) if !policy.require_tls && !policy.tls_on_connect => {
             let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
@@ -118,6 +120,7 @@ struct Target<'a> {
     tls: &'a ClientTls,
     log: &'a dyn Fn(&[u8]),
     watch: &'a Arc<Log>,
+    counters: &'a Counters,
 }
 
 impl Target<'_> {
@@ -151,6 +154,10 @@ impl Target<'_> {
 
     fn connect(&self) -> Result<TcpStream, Failure> {
         let made = connect(self.host, self.policy);
+        self.counters.count(match made {
+            Ok(_) => Counter::ConnectionsOpened,
+            Err(_) => Counter::ConnectionsFailed,
+        });
         if self.watch.is_shown() {
             let address = self.host.address.map_or_else(String::new, |address| address.to_string());
             let how = match &made {
@@ -197,8 +204,14 @@ impl Target<'_> {
             notify: &|notice: Notice| self.tell(&notice),
         };
         match self.tls.connect(socket, &request) {
-            Ok((stream, info)) => Ok((Stream::Tls(Box::new(stream)), info)),
-            Err(error) => Err(Opening::TlsFailed(error.to_string())),
+            Ok((stream, info)) => {
+                self.counters.handshake(Side::Out, &info);
+                Ok((Stream::Tls(Box::new(stream)), info))
+            }
+            Err(error) => {
+                self.counters.count(Counter::OutTlsFailed);
+                Err(Opening::TlsFailed(error.to_string()))
+            }
         }
     }
 

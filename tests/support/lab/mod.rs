@@ -243,6 +243,7 @@ pub fn lab_with(rule: &str, extra: &str) -> Lab {
         local_addresses: vec![],
         dns: Arc::new(NoDns),
         log: Arc::clone(&log),
+        counters: Arc::default(),
         users: Arc::new(oxim::as_user::SystemUsers),
     });
     let transports = Registry::compile(&written.transports, &remote).unwrap_or_else(|e| panic!("{e:?}"));
