@@ -63,7 +63,7 @@ pub fn fetch(
 /// Gets the revocation list at `url`, over `proxy` if there is one.
 pub fn fetch_list(url: &Url, proxy: Option<&Url>, deadline: Duration) -> Result<Vec<u8>, FetchError> {
     let question = http::question_for_list(url, proxy.is_some());
-    exchange(proxy.unwrap_or(url), &question, http::MAX_LIST, deadline)
+    exchange(proxy.unwrap_or(url), &question, super::MAX_CRL_SIZE, deadline)
 }
 
 fn exchange(asked: &Url, question: &[u8], limit: usize, deadline: Duration) -> Result<Vec<u8>, FetchError> {

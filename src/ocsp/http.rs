@@ -11,8 +11,6 @@ use std::fmt;
 
 /// Longest answer of a responder: real ones have 300 bytes to 3 KiB.
 pub const MAX_ANSWER: usize = 1024 * 1024;
-/// Longest revocation list: those of large public authorities have a few MiB.
-pub const MAX_LIST: usize = 16 * 1024 * 1024;
 /// Longest head of an answer: status line and fields.
 const MAX_HEAD: usize = 32 * 1024;
 /// Longest URL that is read.
@@ -65,7 +63,7 @@ pub enum AnswerError {
     /// Another status than 200.
     #[error("the server answered {0}")]
     Status(String),
-    /// More than the limit, which is [`MAX_ANSWER`] or [`MAX_LIST`].
+    /// More than the limit: [`MAX_ANSWER`], or for a list [`super::MAX_CRL_SIZE`].
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
     /// The connection ended in the middle.

@@ -7,7 +7,7 @@
 //! no plain file are not opened: the keeper, which may write here, reads bytes of the network, and those who read
 //! here have more rights than it.
 
-use super::http::MAX_LIST;
+use super::crl::MAX_CRL_SIZE;
 use super::proof::MAX_PROOF_SIZE;
 use super::registry::{Key, MAX_ENTRIES};
 use nix::fcntl::OFlag;
@@ -49,6 +49,9 @@ pub struct Store {
 }
 
 impl Kind {
+    /// Both; a kind's place here is its number.
+    pub const ALL: [Self; 2] = [Kind::Proof, Kind::List];
+
     /// What the file's name ends with.
     pub fn suffix(self) -> &'static str {
         match self {
@@ -61,7 +64,7 @@ impl Kind {
     pub fn limit(self) -> usize {
         match self {
             Kind::Proof => MAX_PROOF_SIZE,
-            Kind::List => MAX_LIST,
+            Kind::List => MAX_CRL_SIZE,
         }
     }
 }
@@ -192,7 +195,7 @@ fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn key_of(entry: &DirEntry) -> Option<(Key, Kind)> {
     let name = entry.file_name();
     let (hex, suffix) = name.to_str()?.split_once('.')?;
-    let kind = [Kind::Proof, Kind::List].into_iter().find(|kind| kind.suffix() == suffix)?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
     let mut key = [0; 32];
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if hex.len() != 2 * key.len() || !hex.bytes().all(is_digit) {

@@ -24,6 +24,10 @@ use std::time::{Duration, SystemTime};
 
 /// Most revocation lists that are looked after at once.
 pub const MAX_LISTS: usize = 256;
+/// Most questions at once about certificates.
+pub const PROOFS_AT_ONCE: usize = 60;
+/// Most lists that are fetched at once: each may take 16 MiB, and as much again while it is checked.
+pub const LISTS_AT_ONCE: usize = 4;
 /// A clock that goes back by more than this was set, not corrected.
 const CLOCK_SET_BACK: Duration = Duration::from_secs(300);
 /// Longest reason that is kept of a failure.
@@ -35,7 +39,8 @@ pub type Holder = u32;
 /// Everything that is looked after.
 pub struct Engine {
     items: HashMap<Key, Item>,
-    queue: Queue,
+    /// Certificates and lists do not wait for each other.
+    queues: [Queue; 2],
     /// When what is in hand ends.
     ends: BTreeSet<(SystemTime, Key)>,
     issuers: HashMap<Arc<[u8]>, usize>,
@@ -108,7 +113,7 @@ impl Engine {
     pub fn new(chance: impl FnMut() -> Chance + Send + 'static) -> Self {
         Self {
             items: HashMap::new(),
-            queue: Queue::default(),
+            queues: [Queue::new(PROOFS_AT_ONCE), Queue::new(LISTS_AT_ONCE)],
             ends: BTreeSet::new(),
             issuers: HashMap::new(),
             lists: 0,
@@ -184,17 +189,21 @@ impl Engine {
     /// The next question to be asked, if one is due and there is room. Call it until there is none.
     pub fn next(&mut self, now: SystemTime) -> Option<Job> {
         self.look_at_the_clock(now);
-        while let Some((key, turn)) = self.queue.next(now) {
+        Kind::ALL.into_iter().find_map(|kind| self.next_of(kind, now))
+    }
+
+    fn next_of(&mut self, kind: Kind, now: SystemTime) -> Option<Job> {
+        while let Some((key, turn)) = self.queues[kind as usize].next(now) {
             let Some(item) = self.items.get_mut(&key) else {
-                self.queue.ended(turn, false);
+                self.queues[kind as usize].ended(turn, false);
                 continue;
             };
             item.queued = None;
             if now > item.matter.end {
                 item.report.next_attempt = None;
-                let (to, report) = (item.holders.clone(), item.report.clone());
-                self.news.push(News { to, key, what: Tidings::Report(report) });
-                self.queue.ended(turn, false);
+                let to = item.holders.clone();
+                self.queues[kind as usize].ended(turn, false);
+                self.tell_report(key, to);
                 continue;
             }
             self.runs += 1;
@@ -207,11 +216,12 @@ impl Engine {
     /// What came of a question. Gives what is to be stored.
     pub fn done(&mut self, job: Job, outcome: Outcome, now: SystemTime) -> Option<(Kind, Arc<[u8]>)> {
         self.look_at_the_clock(now);
-        let Job { key, run, turn, .. } = job;
+        let Job { key, run, turn, matter } = job;
+        let queue = matter.kind() as usize;
         let is_current = self.items.get(&key).is_some_and(|item| item.run == Some(run));
         if !is_current {
             // forgotten, or asked elsewhere by now: an answer to it is not one to what is wanted
-            self.queue.ended(turn, matches!(outcome, Outcome::Failed(_)));
+            self.queues[queue].ended(turn, matches!(outcome, Outcome::Failed(_)));
             return None;
         }
         let chance = (self.chance)();
@@ -223,7 +233,7 @@ impl Engine {
         let (kind, to) = (item.matter.kind(), item.holders.clone());
         self.forget_end(key, &before);
         self.remember_end(key, &after);
-        self.queue.ended(turn, failed);
+        self.queues[queue].ended(turn, failed);
         self.enqueue(key, now);
         if let Some(der) = &taken {
             let what = Tidings::Answer(kind, Arc::clone(der));
@@ -262,12 +272,12 @@ impl Engine {
     /// When [`Engine::next`] is to be called at the latest, if nothing else happens before.
     pub fn wake_at(&self) -> Option<SystemTime> {
         let end = self.ends.first().map(|(end, _)| *end + Duration::from_secs(1));
-        [self.queue.wake_at(), end].into_iter().flatten().min()
+        self.queues.iter().map(Queue::wake_at).chain([end]).flatten().min()
     }
 
     /// How many questions are under way.
     pub fn running(&self) -> usize {
-        self.queue.running()
+        self.queues.iter().map(Queue::running).sum()
     }
 
     /// What is to be told, in this order.
@@ -350,14 +360,15 @@ impl Engine {
         item.report.next_attempt = asked.map(|_| due);
         if let Some(url) = asked {
             let place = place_of(url);
-            self.queue.add(&place, due, key);
+            self.queues[item.matter.kind() as usize].add(&place, due, key);
             item.queued = Some((place, due));
         }
     }
 
     fn unqueue(&mut self, key: Key) {
-        if let Some((place, due)) = self.items.get_mut(&key).and_then(|item| item.queued.take()) {
-            self.queue.remove(&place, due, key);
+        let Some(item) = self.items.get_mut(&key) else { return };
+        if let Some((place, due)) = item.queued.take() {
+            self.queues[item.matter.kind() as usize].remove(&place, due, key);
         }
     }
 

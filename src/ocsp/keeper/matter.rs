@@ -3,6 +3,7 @@
 //! A [`Matter`] is read once, when it is wanted; [`Matter::ask`] makes one attempt: question, answer, check. Nothing that
 //! fails the check is handed on.
 
+use crate::ocsp::crl::Crl;
 use crate::ocsp::fetch;
 use crate::ocsp::http::Url;
 use crate::ocsp::registry::{Key, Report, Wanted};
@@ -29,9 +30,6 @@ pub struct List {
     pub issuer: Vec<u8>,
 }
 
-/// Checks the bytes of a list against its issuer, at a time; from when to when it holds.
-pub type CheckList = Arc<dyn Fn(&[u8], &Certificate, SystemTime) -> Result<Life, String> + Send + Sync>;
-
 /// Something that is looked after, read once.
 #[derive(Clone)]
 pub struct Matter {
@@ -45,7 +43,7 @@ pub struct Matter {
 #[derive(Clone)]
 enum What {
     Proof { certificate: Arc<[u8]>, issuer: Arc<[u8]> },
-    List { issuer: Arc<[u8]>, check: CheckList },
+    List { issuer: Arc<[u8]> },
 }
 
 /// Something that was found good, with its life.
@@ -114,13 +112,13 @@ impl Matter {
     }
 
     /// A revocation list, with its key.
-    pub fn of_list(list: &List, check: CheckList) -> Result<(Key, Self), String> {
+    pub fn of_list(list: &List) -> Result<(Key, Self), String> {
         if list.issuer.len() > MAX_CERTIFICATE {
             return Err(format!("the certificate is longer than {MAX_CERTIFICATE} bytes"));
         }
         let issuer = Certificate::from_der(&list.issuer).map_err(|error| error.to_string())?;
         let source = Url::parse(list.url.as_bytes()).map(Some).map_err(|why| unusable_url("given", &why));
-        let what = What::List { issuer: list.issuer.as_slice().into(), check };
+        let what = What::List { issuer: list.issuer.as_slice().into() };
         let key = list.key().map_err(|error| error.to_string())?;
         Ok((key, Self { source, end: issuer.not_after(), what }))
     }
@@ -135,12 +133,12 @@ impl Matter {
 
     /// Uses the issuer's bytes that others use already, so that a thousand certificates of one issuer keep it once.
     pub(super) fn share_issuer(&mut self, shared: impl FnOnce(&Arc<[u8]>) -> Arc<[u8]>) {
-        let (What::Proof { issuer, .. } | What::List { issuer, .. }) = &mut self.what;
+        let (What::Proof { issuer, .. } | What::List { issuer }) = &mut self.what;
         *issuer = shared(issuer);
     }
 
     pub(super) fn issuer(&self) -> &Arc<[u8]> {
-        let (What::Proof { issuer, .. } | What::List { issuer, .. }) = &self.what;
+        let (What::Proof { issuer, .. } | What::List { issuer }) = &self.what;
         issuer
     }
 
@@ -161,26 +159,26 @@ impl Matter {
                 What::Proof { certificate, issuer },
                 What::Proof { certificate: other_certificate, issuer: other_issuer },
             ) => certificate == other_certificate && issuer == other_issuer,
-            (What::List { issuer, .. }, What::List { issuer: other, .. }) => issuer == other,
+            (What::List { issuer }, What::List { issuer: other }) => issuer == other,
             _ => false,
         };
         same && self.source == other.source
     }
 
-    /// One attempt, from the question to the check. `now` is looked at after the answer came.
-    pub fn ask(&self, proxy: Option<&Url>, now: &dyn Fn() -> SystemTime) -> Outcome {
+    /// One attempt, from the question to the check, within the deadline (for a list [`LIST_DEADLINE_FACTOR`] times as
+    /// long). `now` is looked at after the answer came.
+    pub fn ask(&self, proxy: Option<&Url>, deadline: Duration, now: &dyn Fn() -> SystemTime) -> Outcome {
         let Ok(Some(url)) = &self.source else { return Outcome::Failed("nobody can be asked".into()) };
-        let answer = match &self.what {
-            What::Proof { certificate, issuer } => question(certificate, issuer).and_then(|question| {
-                fetch::fetch(url, &question, proxy, fetch::DEADLINE).map_err(|error| error.to_string())
-            }),
-            What::List { .. } => {
-                fetch::fetch_list(url, proxy, LIST_DEADLINE).map_err(|error| error.to_string())
-            }
+        let fetched = match &self.what {
+            What::Proof { certificate, issuer } => match question(certificate, issuer) {
+                Ok(question) => fetch::fetch(url, &question, proxy, deadline),
+                Err(why) => return Outcome::Failed(why),
+            },
+            What::List { .. } => fetch::fetch_list(url, proxy, deadline * LIST_DEADLINE_FACTOR),
         };
-        match answer {
+        match fetched {
             Ok(answer) => self.check(answer.into(), now()),
-            Err(why) => Outcome::Failed(why),
+            Err(error) => Outcome::Failed(error.to_string()),
         }
     }
 
@@ -188,19 +186,13 @@ impl Matter {
     pub fn check(&self, der: Arc<[u8]>, now: SystemTime) -> Outcome {
         match &self.what {
             What::Proof { certificate, issuer } => check_proof(der, certificate, issuer, now),
-            What::List { issuer, check } => {
-                let issuer = Certificate::from_der(issuer).map_err(|error| error.to_string());
-                match issuer.and_then(|issuer| check(&der, &issuer, now)) {
-                    Ok(life) => Outcome::Good(Found { der, life }),
-                    Err(why) => Outcome::Failed(format!("the list is not used: {why}")),
-                }
-            }
+            What::List { issuer } => check_list(der, issuer, now),
         }
     }
 }
 
-/// How long fetching a list may take in all: it may have a thousand times the length of a proof.
-pub const LIST_DEADLINE: Duration = Duration::from_secs(120);
+/// A list may have a thousand times the length of a proof, and gets so many times as long.
+pub const LIST_DEADLINE_FACTOR: u32 = 6;
 
 impl fmt::Debug for Matter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,5 +219,19 @@ fn check_proof(der: Arc<[u8]>, certificate: &[u8], issuer: &[u8], now: SystemTim
         Ok(proof) => Outcome::Good(Found { der, life: proof.life() }),
         Err(Unfit::Revoked(since)) => Outcome::Revoked { der, since },
         Err(unfit) => Outcome::Failed(obtain::ObtainError::Unfit(unfit).to_string()),
+    }
+}
+
+fn check_list(der: Arc<[u8]>, issuer: &[u8], now: SystemTime) -> Outcome {
+    let issuer = match Certificate::from_der(issuer) {
+        Ok(issuer) => issuer,
+        Err(error) => return Outcome::Failed(error.to_string()),
+    };
+    match Crl::check(&der, &issuer, now) {
+        Ok(crl) => {
+            let life = Life { since: crl.since(), until: crl.until() };
+            Outcome::Good(Found { der, life })
+        }
+        Err(unfit) => Outcome::Failed(format!("the list is not used: {unfit}")),
     }
 }

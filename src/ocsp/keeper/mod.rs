@@ -13,7 +13,7 @@ mod matter;
 mod queue;
 mod runner;
 
-pub use engine::{Engine, Holder, Job, MAX_LISTS, News, Tidings};
-pub use matter::{CheckList, Found, LIST_DEADLINE, List, MAX_CERTIFICATE, Matter, Outcome};
-pub use queue::{MAX_AT_FAILING, MAX_FOR_EACH, MAX_RUNNING};
+pub use engine::{Engine, Holder, Job, LISTS_AT_ONCE, MAX_LISTS, News, PROOFS_AT_ONCE, Tidings};
+pub use matter::{Found, LIST_DEADLINE_FACTOR, List, MAX_CERTIFICATE, Matter, Outcome};
+pub use queue::MAX_FOR_EACH;
 pub use runner::{Event, Runner, Settings};

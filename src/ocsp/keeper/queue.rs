@@ -1,7 +1,7 @@
 //! Who is asked next: what waits, by responder and by time. No clock, no socket.
 //!
-//! Invariants: at most [`MAX_RUNNING`] questions are under way at once, at most [`MAX_FOR_EACH`] at one responder, and
-//! at most [`MAX_AT_FAILING`] at responders whose last answer was a failure. So a responder that hangs holds up only
+//! Invariants: at most a given number of questions are under way at once, at most [`MAX_FOR_EACH`] at one responder, and
+//! at most three quarters of them at responders whose last answer was a failure. So a responder that hangs holds up only
 //! its own certificates, and any number of them that hang leave room for those that answer. The earliest goes
 //! first.
 //!
@@ -13,19 +13,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Most questions at once.
-pub const MAX_RUNNING: usize = 64;
 /// Most questions at once at one responder.
 pub const MAX_FOR_EACH: usize = 2;
-/// Most questions at once at responders that fail: the others keep a quarter for themselves.
-pub const MAX_AT_FAILING: usize = MAX_RUNNING / 4 * 3;
 
 /// A responder: `host:port`.
 pub type Place = Arc<str>;
 
 /// What waits.
-#[derive(Default)]
 pub struct Queue {
+    /// Most questions at once.
+    most: usize,
+    /// Most of them at responders that fail.
+    most_at_failing: usize,
     responders: HashMap<Place, Responder>,
     /// May be asked, by the time of their first.
     ready: BTreeSet<(SystemTime, Place)>,
@@ -54,6 +53,19 @@ pub struct Turn {
 }
 
 impl Queue {
+    /// Nothing waits; at most so many questions at once.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            most_at_failing: most / 4 * 3,
+            responders: HashMap::new(),
+            ready: BTreeSet::new(),
+            ready_failing: BTreeSet::new(),
+            running: 0,
+            running_at_failing: 0,
+        }
+    }
+
     /// Something is to be asked at `due`.
     pub fn add(&mut self, place: &Place, due: SystemTime, key: Key) {
         self.responders.entry(Arc::clone(place)).or_default().waiting.insert((due, key));
@@ -70,13 +82,13 @@ impl Queue {
 
     /// The next to be asked now, if there is one and room for it.
     pub fn next(&mut self, now: SystemTime) -> Option<(Key, Turn)> {
-        if self.running >= MAX_RUNNING {
+        if self.running >= self.most {
             return None;
         }
         let is_due = |first: &&(SystemTime, Place)| first.0 <= now;
         let well = self.ready.first().filter(is_due);
         let failing = self.ready_failing.first().filter(is_due);
-        let failing = failing.filter(|_| self.running_at_failing < MAX_AT_FAILING);
+        let failing = failing.filter(|_| self.running_at_failing < self.most_at_failing);
         let first = match (well, failing) {
             (Some(well), Some(failing)) => well.min(failing),
             (one, other) => one.or(other)?,
@@ -107,10 +119,10 @@ impl Queue {
 
     /// When [`Queue::next`] may have something, if nothing else happens before; none if nothing waits that has room.
     pub fn wake_at(&self) -> Option<SystemTime> {
-        if self.running >= MAX_RUNNING {
+        if self.running >= self.most {
             return None;
         }
-        let failing = self.ready_failing.first().filter(|_| self.running_at_failing < MAX_AT_FAILING);
+        let failing = self.ready_failing.first().filter(|_| self.running_at_failing < self.most_at_failing);
         let both = [self.ready.first(), failing];
         both.into_iter().flatten().map(|first| first.0).min()
     }
@@ -160,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_earliest_goes_first_and_nothing_before_its_time() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(64);
         queue.add(&place(1), at(20), key(1));
         queue.add(&place(2), at(10), key(2));
         assert!(queue.next(at(9)).is_none());
@@ -172,7 +184,7 @@ mod tests {
 
     #[test]
     fn one_responder_that_hangs_delays_no_other() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(64);
         (0..1000).for_each(|number| queue.add(&place(0), at(0), key(number)));
         (1..=10).for_each(|number| queue.add(&place(number), at(1), key(1000 + number)));
         let started: Vec<_> = std::iter::from_fn(|| queue.next(at(1))).collect();
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn any_number_of_responders_that_hang_leaves_room_for_those_that_answer() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(64);
         let now = at(10);
         // all failed once; each is asked again
         for number in 0..100 {
@@ -192,7 +204,7 @@ mod tests {
             queue.ended(turn, true);
         }
         let hanging: Vec<_> = std::iter::from_fn(|| queue.next(now)).collect();
-        assert_eq!(hanging.len(), MAX_AT_FAILING);
+        assert_eq!(hanging.len(), 48);
         assert_eq!(queue.wake_at(), None);
         queue.add(&"well.test:80".into(), at(5), key(500));
         assert_eq!(queue.next(now).unwrap().0, key(500));
@@ -202,7 +214,7 @@ mod tests {
         /// Whatever is added, removed and ended in whatever order: no limit is broken, nothing is lost.
         #[test]
         fn limits_hold_and_nothing_is_left_behind(steps in proptest::collection::vec((0_u8..4, 0_usize..8, 0_u64..50), 1..400)) {
-            let mut queue = Queue::default();
+            let mut queue = Queue::new(64);
             let mut waiting = BTreeSet::new();
             let (mut turns, mut now, mut count) = (Vec::new(), 0, 0);
             for (what, number, time) in steps {

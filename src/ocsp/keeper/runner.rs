@@ -1,11 +1,11 @@
-//! Drives the engine: real time, one short thread for each question (so at most [`super::MAX_RUNNING`]), the store.
+//! Drives the engine: real time, one short thread for each question (so at most 64), the store.
 //!
 //! One thread plans and tells the news, in the engine's order; it sleeps until something is due or happens, and looks at
 //! the clock once a minute in any case, since clocks are set and machines sleep. What could not be written to the disk
 //! is handed on all the same, and written later.
 
 use super::engine::{Engine, Holder, Job, News, Tidings};
-use super::matter::{CheckList, List, Matter, Outcome};
+use super::matter::{List, Matter, Outcome};
 use crate::ocsp::http::Url;
 use crate::ocsp::registry::{Key, Wanted};
 use crate::ocsp::store::{Kind, Store};
@@ -32,8 +32,8 @@ pub struct Settings {
     pub proxy: Option<Url>,
     /// Where to leave what was found; without one everything is asked for anew after a start.
     pub store: Option<Store>,
-    /// Checks a revocation list.
-    pub check_list: CheckList,
+    /// How long one question may take in all ([`crate::ocsp::fetch::DEADLINE`]).
+    pub deadline: Duration,
     /// The clock.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
@@ -114,8 +114,7 @@ impl Runner {
 
     /// Looks after a revocation list for this holder.
     pub fn want_list(&self, holder: Holder, key: Key, list: &List) {
-        let check = Arc::clone(&self.shared.settings.check_list);
-        let matter = Matter::of_list(list, check).and_then(|(own, matter)| match own == key {
+        let matter = Matter::of_list(list).and_then(|(own, matter)| match own == key {
             true => Ok(matter),
             false => Err("the key is not the list's".to_owned()),
         });
@@ -236,8 +235,8 @@ impl Shared {
 
     fn ask(&self, job: Job) {
         let settings = &self.settings;
-        let asked =
-            catch_unwind(AssertUnwindSafe(|| job.matter.ask(settings.proxy.as_ref(), &*settings.now)));
+        let ask = || job.matter.ask(settings.proxy.as_ref(), settings.deadline, &*settings.now);
+        let asked = catch_unwind(AssertUnwindSafe(ask));
         let outcome = asked.unwrap_or_else(|_| Outcome::Failed("a fault in oxim: see standard error".into()));
         let key = job.key;
         let new = self.lock().engine.done(job, outcome, (settings.now)());
