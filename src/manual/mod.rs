@@ -4,6 +4,7 @@
 
 pub mod code_map;
 pub mod differences;
+pub mod fault_table;
 pub mod past_bugs;
 pub mod privileges;
 pub mod tls_rows;

@@ -1,13 +1,19 @@
 //! An OCSP responder that does as it is told: it answers every question with what its mode says, well or badly.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use nix::sys::socket::sockopt::{ReuseAddr, ReusePort};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket,
+};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How it behaves.
+/// How it behaves. (That it is down: [`Responder::down`].)
 #[derive(Clone, Debug)]
 pub enum Mode {
     /// Answers with these bytes as the body.
@@ -16,6 +22,8 @@ pub enum Mode {
     Chunked(Vec<u8>),
     /// Another status, with a field.
     Status(&'static str, &'static str),
+    /// Answers with these bytes, but only after a time.
+    Late(Duration, Vec<u8>),
     /// Takes the question and says nothing.
     Silent,
     /// One byte now and then, for ever.
@@ -28,56 +36,113 @@ pub enum Mode {
     Reset,
 }
 
-/// It listens as long as it lives.
+/// It listens as long as it lives, unless it is down.
 pub struct Responder {
     pub port: u16,
+    address: SocketAddr,
     mode: Arc<Mutex<Mode>>,
     asked: Arc<AtomicUsize>,
     questions: Arc<Mutex<Vec<Vec<u8>>>>,
+    at_once: Arc<AtOnce>,
     stop: Arc<AtomicBool>,
+    listening: Mutex<Option<JoinHandle<()>>>,
+    _place: OwnedFd,
+}
+
+/// How many questions there are at a time that were not answered yet.
+#[derive(Default)]
+struct AtOnce {
+    now: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Responder {
     pub fn start(mode: Mode) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        Self::start_on("127.0.0.1:0", mode)
+    }
+
+    pub fn start_on(address: &str, mode: Mode) -> Self {
+        // keeps the port for us while we are down
+        let place = socket_at(address.parse().expect("an address"));
+        let listener = TcpListener::from(place.try_clone().expect("a descriptor"));
+        let address = listener.local_addr().expect("an address");
         let responder = Self {
-            port,
+            port: address.port(),
+            address,
             mode: Arc::new(Mutex::new(mode)),
             asked: Arc::default(),
             questions: Arc::default(),
+            at_once: Arc::default(),
             stop: Arc::default(),
+            listening: Mutex::default(),
+            _place: place,
         };
-        let (mode, asked) = (responder.mode.clone(), responder.asked.clone());
-        let (questions, stop) = (responder.questions.clone(), responder.stop.clone());
-        std::thread::spawn(move || {
+        responder.listen();
+        responder
+    }
+
+    fn listen(&self) {
+        let socket = socket_at(self.address);
+        nix::sys::socket::listen(&socket, Backlog::MAXCONN).expect("listening");
+        let listener = TcpListener::from(socket);
+        let (mode, asked, at_once) = (self.mode.clone(), self.asked.clone(), self.at_once.clone());
+        let (questions, stop) = (self.questions.clone(), self.stop.clone());
+        let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
                 let mode = mode.lock().expect("no panic").clone();
-                let (asked, questions) = (asked.clone(), questions.clone());
+                let (asked, questions, at_once) = (asked.clone(), questions.clone(), at_once.clone());
                 std::thread::spawn(move || {
+                    let now = at_once.now.fetch_add(1, Ordering::SeqCst) + 1;
+                    at_once.most.fetch_max(now, Ordering::SeqCst);
                     if let Some(question) = hear(&stream) {
                         asked.fetch_add(1, Ordering::Relaxed);
                         questions.lock().expect("no panic").push(question);
-                        let _ = say(stream, &mode); // the client may be gone
+                        if let Mode::Late(time, _) = &mode {
+                            std::thread::sleep(*time);
+                        }
+                        // before the client can see the end and come again
+                        at_once.now.fetch_sub(1, Ordering::SeqCst);
+                        let _ = say(&stream, &mode); // the client may be gone
                     }
                 });
             }
         });
-        responder
+        *self.listening.lock().expect("no panic") = Some(thread);
+    }
+
+    /// Nobody listens at its port any more, until [`Responder::up`].
+    pub fn down(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.listening.lock().expect("no panic").take();
+        if let Some(thread) = thread {
+            let _ = TcpStream::connect(self.address); // wakes it
+            let _ = thread.join();
+        }
+    }
+
+    /// It listens again.
+    pub fn up(&self) {
+        self.down();
+        self.stop.store(false, Ordering::Relaxed);
+        self.listen();
     }
 
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().expect("no panic") = mode;
     }
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+        format!("http://{}/", self.address)
     }
     /// How often it was asked.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
+    }
+    /// The most questions that waited for an answer at once.
+    pub fn most_at_once(&self) -> usize {
+        self.at_once.most.load(Ordering::SeqCst)
     }
     /// What it was asked, head and body.
     pub fn questions(&self) -> Vec<Vec<u8>> {
@@ -87,9 +152,18 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(("127.0.0.1", self.port)); // wakes it
+        self.down();
     }
+}
+
+/// A socket that shares its port with others of ours, and does not listen yet.
+fn socket_at(address: SocketAddr) -> OwnedFd {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    setsockopt(&socket, ReusePort, &true).expect("an option");
+    setsockopt(&socket, ReuseAddr, &true).expect("an option");
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).expect("a port");
+    socket
 }
 
 /// A whole question; none if the connection ends before.
@@ -109,10 +183,10 @@ fn hear(mut stream: &TcpStream) -> Option<Vec<u8>> {
     }
 }
 
-fn say(mut stream: TcpStream, mode: &Mode) -> std::io::Result<()> {
+fn say(mut stream: &TcpStream, mode: &Mode) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\n";
     match mode {
-        Mode::Answer(body) => {
+        Mode::Answer(body) | Mode::Late(_, body) => {
             write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(body)
         }
@@ -145,7 +219,7 @@ fn say(mut stream: TcpStream, mode: &Mode) -> std::io::Result<()> {
         Mode::CutShort => write!(stream, "{head}Content-Length: 1000\r\n\r\nabc"),
         Mode::Reset => {
             let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-            nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger)?;
+            setsockopt(stream, nix::sys::socket::sockopt::Linger, &linger)?;
             Ok(())
         }
     }

@@ -7,6 +7,8 @@
 //! | `engine` | the state of all of it; a machine without clock, socket or disk |
 //! | `runner` | drives the engine with real time, threads, sockets and [the store](super::store) |
 //! | [`schedule`](super::schedule) | when each thing is asked about |
+//!
+//! How it behaves in each kind of trouble is [the manual's fault table](crate::manual::fault_table).
 
 mod engine;
 mod matter;
