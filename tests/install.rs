@@ -394,8 +394,10 @@ fn packages_get_their_lists_of_files_from_the_manifest() {
     for entry in entries {
         let path = entry.path.to_str().expect("a path");
         assert!(listed.contains(path), "{path} is not listed");
-        let owned = |name: &str| {
-            if name == "oxim" { oxim::config::build_settings::USER.to_owned() } else { name.to_owned() }
+        let owned = |name: &str| match name {
+            "oxim" => oxim::config::build_settings::USER.to_owned(),
+            "keeper" => oxim::config::build_settings::KEEPER_USER.to_owned(),
+            _ => name.to_owned(),
         };
         let line = said.lines().find(|line| line.ends_with(&format!(" {path}"))).expect("its line");
         assert_eq!(line.split(' ').nth(2), Some(owned(&entry.owner.0).as_str()), "{line}");

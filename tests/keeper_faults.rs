@@ -15,7 +15,7 @@ mod responder;
 use ca::{DAY, ProofSpec, Status, ca, good, try_later, unauthorized};
 use oxim::ocsp::Unfit;
 use oxim::ocsp::keeper::{Engine, Job, Matter, Outcome, Tidings};
-use oxim::ocsp::registry::{Entry, Keeper, Key, Registry, Wanted, Word};
+use oxim::ocsp::registry::{Entry, Keeper, Key, Registry, Wanted, WantedList, Word};
 use responder::{Mode, Responder};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -169,6 +169,7 @@ struct World {
 struct ByHand;
 impl Keeper for ByHand {
     fn want(&self, _: Key, _: &Wanted) {}
+    fn want_list(&self, _: Key, _: &WantedList) {}
     fn forget(&self, _: Key) {}
 }
 

@@ -6,7 +6,7 @@
 set_settings() {
     settings=(
         DESTDIR="$work/root" PREFIX=/opt/mail SYSCONFDIR=/opt/etc
-        OXIM_USER=mail OXIM_GROUP=mail
+        OXIM_USER=mail OXIM_GROUP=mail KEEPER_USER=backup KEEPER_GROUP=backup
         CONFIGURE_FILE="$work/etc/missing.conf:$work/etc/second.conf" CONFIGURE_OWNER=news CONFIGURE_GROUP=uucp
         TRUSTED_CONFIG_LIST="$work/etc/trusted"
         WHITELIST_D_MACROS=OUTGOING:PORT "WHITELIST_D_VALUES=^[0-9]+\$\$"
@@ -205,6 +205,7 @@ wrong_settings() {
     must "an unknown CONFIGURE_GROUP is refused" refused CONFIGURE_GROUP=nosuch '"nosuch" is not known'
     must "OXIM_USER=root is refused" refused OXIM_USER=root 'does not run as root'
     must "OXIM_USER='a user' is refused" refused 'OXIM_USER=a user' 'no name of a user'
+    must "the staple keeper is not OXIM_USER" refused KEEPER_USER=oxim 'a user of its own'
     must "a bad pattern is refused" refused 'WHITELIST_D_VALUES=^[a' 'does not compile'
     must "a bad macro name is refused" refused WHITELIST_D_MACROS=port 'no macro'
     must "a relative SPOOL_DIRECTORY is refused" refused SPOOL_DIRECTORY=spool 'no absolute path'

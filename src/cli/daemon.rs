@@ -1,11 +1,14 @@
 //! `-bd`, `-bdf` and `-q<time>`: from the command line and the configuration to a running master.
 
 use super::Program;
+use super::keeper_plan::Surroundings;
 use crate::config::Options;
 use crate::config::build_settings::{MAILER_NAME, mailer_version};
+use crate::load::fetching::{self, Fetching};
 use crate::log::{Log, Which};
 use crate::process::interfaces::{self, InterfaceError, Written as WrittenInterfaces};
-use crate::process::master::{self, Master, Office, Plan};
+use crate::process::listeners;
+use crate::process::master::{KeeperPlan, Master, Office, Plan};
 use crate::process::order_check::ConfigurationCheck;
 use crate::process::reading::{self, Reading};
 use crate::process::role::Role;
@@ -42,7 +45,9 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     let log = program.globals.log.clone();
     let rights = rights_of_roles(&program)?;
     spool_directory::prepare(&program.globals)?;
-    let mut daemon = Daemon { log, rights, pid_file: pid_file(&program)?, waiting: None, program };
+    let surroundings = Surroundings::now(&program.globals, program.http_proxy.clone());
+    let pid_file = pid_file(&program)?;
+    let mut daemon = Daemon { log, rights, pid_file, waiting: None, surroundings, program };
     daemon.check(&daemon.program.reading).map_err(|text| anyhow!("{text}"))?;
     let plan = daemon.plan(&daemon.program.reading)?;
     let listeners = daemon.bind(&plan)?;
@@ -118,6 +123,7 @@ struct Daemon {
     pid_file: Option<PathBuf>,
     /// The process that was called waits for a byte here.
     waiting: Option<OwnedFd>,
+    surroundings: Surroundings,
 }
 
 impl Daemon {
@@ -128,6 +134,7 @@ impl Daemon {
             let globals = Arc::new(services::globals(reading)?);
             spool_directory::check(&globals)?;
             services::configure(reading, globals.clone(), None)?;
+            Fetching::of(&globals)?;
             // A daemon that could not say what it does would lose its reasons before it loses mail.
             globals.log.check().map_err(|error| error.to_string())?;
             Ok(())
@@ -148,7 +155,14 @@ impl Daemon {
         };
         let snapshot = reading.snapshot.clone();
         let own = (self.program.globals.oxim_uid, self.program.globals.oxim_gid);
-        let mut roles = vec![Role::DeliveryWorker];
+        // The keeper comes first: a start may have to wait for what it fetches.
+        let mut roles = Vec::new();
+        let mut keeper = KeeperPlan::default();
+        if settings.listen && fetching::may_be_on(main) {
+            roles.push(Role::StapleKeeper);
+            keeper = self.surroundings.plan(reading, &self.program.globals)?;
+        }
+        roles.push(Role::DeliveryWorker);
         if settings.listen {
             roles.push(Role::SmtpWorker);
         }
@@ -162,6 +176,7 @@ impl Daemon {
             backlog: i32::try_from(main.int("smtp_connect_backlog")).unwrap_or(i32::MAX),
             rights: self.rights.clone(),
             roles,
+            keeper,
             check: Box::new(ConfigurationCheck::new(reading.written.clone(), own)),
         })
     }
@@ -179,7 +194,7 @@ impl Daemon {
         let main = &self.program.reading.written.main;
         let (mut left, pause) = (main.int("daemon_startup_retries"), main.time("daemon_startup_sleep"));
         loop {
-            let (address, error) = match master::bind(plan, &[]) {
+            let (address, error) = match listeners::bind(plan, &[]) {
                 Ok(listeners) => return Ok(listeners),
                 Err(failure) => failure,
             };

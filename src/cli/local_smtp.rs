@@ -22,7 +22,7 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     let call = caller::local_call(&program.asked(), who, when == When::Never);
     let worker = Worker::start(program)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let server = services::server(&worker.configuration, worker.station.announce.clone(), stop)?;
+    let server = services::server(&worker.configuration, worker.station.announce.clone(), stop, None)?;
     // One generator of message ids for the process.
     let server = Server { station: worker.station.clone(), ..server };
     let input = descriptors::copy(std::io::stdin().as_fd())?;

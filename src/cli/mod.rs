@@ -6,6 +6,7 @@ mod delivery;
 pub mod environment;
 mod error_mail;
 pub mod info;
+pub mod keeper_plan;
 mod local_smtp;
 mod ocsp_fetch;
 mod queue_commands;
@@ -75,6 +76,9 @@ pub struct Program {
     pub drop_group: Option<LaidDown>,
     /// The environment that was kept.
     pub environment: Vec<(OsString, OsString)>,
+    /// `http_proxy` of the environment as it was, if whoever set it has the rights that this process has: for the staple
+    /// keeper, whatever `keep_environment` says.
+    pub http_proxy: Option<OsString>,
 }
 
 /// Who asks for what: all that taking in a message needs to know of a call, be it this process's own or one that
@@ -123,7 +127,10 @@ impl Program {
     /// What is wrong with the server's certificate, or its proof, as far as the caller may look.
     fn tls_warnings(&self) -> Vec<bstr::BString> {
         let context = Context::new(self.globals.clone(), &crate::expand::context::NoHooks);
-        crate::smtp_in::tls_session::Acceptor::new(&self.globals.main).warnings(&context)
+        // A proof that the keeper has stored is as good as one that the administrator has.
+        let status = crate::process::certificate_status::CertificateStatus::of(&self.globals);
+        let registry = status.ok().flatten().map(|status| status.registry().clone());
+        crate::smtp_in::tls_session::Acceptor::new(&self.globals.main, registry).warnings(&context)
     }
 
     /// Gives up root's rights for good: from here on this process is oxim.

@@ -100,6 +100,9 @@ pub fn start(
     let keep = main.plain("keep_environment");
     let add = main.plain("add_environment").unwrap_or_default();
     let kept = environment::cleaned(&found, keep.as_deref().map_or(&[][..], |list| list.as_slice()), &add);
+    let http_proxy =
+        found.iter().find(|(name, _)| name == "http_proxy" && !secure::started_with_foreign_rights());
+    let http_proxy = http_proxy.map(|(_, value)| value.clone());
     let purged = main.written("keep_environment").is_none() && !found.is_empty();
     crate::sys::environment::replace(&kept);
     let globals = services::globals(&reading).map_err(|text| anyhow!(text))?;
@@ -115,6 +118,7 @@ pub fn start(
         standing,
         drop_group,
         environment: kept,
+        http_proxy,
     };
     if let Some(option) = lost {
         let line = format!("exim user lost privilege for using {option} option");

@@ -98,7 +98,7 @@ pub fn server(
 ) -> io::Result<Arc<dyn Calls>> {
     let submitter = Arc::new(services::submitter(station)?);
     let stop = Arc::new(AtomicBool::new(false));
-    let smtp = services::server(configuration, station.announce.clone(), stop)?;
+    let smtp = services::server(configuration, station.announce.clone(), stop, None)?;
     // One generator of message ids for the process.
     let smtp = Server { station: station.clone(), ..smtp };
     Ok(Arc::new(SubmissionServer {

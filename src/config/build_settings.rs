@@ -4,6 +4,10 @@
 pub const USER: &str = env!("OXIM_USER");
 /// Name or number of the group that oxim runs as (`OXIM_GROUP`).
 pub const GROUP: &str = env!("OXIM_GROUP");
+/// Name or number of the user that the staple keeper runs as (`KEEPER_USER`).
+pub const KEEPER_USER: &str = env!("OXIM_KEEPER_USER");
+/// Name or number of the group that the staple keeper runs as (`KEEPER_GROUP`).
+pub const KEEPER_GROUP: &str = env!("OXIM_KEEPER_GROUP");
 /// Colon-separated search path of the configuration file (`CONFIGURE_FILE`).
 pub const CONFIGURE_FILE: &str = env!("OXIM_CONFIGURE_FILE");
 /// A user besides root and [`USER`] who may own the configuration file; empty: none (`CONFIGURE_OWNER`).

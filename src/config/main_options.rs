@@ -338,6 +338,7 @@ pub const MAIN: &[OptionDef] = &[
         "auto",
         "only OpenSSL reads it; with GnuTLS the curves are in tls_require_ciphers",
     ),
+    acts("tls_ocsp_fetch", Expanded, ""),
     acts("tls_ocsp_file", Expanded, ""),
     acts("tls_ocsp_responder", Expanded, ""),
     acts("tls_on_connect_ports", Text, ""),

@@ -73,8 +73,8 @@ pub struct Tables {
 }
 
 /// Options that are only there with certificate status.
-const OCSP_OPTIONS: [&str; 4] =
-    ["tls_ocsp_file", "tls_ocsp_responder", "hosts_request_ocsp", "hosts_require_ocsp"];
+const OCSP_OPTIONS: [&str; 5] =
+    ["tls_ocsp_fetch", "tls_ocsp_file", "tls_ocsp_responder", "hosts_request_ocsp", "hosts_require_ocsp"];
 
 impl Tables {
     /// Is this option there in this build?

@@ -3,6 +3,7 @@
 //!
 //! Two steps, so that `-bP` and `-be` work on a configuration that uses what is not supported yet:
 //! [`read`] gives what was written, [`globals()`] what expansions need, and [`compile`] what mail needs.
+pub mod fetching;
 pub mod globals;
 pub mod host_facts;
 pub mod tables;
@@ -70,6 +71,9 @@ fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> 
     let mut errors = unsupported_sections(written);
     errors.extend(Acls::compile(&written.acls).1);
     errors.extend(check_proofs(&written.main));
+    if crate::tls::OCSP {
+        errors.extend(fetching::check(&written.main));
+    }
     gather(&mut errors, Rules::compile(&written.retry));
     if let Some(setting) = written.main.written("openssl_options") {
         let message = "openssl_options is set but we're using GnuTLS".into();

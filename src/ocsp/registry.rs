@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub const MAX_ENTRIES: usize = 4096;
 
 /// Which certificate: the SHA-256 of its issuer's name, its issuer's key and its serial number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub [u8; 32]);
 
 /// A certificate that is shown, with all that is needed to ask about it.

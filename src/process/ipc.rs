@@ -16,13 +16,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub const MAX_PACKET: usize = 4096;
 
 wire_struct! {
-    /// What a role is to do. Descriptors: the configuration snapshot; the memory of the counters; the sending end of the trigger; for the delivery
-    /// worker its receiving end; the listening sockets.
+    /// What a role is to do. Descriptors: the configuration snapshot; but for the staple keeper the memory of the counters
+    /// and the sending end of the trigger; for the delivery worker its receiving end; the links with (or of) the staple
+    /// keeper; the listening sockets.
     pub struct Start {
         /// Number of the configuration: 1 for the first that was read, one more for each reload.
         pub generation: u64,
         /// How many listening sockets come with it.
         pub listeners: u32,
+        /// How many links.
+        pub links: u32,
         /// The process that played this role before died.
         pub after_death: bool,
     }
@@ -39,6 +42,8 @@ wire_enum! {
         Stop(()) = 3,
         /// Everything is started and the log says so: the delivery worker may begin.
         Go(()) = 4,
+        /// The staple keeper, or one that it serves, has been started anew; descriptor: the link with it.
+        Link(()) = 5,
     }
 }
 
@@ -65,7 +70,16 @@ pub fn say<M: Wire>(socket: impl AsFd, message: &M, descriptors: &[BorrowedFd]) 
 
 /// Sends one message if there is room for it: whoever does not read what it is told must not hold the teller.
 pub fn try_say<M: Wire>(socket: impl AsFd, message: &M) -> io::Result<()> {
-    fd_passing::try_send(socket, &message.to_wire(), &[])
+    try_say_with(socket, message, &[])
+}
+
+/// As [`try_say`], with descriptors.
+pub fn try_say_with<M: Wire>(socket: impl AsFd, message: &M, descriptors: &[BorrowedFd]) -> io::Result<()> {
+    let bytes = message.to_wire();
+    if bytes.len() > MAX_PACKET {
+        return Err(io::Error::other(WireError::Long(bytes.len())));
+    }
+    fd_passing::try_send(socket, &bytes, descriptors)
 }
 
 /// Receives one message; none if the other end is gone.
@@ -121,12 +135,16 @@ fn linker_note() -> io::Result<Option<[u8; 20]>> {
 mod tests {
     use super::*;
 
+    fn start() -> ToRole {
+        ToRole::Start(Start { generation: 3, ..Start::default() })
+    }
+
     #[test]
     fn messages_arrive_whole_and_nonsense_is_an_error() {
         let (here, there) = fd_passing::packet_pair().unwrap();
-        say(&here, &ToRole::Start(Start { generation: 3, listeners: 0, after_death: false }), &[]).unwrap();
+        say(&here, &start(), &[]).unwrap();
         let (heard, _) = hear::<ToRole>(&there).unwrap().unwrap();
-        assert_eq!(heard, ToRole::Start(Start { generation: 3, listeners: 0, after_death: false }));
+        assert_eq!(heard, start());
         fd_passing::send(&here, &[99], &[]).unwrap();
         assert!(hear::<ToRole>(&there).is_err());
         drop(here);

@@ -11,6 +11,8 @@ pub enum Role {
     DeliveryWorker,
     /// Carries out orders as one user.
     UserChild,
+    /// Fetches proofs and revocation lists.
+    StapleKeeper,
 }
 
 /// Whose uid a role runs under.
@@ -22,6 +24,8 @@ pub enum RunsAs {
     Oxim,
     /// The identity that the order names.
     Recipient,
+    /// A user of its own, before a byte is read; in a tree that root did not start, the one uid that there is.
+    Keeper,
 }
 
 /// How many threads a role has.
@@ -50,6 +54,8 @@ pub enum Right {
     Mail,
     /// Write into a user's files.
     UserFiles,
+    /// Write fetched proofs and revocation lists.
+    Proofs,
 }
 
 /// One row of the table.
@@ -103,6 +109,14 @@ pub const TABLE: &[Row] = &[
         may: &[Right::Mail, Right::UserFiles],
         never: "outlives its orders, serves two identities",
     },
+    Row {
+        role: Role::StapleKeeper,
+        name: "keeper",
+        runs_as: RunsAs::Keeper,
+        threads: Threads::Pool,
+        may: &[Right::Network, Right::Proofs],
+        never: "reads the spool or the configuration, is believed without a check, stops mail or stapling when it dies",
+    },
 ];
 
 impl Role {
@@ -114,13 +128,30 @@ impl Role {
     pub fn name(self) -> &'static str {
         self.row().name
     }
+    /// As log lines name its process.
+    pub fn title(self) -> String {
+        match self {
+            Self::StapleKeeper => "staple keeper".to_owned(),
+            _ => format!("{} worker", self.name()),
+        }
+    }
+    /// Whether mail works without it: such a role holds up neither a start nor a reload.
+    pub fn can_be_missed(self) -> bool {
+        self == Self::StapleKeeper
+    }
+    /// Whether the master links processes of these two roles with each other: the staple keeper with whom it serves.
+    pub fn is_linked_with(self, other: Self) -> bool {
+        let served = |role| matches!(role, Self::SmtpWorker | Self::DeliveryWorker);
+        self == Self::StapleKeeper && served(other) || other == Self::StapleKeeper && served(self)
+    }
     /// Whether it may do this.
     pub fn may(self, right: Right) -> bool {
         self.row().may.contains(&right)
     }
     /// The role that `--role` names, if the master executes one by that name.
     pub fn executed_by_name(name: &[u8]) -> Option<Self> {
-        [Self::SmtpWorker, Self::DeliveryWorker].into_iter().find(|role| role.name().as_bytes() == name)
+        let executed = [Self::SmtpWorker, Self::DeliveryWorker, Self::StapleKeeper];
+        executed.into_iter().find(|role| role.name().as_bytes() == name)
     }
 }
 
@@ -142,8 +173,17 @@ mod tests {
             assert!(!row.may.contains(&Right::Network) && !row.may.contains(&Right::Mail));
         }
         for row in TABLE.iter().filter(|row| row.may.contains(&Right::Network)) {
-            assert_eq!(row.runs_as, RunsAs::Oxim);
+            assert!([RunsAs::Oxim, RunsAs::Keeper].contains(&row.runs_as));
         }
         assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
+    }
+
+    #[test]
+    fn who_fetches_proofs_has_no_right_to_spool_or_mail_and_nobody_else_runs_as_it() {
+        assert_eq!(Role::StapleKeeper.row().may, [Right::Network, Right::Proofs]);
+        let others = TABLE.iter().filter(|row| row.role != Role::StapleKeeper);
+        assert!(
+            others.into_iter().all(|row| row.runs_as != RunsAs::Keeper && !row.may.contains(&Right::Proofs))
+        );
     }
 }

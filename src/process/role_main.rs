@@ -11,6 +11,7 @@ use super::services;
 use super::smtp_worker::SmtpWorker;
 use super::snapshot::Snapshot;
 use super::spool_directory;
+use super::staple_keeper;
 use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
 use crate::load::Configuration;
@@ -42,12 +43,14 @@ pub type MakeCalls = fn(&Configuration, &Station, &Arc<Trigger>) -> io::Result<A
 struct Handed {
     control: OwnedFd,
     snapshot: Snapshot,
-    /// What all roles count together.
+    /// What all roles count together; not the staple keeper's.
     counters: Arc<Counters>,
-    /// To tell that a message is ready.
-    announce: Trigger,
+    /// To tell that a message is ready; not the staple keeper's.
+    announce: Option<Trigger>,
     /// To hear it; the delivery worker's alone.
     trigger: Option<Receiver>,
+    /// With the staple keeper, or its with those that it serves.
+    links: Vec<OwnedFd>,
     listeners: Vec<TcpListener>,
     after_death: bool,
 }
@@ -109,22 +112,30 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     limits::raise_open_files(OPEN_FILES)?;
     ipc::check_build_id(&control)?;
     let mut handed = hear_start(role, control)?;
+    if role == Role::StapleKeeper {
+        // It sees nothing of the configuration, which may hold passwords.
+        start_debug(&handed.snapshot)?;
+        return staple_keeper::live(&handed.control, &handed.snapshot, handed.links);
+    }
     let reading = reading::read_snapshot(std::mem::take(&mut handed.snapshot)).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
         io::Error::other(texts.join("\n"))
     })?;
-    if let Some(debug) = reading.snapshot.setting("debug") {
-        Selection::parse(&debug.to_str_lossy()).map_err(io::Error::other)?.start(true);
-    }
+    start_debug(&reading.snapshot)?;
     match role {
         Role::SmtpWorker => live_smtp(&reading, handed, calls),
-        Role::DeliveryWorker => {
-            let no_trigger = || io::Error::other("no trigger was handed over");
-            let trigger = handed.trigger.take().ok_or_else(no_trigger)?;
-            live_delivery(&reading, handed, &trigger)
+        Role::DeliveryWorker => live_delivery(&reading, handed),
+        Role::Master | Role::UserChild | Role::StapleKeeper => {
+            Err(io::Error::other("this role is not executed"))
         }
-        Role::Master | Role::UserChild => Err(io::Error::other("this role is not executed")),
     }
+}
+
+fn start_debug(snapshot: &Snapshot) -> io::Result<()> {
+    if let Some(debug) = snapshot.setting("debug") {
+        Selection::parse(&debug.to_str_lossy()).map_err(io::Error::other)?.start(true);
+    }
+    Ok(())
 }
 
 fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
@@ -134,27 +145,47 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
     let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
-    let counters = Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?;
+    let counters = Arc::new(match role {
+        Role::StapleKeeper => Counters::default(),
+        _ => Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?,
+    });
     let mut two = || Some([descriptors.pop_front()?, descriptors.pop_front()?]);
-    let announce = Trigger::from_fds(two().ok_or_else(too_little)?);
+    let announce = match role {
+        Role::StapleKeeper => None,
+        _ => Some(Trigger::from_fds(two().ok_or_else(too_little)?)),
+    };
     let trigger = match role {
         Role::DeliveryWorker => Some(Receiver::from_fds(two().ok_or_else(too_little)?)),
         _ => None,
     };
+    if descriptors.len() < start.links as usize {
+        return Err(too_little());
+    }
+    let links = descriptors.drain(..start.links as usize).collect();
     if descriptors.len() != start.listeners as usize {
         return Err(io::Error::other("the master handed over another number of sockets than it said"));
     }
     let listeners = descriptors.into_iter().map(TcpListener::from).collect();
-    let counters = Arc::new(counters);
-    Ok(Handed { control, snapshot, counters, announce, trigger, listeners, after_death: start.after_death })
+    Ok(Handed {
+        control,
+        snapshot,
+        counters,
+        announce,
+        trigger,
+        links,
+        listeners,
+        after_death: start.after_death,
+    })
 }
 
 fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<()> {
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
     let (control, sockets) = (handed.control, handed.listeners);
-    let service = services::Smtp::new(reading, handed.announce, handed.counters)?;
+    let announce = handed.announce.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
+    let mut service = services::Smtp::new(reading, announce, handed.counters)?;
     // While there is one thread: those that come inherit it.
     confinement::confine(service.globals(), &reading.snapshot);
+    let status = service.start_status(handed.links)?;
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
         let calls = calls(service.configuration(), service.station(), service.trigger())?;
@@ -170,7 +201,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         service.trigger().look();
     }
     if !sockets.is_empty() {
-        service.preload_tls();
+        service.preload_tls(status.as_ref());
     }
     let limits = service.accept_limits();
     let stop = service.stop_flag();
@@ -185,6 +216,12 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
                 stop.store(true, std::sync::atomic::Ordering::Relaxed);
                 STOP_PATIENCE
             }
+            Some((ToRole::Link(()), links)) => {
+                if let Some(status) = &status {
+                    status.link(links);
+                }
+                continue;
+            }
             Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         worker.close_listeners();
@@ -193,21 +230,30 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
 }
 
-fn live_delivery(reading: &Reading, handed: Handed, trigger: &Receiver) -> io::Result<()> {
+fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
-    let control = handed.control;
-    let service = services::Delivery::new(reading, control.try_clone()?, handed.announce, handed.counters)?;
-    let settings = Settings { after_death: handed.after_death, ..service.settings(&reading.snapshot) };
+    let Handed { control, counters, announce, trigger, after_death, .. } = handed;
+    let (Some(announce), Some(trigger)) = (announce, trigger) else {
+        return Err(io::Error::other("no trigger was handed over"));
+    };
+    let service = services::Delivery::new(reading, control.try_clone()?, announce, counters)?;
+    let settings = Settings { after_death, ..service.settings(&reading.snapshot) };
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
-    let Some((ToRole::Go(()), _)) = ipc::hear::<ToRole>(&control)? else { return Ok(()) };
+    loop {
+        match ipc::hear::<ToRole>(&control)? {
+            Some((ToRole::Go(()), _)) => break,
+            Some((ToRole::Link(()), _)) => {}
+            _ => return Ok(()),
+        }
+    }
     service.sweep_spool();
     let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     loop {
-        worker.work_until(&control, trigger)?;
+        worker.work_until(&control, &trigger)?;
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
             Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),
-            Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
+            Some((ToRole::Start(_) | ToRole::Go(()) | ToRole::Link(()), _)) => continue,
         };
         return Ok(());
     }

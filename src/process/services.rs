@@ -1,5 +1,6 @@
 //! What the roles do with connections and messages: the one place where processes meet sessions and deliveries.
 
+use super::certificate_status::{CertificateStatus, Started};
 use super::delivery_worker::Settings;
 use super::orders::Orders;
 use super::reading::{self, Reading};
@@ -19,6 +20,7 @@ use crate::log::{Echo, Which};
 use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
 use crate::metrics::{Counter, Counters};
+use crate::ocsp::registry::Registry;
 use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::tls_session::Acceptor;
@@ -100,13 +102,14 @@ pub fn server(
     configuration: &Configuration,
     announce: Arc<dyn Announce>,
     stop: Arc<AtomicBool>,
+    registry: Option<Registry>,
 ) -> io::Result<Server> {
     let globals = &configuration.globals;
     Ok(Server {
         station: station(globals, announce),
         acls: configuration.acls.clone(),
         verifier: configuration.routers.clone(),
-        tls: Some(Arc::new(Acceptor::new(&globals.main))),
+        tls: Some(Arc::new(Acceptor::new(&globals.main, registry))),
         login: own_login(globals)?,
         stop,
     })
@@ -121,6 +124,8 @@ pub struct Smtp {
     always_tls: bool,
     queue_only: bool,
     suppress_fixups: bool,
+    /// Until it is started.
+    status: Option<CertificateStatus>,
 }
 
 impl Smtp {
@@ -128,10 +133,13 @@ impl Smtp {
     pub fn new(reading: &Reading, trigger: Trigger, counters: Arc<Counters>) -> io::Result<Self> {
         let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
+        let status = CertificateStatus::of(&globals).map_err(io::Error::other)?;
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
         let trigger = Arc::new(trigger);
-        let server = server(&configuration, trigger.clone(), Arc::default())?;
+        let registry = status.as_ref().map(|status| status.registry().clone());
+        let server = server(&configuration, trigger.clone(), Arc::default(), registry)?;
         Ok(Self {
+            status,
             tls_ports: tls_ports(&server.station.globals),
             always_tls: reading.snapshot.setting("tls_on_connect").is_some(),
             suppress_fixups: reading.snapshot.setting("suppress_fixups").is_some(),
@@ -148,15 +156,25 @@ impl Smtp {
         sweep_spool(&self.configuration.globals, &self.server.station.layout);
     }
 
-    /// Loads what TLS shows, where it is offered at all, and tells what is wrong with it, before anybody connects.
-    pub fn preload_tls(&self) {
+    /// Begins to have the status of certificates looked after, if the configuration wants it. In the main thread, once
+    /// it is confined.
+    pub fn start_status(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<Started>> {
+        self.status.take().map(|status| status.start(links)).transpose()
+    }
+
+    /// Loads what TLS shows, where it is offered at all, and tells what is wrong with it, before anybody connects; a
+    /// certificate that demands a proof has a while to get one first.
+    pub fn preload_tls(&self, status: Option<&Started>) {
         let main = &self.server.station.globals.main;
         let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
-        if (offered || self.always_tls || !self.tls_ports.is_empty())
-            && let Some(tls) = &self.server.tls
-        {
-            tls.preload(&Context::new(self.server.station.globals.clone(), &NoHooks));
+        let tls =
+            self.server.tls.as_ref().filter(|_| offered || self.always_tls || !self.tls_ports.is_empty());
+        let context = Context::new(self.server.station.globals.clone(), &NoHooks);
+        if let Some(status) = status {
+            tls.iter().for_each(|tls| tls.register(&context));
+            status.wait_for_demanded_proofs();
         }
+        tls.iter().for_each(|tls| tls.preload(&context));
     }
 
     /// The configuration.

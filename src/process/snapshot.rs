@@ -2,18 +2,17 @@
 //! file that changes later (or that only root may read) is the same to everyone.
 
 use crate::as_user::Wire;
+use crate::sys::sealed;
 use crate::wire_struct;
 use bstr::BString;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Bytes of all files of a configuration together.
-pub const MAX_SNAPSHOT: u64 = 256 * 1024 * 1024;
+pub const MAX_SNAPSHOT: usize = 256 * 1024 * 1024;
 
 wire_struct! {
     /// What every role of one generation starts from.
@@ -51,26 +50,11 @@ impl Snapshot {
     }
     /// Into a memfd that nobody can change any more.
     pub fn to_memfd(&self) -> io::Result<OwnedFd> {
-        let fd = memfd_create(c"oxim-configuration", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        let mut file = File::from(fd);
-        file.write_all(&self.to_wire())?;
-        file.rewind()?;
-        let seals =
-            SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(file.into())
+        sealed::make(c"oxim-configuration", &self.to_wire())
     }
-    /// From the memfd, which several roles share: read by position.
+    /// From the memfd, which several roles share.
     pub fn from_memfd(fd: OwnedFd) -> io::Result<Self> {
-        use std::os::unix::fs::FileExt;
-        let file = File::from(fd);
-        let length = file.metadata()?.len();
-        if length > MAX_SNAPSHOT {
-            return Err(io::Error::other("configuration is too long"));
-        }
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        file.read_exact_at(&mut bytes, 0)?;
-        Self::from_wire(&bytes).map_err(io::Error::other)
+        Self::from_wire(&sealed::read(fd, MAX_SNAPSHOT)?).map_err(io::Error::other)
     }
 }
 
@@ -79,7 +63,7 @@ pub fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match File::open(path) {
         Ok(file) => {
             let mut content = Vec::new();
-            file.take(MAX_SNAPSHOT).read_to_end(&mut content)?;
+            file.take(MAX_SNAPSHOT as u64).read_to_end(&mut content)?;
             Ok(Some(content))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -99,8 +83,7 @@ mod tests {
         let fd = snapshot.to_memfd().unwrap();
         let copy = fd.try_clone().unwrap();
         assert_eq!(Snapshot::from_memfd(copy).unwrap(), snapshot);
-        let mut writer = File::from(fd);
-        assert!(writer.write_all(b"x").is_err());
+        assert!(io::Write::write_all(&mut File::from(fd), b"x").is_err());
         assert_eq!(snapshot.file(Path::new("/etc/oxim/absent")).unwrap(), None);
         assert!(snapshot.file(Path::new("/etc/shadow")).is_err());
     }

@@ -1,10 +1,10 @@
 //! The spool directory: made where it is missing, and who may work in it.
 
 use crate::expand::context::Globals;
-use crate::sys::identity;
+use crate::sys::identity::{self, Rights};
 use anyhow::anyhow;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// Mode of the spool directory: others may pass through to the submission socket, and see nothing.
@@ -35,7 +35,6 @@ pub fn prepare(globals: &Globals) -> anyhow::Result<()> {
 
 /// Makes `drop/`, which whoever has oxim's group may put files into, and only that.
 pub fn make_drop(globals: &Globals) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     /// Set-gid: files in it are oxim's group's. The group may write and pass, others nothing.
     const DROP_MODE: u32 = 0o2730;
     let directory = super::drop_box::path(&globals.spool_directory);
@@ -45,6 +44,55 @@ pub fn make_drop(globals: &Globals) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Makes the staple keeper's store where it is missing: the keeper's own, readable by oxim's group. Nobody but root can give
+/// it to the keeper, so root makes it, though it lies in a directory of oxim's: through descriptors, and only what root
+/// has just made is given away.
+pub fn make_store(store: &Path, keeper: Option<&Rights>, globals: &Globals) -> Result<(), String> {
+    /// Set-gid: files in it are oxim's group's, which may read them.
+    const STORE_MODE: u32 = 0o2750;
+    let failed = |error: std::io::Error| format!("{} cannot be made: {error}", store.display());
+    if let Some(spool) = store.parent() {
+        make(spool, ROOT_MODE, globals).map_err(failed)?;
+    }
+    match DirBuilder::new().mode(0o700).create(store) {
+        Ok(()) => {
+            let directory = open_directory(store).map_err(failed)?;
+            let about = directory.metadata().map_err(failed)?;
+            if about.uid() != nix::unistd::geteuid().as_raw() {
+                return Err(failed(std::io::ErrorKind::PermissionDenied.into())); // another has taken its place
+            }
+            if let Some(rights) = keeper {
+                std::os::unix::fs::fchown(&directory, Some(rights.uid), Some(globals.oxim_gid))
+                    .map_err(failed)?;
+            }
+            directory.set_permissions(fs::Permissions::from_mode(STORE_MODE)).map_err(failed)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let about = fs::symlink_metadata(store).map_err(failed)?;
+            let owner = keeper.map_or_else(|| nix::unistd::geteuid().as_raw(), |rights| rights.uid);
+            let group = keeper.map(|_| globals.oxim_gid);
+            let is_good = about.is_dir()
+                && about.uid() == owner
+                && group.is_none_or(|group| about.gid() == group && about.mode() & 0o7777 == STORE_MODE);
+            let place = store.display();
+            let wanted = group.map_or_else(|| owner.to_string(), |group| format!("{owner}:{group}"));
+            is_good.then_some(()).ok_or_else(|| {
+                format!(
+                    "{place} cannot be the store of fetched proofs: it must be a directory with owner {wanted} and mode \
+                     {STORE_MODE:04o} (chown {wanted} {place}; chmod {STORE_MODE:04o} {place}), or not be there"
+                )
+            })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn open_directory(path: &Path) -> std::io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_NOFOLLOW;
+    fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
 /// Makes what is missing below the spool directory, as whoever works in it; what is wrong is told with its cure.

@@ -32,6 +32,8 @@ pub trait TlsAcceptor: Send + Sync {
     /// Loads, before anybody connects, what does not depend on the peer; what is wrong with it goes into the log
     /// (STARTTLS tries again each time).
     fn preload(&self, _: &Context) {}
+    /// Loads the same before that, so that proofs of it are fetched; nothing is said of them yet.
+    fn register(&self, _: &Context) {}
 }
 
 /// One handshake, prepared.

@@ -6,6 +6,7 @@ use crate::expand::{Context, ExpandError, expand};
 use crate::log::{Log, Which};
 use crate::mail::envelope::TlsInfo;
 use crate::matching::{self, HostSubject, Match};
+use crate::ocsp::registry::Registry;
 use crate::syntax::Template;
 use crate::text::Value;
 use crate::tls::gnutls::session::ClientCertificate;
@@ -28,10 +29,16 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// For a configuration; nothing is loaded before the first handshake or [`TlsAcceptor::preload`].
-    pub fn new(main: &crate::config::Options) -> Self {
+    /// With a registry the proofs of what is shown are fetched.
+    pub fn new(main: &crate::config::Options, registry: Option<Registry>) -> Self {
         let written =
             main.text("tls_certificate").map(|template| template.text().to_owned()).unwrap_or_default();
-        Self { tls: Arc::new(ServerTls::new(refers_to_sni(&written))) }
+        let tls = ServerTls::new(refers_to_sni(&written));
+        let tls = match registry {
+            Some(registry) => tls.with_registry(registry),
+            None => tls,
+        };
+        Self { tls: Arc::new(tls) }
     }
 
     /// What is wrong with the files of a constant certificate, for the check of a configuration (row S11: a promise
@@ -45,19 +52,22 @@ impl Acceptor {
         if denied.is_some_and(|error| error.is_denied()) { Vec::new() } else { texts.into_inner() }
     }
 
-    /// Loads what does not depend on the peer, and tells what is wrong with it.
-    fn load_constant(&self, context: &Context, notify: Notify<'_>) -> Option<ServerError> {
+    /// What does not depend on the peer; none if something does.
+    fn constant<'h>(&self, context: &Context<'h>) -> Option<Handshake<'h>> {
         let main = &context.globals.main;
-        let names = UNIT_OPTIONS.iter().filter(|name| crate::tls::OCSP || **name != "tls_ocsp_file");
-        if !names.filter_map(|name| main.text(name)).all(Template::is_literal) {
-            return None;
-        }
-        let handshake = Handshake {
+        let names = UNIT_OPTIONS.iter().filter(|name| crate::tls::OCSP || !name.starts_with("tls_ocsp_"));
+        let mut written = names.filter_map(|name| main.text(name));
+        written.all(Template::is_literal).then(|| Handshake {
             tls: Arc::clone(&self.tls),
             client_certificate: ClientCertificate::Ignored,
             context: context.clone(),
             prepared: None,
-        };
+        })
+    }
+
+    /// Loads it, and tells what is wrong with it.
+    fn load_constant(&self, context: &Context, notify: Notify<'_>) -> Option<ServerError> {
+        let handshake = self.constant(context)?;
         let error = handshake.with_accept(None, notify, |accept| self.tls.prepare(accept)).err()?;
         if !error.was_told() {
             notify(Notice::main(format!("TLS cannot be offered: {error}")));
@@ -67,10 +77,11 @@ impl Acceptor {
 }
 
 /// The options that make what the server shows. Where they are constant it is known before anybody connects.
-const UNIT_OPTIONS: [&str; 6] = [
+const UNIT_OPTIONS: [&str; 7] = [
     "tls_certificate",
     "tls_privatekey",
     "tls_ocsp_file",
+    "tls_ocsp_responder",
     "tls_verify_certificates",
     "tls_crl",
     "tls_require_ciphers",
@@ -87,6 +98,13 @@ impl TlsAcceptor for Acceptor {
         let prepared =
             handshake.with_log(None, |accept| self.tls.prepare(accept)).map_err(|e| e.to_string())?;
         Ok(Box::new(Handshake { prepared: Some(prepared), ..handshake }))
+    }
+
+    fn register(&self, context: &Context) {
+        if let Some(handshake) = self.constant(context) {
+            // What fails here fails again when it is told.
+            let _ = handshake.with_log(None, |accept| self.tls.load(accept));
+        }
     }
 
     fn preload(&self, context: &Context) {

@@ -12,6 +12,7 @@ pub mod inherited;
 pub mod limits;
 pub mod listen;
 pub mod sandbox;
+pub mod sealed;
 pub mod secure;
 pub mod shared_words;
 pub mod signals;

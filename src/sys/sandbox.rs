@@ -1,9 +1,10 @@
 //! What this thread, and all that it starts from now on, may still write to (Landlock, Linux 5.19).
 //!
-//! Reading is not restricted: a configuration may ask for files anywhere. Descriptors that are open stay usable.
+//! Reading is restricted only for the process that no configuration tells what to read. Descriptors that are open stay
+//! usable.
 
 use landlock::{
-    ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, path_beneath_rules,
 };
 use std::path::PathBuf;
@@ -11,14 +12,34 @@ use std::path::PathBuf;
 /// From here on nothing is made, changed, renamed or removed but beneath these places; set-uid programs give no
 /// rights any more. An error means that nothing is restricted: the kernel cannot, or may not.
 pub fn confine_writes(places: &[PathBuf]) -> Result<(), String> {
-    let status = restrict(places).map_err(|error| error.to_string())?;
-    match status {
+    told(restrict_writes(places))
+}
+
+/// The same, and nothing is read or executed but beneath `read`.
+pub fn confine(write: &[PathBuf], read: &[PathBuf]) -> Result<(), String> {
+    told(restrict(write, read))
+}
+
+fn told(result: Result<RulesetStatus, RulesetError>) -> Result<(), String> {
+    match result.map_err(|error| error.to_string())? {
         RulesetStatus::NotEnforced => Err("this kernel has no Landlock".to_owned()),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
     }
 }
 
-fn restrict(places: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
+fn restrict(write: &[PathBuf], read: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V2))?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(ABI::V3))?
+        .create()?
+        .add_rules(path_beneath_rules(read, AccessFs::from_read(ABI::V3)))?
+        .add_rules(path_beneath_rules(write, AccessFs::from_all(ABI::V3)))?;
+    Ok(rules.restrict_self()?.ruleset)
+}
+
+fn restrict_writes(places: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
     let rules = Ruleset::default()
         // The first version forbids every rename between directories, which the spool needs.
         .set_compatibility(CompatLevel::HardRequirement)

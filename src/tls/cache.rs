@@ -289,6 +289,11 @@ impl Files {
         metadata
     }
 
+    /// One of them is not what it was.
+    pub fn are_changed(&self) -> bool {
+        self.changed(&mut stamp_of)
+    }
+
     fn changed(&self, look: &mut impl FnMut(&Path) -> Option<Stamp>) -> bool {
         self.seen.iter().any(|(path, seen)| look(path) != *seen)
     }

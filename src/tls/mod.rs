@@ -13,6 +13,7 @@ pub mod client;
 pub mod gnutls;
 mod info;
 mod kept;
+pub mod listed;
 pub mod notice;
 mod priorities;
 pub mod server;

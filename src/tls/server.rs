@@ -105,6 +105,11 @@ impl ServerTls {
         Self { registry: Some(registry), ..self }
     }
 
+    /// Loads what is shown without a server name, so that it is looked after; does not judge its proof.
+    pub fn load(&self, accept: &Accept<'_>) -> Result<(), ServerError> {
+        self.unit(accept, None).map(drop)
+    }
+
     /// Loads what the handshake will need, without a server name; also the check of the configuration.
     pub fn prepare(&self, accept: &Accept<'_>) -> Result<Prepared, ServerError> {
         let unit = self.unit(accept, None)?;

@@ -452,7 +452,7 @@ fn find_issuer(
 
 /// The issuer of an element of the chain. That of an intermediate is next to it or a trusted root; the system's roots
 /// are not loaded for it, and one that signed itself has no issuer to ask.
-fn issuer_of(chain: &[Certificate], at: usize, credentials: &Credentials) -> Option<Certificate> {
+pub(super) fn issuer_of(chain: &[Certificate], at: usize, credentials: &Credentials) -> Option<Certificate> {
     let certificate = chain.get(at)?;
     if at == 0 && !certificate.is_signed_by(certificate) {
         return find_issuer(certificate, chain, Vec::new(), credentials);

@@ -63,6 +63,9 @@ pub fn have_tool(name: &str) -> bool {
     )
 }
 
+/// uid and gid of the staple keeper's user where only the test has one.
+const KEEPERS_NUMBER: u32 = 64_902;
+
 /// A place for one server: `configure`, `spool`, `log`, `mail` (a Maildir).
 pub struct Place {
     pub program: Program,
@@ -93,6 +96,21 @@ impl Place {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// What runs here knows the staple keeper's user, though the system may not: for root, in a mount namespace.
+    pub fn with_keepers_user(self) -> Self {
+        let name = oxim::config::build_settings::KEEPER_USER;
+        if is_root() && nix::unistd::User::from_name(name).ok().flatten().is_none() {
+            fs::create_dir(self.path("users")).expect("a directory");
+            let passwd = fs::read_to_string("/etc/passwd").expect("passwd");
+            let group = fs::read_to_string("/etc/group").expect("group");
+            let number = KEEPERS_NUMBER;
+            let user = format!("{passwd}{name}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin\n");
+            fs::write(self.path("users/passwd"), user).expect("writing");
+            fs::write(self.path("users/group"), format!("{group}{name}:x:{number}:\n")).expect("writing");
+        }
+        self
     }
 
     pub fn configure(&self, text: &str) {
@@ -172,14 +190,18 @@ impl Daemon {
 
     /// The process that serves SMTP.
     pub fn smtp_worker(&self) -> u32 {
-        let ours = format!("PPid:\t{}\n", self.pid());
+        self.role("oxim-smtp").expect("an SMTP worker")
+    }
+
+    /// The process of this name that the master has started.
+    pub fn role(&self, name: &str) -> Option<u32> {
+        let (ours, named) = (format!("PPid:\t{}\n", self.pid()), format!("Name:\t{name}\n"));
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let is_it = |pid: &u32| {
+        pids.find(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.starts_with("Name:\toxim-smtp") && status.contains(&ours)
-        };
-        pids.find(is_it).expect("an SMTP worker")
+            status.starts_with(&named) && status.contains(&ours)
+        })
     }
 
     fn start(place: Place) -> Self {
@@ -242,8 +264,16 @@ fn own(user: &str, path: &Path) {
 fn command(place: &Place) -> Command {
     const WITH_TRUST: &str =
         "touch /etc/exim4/trusted_configs && mount --bind \"$0\" /etc/exim4/trusted_configs && exec \"$@\"";
+    const WITH_USERS: &str =
+        "mount --bind \"$0/passwd\" /etc/passwd && mount --bind \"$0/group\" /etc/group && exec \"$@\"";
     let configuration = place.path("configure");
     let mut command = match place.program {
+        // Root where oxim is not installed: the staple keeper's user is there in a mount namespace of this program's.
+        Program::Oxim if place.path("users").exists() => {
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", WITH_USERS]).arg(place.path("users")).arg(place.program.path());
+            command
+        }
         Program::Oxim | Program::OximShort => Command::new(place.program.path()),
         Program::Exim4 => {
             let trusted = place.path("trusted_configs");

@@ -145,6 +145,8 @@ pub fn script(name: &str, layout: &Layout, destdir: Option<&Path>) -> Command {
         .env("SPOOL_DIRECTORY", &layout.spool)
         .env("OXIM_USER", build_settings::USER)
         .env("OXIM_GROUP", build_settings::GROUP)
+        .env("OXIM_KEEPER_USER", build_settings::KEEPER_USER)
+        .env("OXIM_KEEPER_GROUP", build_settings::KEEPER_GROUP)
         .env("OXIM_CONFIGURE_FILE", format!("{}:/etc/exim.conf", layout.config_file.display()))
         .env("OXIM_TRUSTED_CONFIG_LIST", layout.sysconfdir.join("oxim/trusted_configs"))
         .env("OXIM_LOG_FILE_PATH", &layout.log_file_path)

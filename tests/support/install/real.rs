@@ -88,7 +88,12 @@ fn make_system(scratch: &Path) {
         r#"cp -a /etc "$0/etc"; rm -rf "$0/etc/oxim" "$0/etc/exim" "$0/etc/exim.conf" "$0/etc/exim4" "$0/etc/systemd/system/oxim.service""#,
     );
     for name in ["passwd", "group", "shadow", "gshadow"] {
-        let own = [build_settings::USER, build_settings::GROUP];
+        let own = [
+            build_settings::USER,
+            build_settings::GROUP,
+            build_settings::KEEPER_USER,
+            build_settings::KEEPER_GROUP,
+        ];
         let Ok(text) = fs::read_to_string(scratch.join("etc").join(name)) else { continue };
         let kept: Vec<&str> =
             text.lines().filter(|line| !own.contains(&line.split(':').next().unwrap_or_default())).collect();
@@ -122,8 +127,13 @@ fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP_RUNNING)
 "#;
 
 fn id_of(name: &str, is_user: bool) -> u32 {
-    let own = if is_user { build_settings::USER } else { build_settings::GROUP };
-    let name = if name == "oxim" { own } else { name };
+    let name = match (name, is_user) {
+        ("oxim", true) => build_settings::USER,
+        ("oxim", false) => build_settings::GROUP,
+        ("keeper", true) => build_settings::KEEPER_USER,
+        ("keeper", false) => build_settings::KEEPER_GROUP,
+        (name, _) => name,
+    };
     if let Ok(number) = name.parse() {
         return number;
     }

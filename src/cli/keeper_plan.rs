@@ -1,0 +1,109 @@
+//! What the daemon prepares for the staple keeper before it starts one: a user of its own, the store, the proxy. What
+//! is missing stops a start (or a reload) with its cure; later the keeper may fail as it likes.
+
+use crate::config::build_settings::{KEEPER_GROUP, KEEPER_USER};
+use crate::expand::context::Globals;
+use crate::ocsp::fetch;
+use crate::process::master::KeeperPlan;
+use crate::process::reading::Reading;
+use crate::process::snapshot::Snapshot;
+use crate::process::staple_keeper::{PROXY_SETTING, STORE, STORE_SETTING};
+use crate::process::without_root;
+use crate::process::{spool_directory, staple_keeper};
+use crate::sys::identity::{self, Rights};
+use anyhow::{anyhow, bail};
+use bstr::{BString, ByteSlice};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What holds for as long as the daemon runs, whatever its configuration says: users are looked up and the environment
+/// is read once, before the daemon is one.
+pub struct Surroundings {
+    rights: Option<Result<Rights, String>>,
+    proxy: Option<OsString>,
+}
+
+impl Surroundings {
+    /// As they are now. `proxy` is `http_proxy` of the environment.
+    pub fn now(globals: &Globals, proxy: Option<OsString>) -> Self {
+        Self { rights: identity::is_root().then(|| rights_of_keeper(globals)), proxy }
+    }
+
+    /// The plan for the keeper under this configuration, with its store made and looked at.
+    pub fn plan(&self, reading: &Reading, globals: &Globals) -> anyhow::Result<KeeperPlan> {
+        let rights = self.rights.clone().transpose().map_err(|why| anyhow!("tls_ocsp_fetch: {why}"))?;
+        let proxy = self.proxy.as_deref().map(OsStr::to_string_lossy);
+        if let Err(error) = fetch::proxy_of(proxy.as_deref()) {
+            bail!(
+                "http_proxy in the environment of the daemon is no proxy for tls_ocsp_fetch: {error}; start the daemon \
+                 with another value, or without it"
+            );
+        }
+        // of the new configuration, which may have another spool directory than the one that runs
+        let store = store_directory(reading, globals)?;
+        spool_directory::make_store(&store, rights.as_ref(), globals).map_err(|why| anyhow!(why))?;
+        let look = || {
+            staple_keeper::check_store(&store)
+                .map(drop)
+                .map_err(|error| format!("{}: {error}", store.display()))
+        };
+        without_root::ask_other(rights.as_ref(), look).map_err(|why| {
+            anyhow!(
+                "the staple keeper cannot use its store {why}: it must belong to the user {}, and the directories above \
+                 it must let that user pass (chmod o+x)",
+                rights.as_ref().map_or_else(|| "that runs the daemon".to_owned(), |_| KEEPER_USER.to_owned())
+            )
+        })?;
+        let mut settings: Vec<(BString, BString)> =
+            vec![(STORE_SETTING.into(), store.into_os_string().into_vec().into())];
+        settings.extend(self.proxy.as_ref().map(|proxy| (PROXY_SETTING.into(), proxy.as_bytes().into())));
+        settings.extend(reading.snapshot.setting("debug").map(|debug| ("debug".into(), debug.clone())));
+        Ok(KeeperPlan { snapshot: Snapshot { settings, ..Snapshot::default() }, rights })
+    }
+}
+
+fn store_directory(reading: &Reading, globals: &Globals) -> anyhow::Result<std::path::PathBuf> {
+    let written = reading.written.main.plain("spool_directory").filter(|path| !path.contains(&b'$'));
+    let spool = match &written {
+        Some(path) => path.to_path().map_err(|_| anyhow!("spool_directory: no path"))?,
+        None => &globals.spool_directory,
+    };
+    Ok(spool.join(STORE))
+}
+
+/// The keeper's uid and gid, and no other group.
+fn rights_of_keeper(globals: &Globals) -> Result<Rights, String> {
+    let number = |text: &str| text.parse::<u32>().ok();
+    let failed = |what: &str, error: std::io::Error| format!("{what} cannot be looked up: {error}");
+    let (uid, own_group) = match number(KEEPER_USER) {
+        Some(uid) => (uid, None),
+        None => match globals.users.by_name(KEEPER_USER.as_bytes()) {
+            Ok(Some(entry)) => (entry.uid, Some(entry.gid)),
+            Ok(None) => {
+                return Err(format!(
+                    "there is no user \"{KEEPER_USER}\" for the staple keeper, which must not run as root or as the mail \
+                     system: make it (useradd --system --user-group --no-create-home --shell /usr/sbin/nologin \
+                     {KEEPER_USER}), or build with another KEEPER_USER, and start the daemon again"
+                ));
+            }
+            Err(error) => return Err(failed(&format!("user {KEEPER_USER}"), error)),
+        },
+    };
+    let gid = match number(KEEPER_GROUP) {
+        Some(gid) => gid,
+        None => match (globals.users.group(KEEPER_GROUP.as_bytes()), own_group) {
+            (Ok(Some(gid)), _) | (Ok(None), Some(gid)) => gid,
+            (Ok(None), None) => {
+                return Err(format!("there is no group \"{KEEPER_GROUP}\" for the staple keeper"));
+            }
+            (Err(error), _) => return Err(failed(&format!("group {KEEPER_GROUP}"), error)),
+        },
+    };
+    if uid == 0 || uid == globals.oxim_uid || gid == globals.oxim_gid {
+        return Err(format!(
+            "the staple keeper must run neither as root nor with the mail system's user or group, but {KEEPER_USER} has \
+             uid {uid}, gid {gid}"
+        ));
+    }
+    Ok(Rights::new(uid, gid))
+}

@@ -1,0 +1,174 @@
+//! The status of certificates in the SMTP worker: the registry of those that are shown, the link with the staple keeper,
+//! and the log's lines about both.
+//!
+//! What the keeper stored is read here at the start, and when a certificate is loaded that was not known: it is stapled
+//! from the first connection on, with the keeper dead or alive. Nothing here is in the way of a handshake.
+
+use super::keeper_link::{Hears, KeeperLink};
+use super::staple_keeper;
+use crate::expand::context::Globals;
+use crate::load::fetching::{self, Fetching};
+use crate::log::{Log, Which};
+use crate::ocsp::obtain;
+use crate::ocsp::registry::{Entry, Key, Registry, Report, Word};
+use crate::ocsp::store::Kind;
+use crate::tls::gnutls::x509::Certificate;
+use crate::tls::listed::Listed;
+use crate::tls::{Audience, Notice};
+use bstr::ByteSlice;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a start waits for the proofs of certificates that demand one (must-staple). A responder that answers at all
+/// does so in a second or two; one that does not must not keep mail out for long, and who waits for the daemon's start
+/// gives up after three times as long.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What looks after the certificates of this process.
+pub struct CertificateStatus {
+    registry: Registry,
+    link: Arc<KeeperLink>,
+    listed: Listed,
+    log: Arc<Log>,
+    has_keeper: bool,
+}
+
+impl CertificateStatus {
+    /// As the configuration wants it; none if it wants nothing.
+    pub fn of(globals: &Arc<Globals>) -> Result<Option<Self>, String> {
+        let patterns = match Fetching::of(globals)? {
+            Fetching::Off => return Ok(None),
+            Fetching::Shown => Vec::new(),
+            Fetching::Listed(patterns) => patterns,
+        };
+        let store = globals.spool_directory.join(staple_keeper::STORE);
+        let link = Arc::new(KeeperLink::new(&store).map_err(|error| error.to_string())?);
+        let registry = Registry::new(link.clone());
+        let responder = if patterns.is_empty() { None } else { fetching::responder(globals)? };
+        let listed = Listed::new(patterns, registry.clone(), responder);
+        Ok(Some(Self { registry, link, listed, log: globals.log.clone(), has_keeper: false }))
+    }
+
+    /// What is looked after.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Reads the files that are listed, and begins to speak with the keeper at the other end of this link (the newest
+    /// of several; none: it may come later). Gives what takes up later links.
+    pub fn start(mut self, links: Vec<OwnedFd>) -> io::Result<Started> {
+        self.has_keeper = !links.is_empty();
+        self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
+        let Self { registry, link, listed, log, has_keeper } = self;
+        link.start(Ear { registry: registry.clone(), listed, log })?;
+        links.into_iter().for_each(|fd| link.replace(fd));
+        Ok(Started { registry, link, has_keeper })
+    }
+}
+
+/// At work.
+pub struct Started {
+    registry: Registry,
+    link: Arc<KeeperLink>,
+    has_keeper: bool,
+}
+
+impl Started {
+    /// Takes up new links with the keeper.
+    pub fn link(&self, fds: Vec<OwnedFd>) {
+        fds.into_iter().for_each(|fd| self.link.replace(fd));
+    }
+
+    /// Waits until each certificate that demands a proof has one, or is known to have none to be had, for a while.
+    pub fn wait_for_demanded_proofs(&self) {
+        if !self.has_keeper {
+            return; // nobody fetches
+        }
+        let missing: Vec<Arc<Entry>> = self
+            .registry
+            .entries()
+            .into_iter()
+            .filter(|entry| demands_proof(entry) && !is_settled(entry))
+            .collect();
+        if !missing.is_empty() {
+            self.registry
+                .wait(Instant::now() + START_PATIENCE, || missing.iter().all(|entry| is_settled(entry)));
+        }
+    }
+}
+
+/// It promises a staple (RFC 7633), and there is somebody to ask.
+fn demands_proof(entry: &Entry) -> bool {
+    let wanted = entry.wanted();
+    Certificate::from_der(&wanted.certificate).is_ok_and(|certificate| {
+        let named = || obtain::responder_of(&certificate).is_ok_and(|url| url.is_some());
+        certificate.demands_staple() && (wanted.responder.is_some() || named())
+    })
+}
+
+/// There is a word on it, or the first attempt has failed.
+fn is_settled(entry: &Entry) -> bool {
+    match entry.word().0 {
+        Word::Good(proof) if proof.usable(SystemTime::now()).is_ok() => true,
+        Word::Revoked(_) => true,
+        Word::Good(_) | Word::Nothing => !entry.report().last_error.is_empty(),
+    }
+}
+
+/// Hears the keeper.
+struct Ear {
+    registry: Registry,
+    listed: Listed,
+    log: Arc<Log>,
+}
+
+impl Ear {
+    /// The log hears of a change without waiting for a handshake that would see it.
+    fn tell_change(&self, entry: &Entry) {
+        if let Some(change) = entry.change(SystemTime::now()) {
+            self.log(&change.text, change.alarming);
+        }
+    }
+}
+
+impl Hears for Ear {
+    fn tell_all(&self) {
+        self.registry.tell_all();
+    }
+    fn answer(&self, key: Key, kind: Kind, bytes: &[u8]) {
+        let now = SystemTime::now();
+        let unused = match kind {
+            Kind::Proof => self.registry.heard(key, bytes, now).err().map(|unfit| unfit.to_string()),
+            Kind::List => self.registry.heard_list(key, bytes, now).err().map(|unfit| unfit.to_string()),
+        };
+        if let Some(why) = unused {
+            log::debug!(target: "tls", "what the staple keeper found for {key} is not used: {why}");
+        }
+        // The report that follows tells of a failure that is over: one line, not two.
+    }
+    fn report(&self, key: Key, report: Report) {
+        self.registry.told(key, report);
+        self.registry.entry(key).iter().for_each(|entry| self.tell_change(entry));
+    }
+    fn wanted(&self) -> usize {
+        self.registry.entries().len() + self.registry.lists().len()
+    }
+    fn tick(&mut self) {
+        self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
+        self.registry.entries().iter().for_each(|entry| self.tell_change(entry));
+    }
+    fn log(&self, line: &str, panic: bool) {
+        let notice = if panic { Notice::panic(line) } else { Notice::main(line) };
+        write(&self.log, &notice);
+    }
+}
+
+fn write(log: &Log, notice: &Notice) {
+    match notice.audience {
+        Audience::Main => log.write(Which::Main, notice.text.as_bstr()),
+        Audience::Panic => log.panic(notice.text.as_bstr()),
+        Audience::Debug => log::debug!(target: "tls", "{}", notice.text),
+    }
+}

@@ -1,0 +1,424 @@
+//! The link with the staple keeper, on the side of a worker: what is wanted goes out, what was found comes in.
+//!
+//! One thread speaks with the keeper. Whoever wants something (a handshake that loads a certificate) only leaves it here,
+//! and never waits: a keeper that is slow, dead or taken over costs proofs in the course of days, and nobody an answer.
+//! When the master brings a new link, after a death on either side, everything is told again.
+
+use super::ipc::MAX_PACKET;
+use super::keeper_wire::{self, FromKeeper, ToKeeper};
+use crate::ocsp::keeper::List;
+use crate::ocsp::registry::{Keeper, Key, Report, Wanted, WantedList};
+use crate::ocsp::store::{Kind, Store};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often [`Hears::tick`] is called.
+const TICK: Duration = Duration::from_secs(10);
+/// In this time ...
+const FLOOD_TIME: Duration = Duration::from_secs(60);
+/// ... the keeper may send so many packets, ...
+const FLOOD_BASE: usize = 200;
+/// ... and so many more for each thing that it was asked to look after: a start brings two or three for each, and what
+/// fails is asked about once a minute at most. One that sends more is taken over, or broken: its link is cut.
+const FLOOD_FOR_EACH: usize = 12;
+/// Packets that are taken in one go before what waits to go out has its turn.
+const TURN: usize = 64;
+
+/// Who hears what the keeper tells.
+pub trait Hears: Send {
+    /// There is a new keeper: tell it everything that is wanted.
+    fn tell_all(&self);
+    /// This was found for that key. It is to be checked.
+    fn answer(&self, key: Key, kind: Kind, bytes: &[u8]);
+    /// How the fetching goes.
+    fn report(&self, key: Key, report: Report);
+    /// How many things are wanted.
+    fn wanted(&self) -> usize;
+    /// Called now and then: a proof may have run out.
+    fn tick(&mut self);
+    /// A line for the log; `panic`: for the panic log too.
+    fn log(&self, line: &str, panic: bool);
+}
+
+/// Where everybody leaves what the keeper is to look after.
+pub struct KeeperLink {
+    shared: Arc<Shared>,
+    store: Option<Store>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: EventFd,
+}
+
+#[derive(Default)]
+struct State {
+    /// A link that the thread has not taken up yet.
+    new: Option<OwnedFd>,
+    /// There is a link: what is left here will go out.
+    linked: bool,
+    /// What is to be told, the newest for each.
+    outgoing: HashMap<Key, Outgoing>,
+}
+
+enum Outgoing {
+    Want(Wanted),
+    WantList(List),
+    Forget,
+}
+
+impl KeeperLink {
+    /// Without a link yet. `store` is the keeper's directory; without one nothing was stored.
+    pub fn new(store: &Path) -> io::Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let shared = Arc::new(Shared { state: Mutex::default(), wake });
+        Ok(Self { shared, store: Store::open(store).ok() })
+    }
+
+    /// Starts the thread that speaks with the keeper.
+    pub fn start(&self, hears: impl Hears + 'static) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        std::thread::Builder::new()
+            .name("keeper-link".into())
+            .spawn(move || Talk::new(shared, hears).run())?;
+        Ok(())
+    }
+
+    /// Takes up a new link in place of the old one.
+    pub fn replace(&self, link: OwnedFd) {
+        let mut state = self.shared.lock();
+        state.new = Some(link);
+        state.outgoing.clear();
+        state.linked = true;
+        drop(state);
+        self.shared.ring();
+    }
+
+    /// What the store has, as it lies there: not checked.
+    pub fn stored(&self, key: Key, kind: Kind) -> Option<Vec<u8>> {
+        self.store.as_ref()?.load(key, kind).ok().flatten()
+    }
+
+    /// While there is no link it need not be kept: a new one begins with everything.
+    fn leave(&self, key: Key, what: Outgoing) {
+        let mut state = self.shared.lock();
+        if state.linked {
+            state.outgoing.insert(key, what);
+            drop(state);
+            self.shared.ring();
+        }
+    }
+}
+
+impl Keeper for KeeperLink {
+    fn want(&self, key: Key, wanted: &Wanted) {
+        self.leave(key, Outgoing::Want(wanted.clone()));
+    }
+    fn want_list(&self, key: Key, wanted: &WantedList) {
+        let WantedList { url, issuer } = wanted.clone();
+        self.leave(key, Outgoing::WantList(List { url, issuer }));
+    }
+    fn forget(&self, key: Key) {
+        self.leave(key, Outgoing::Forget);
+    }
+    fn stored(&self, key: Key) -> Option<Vec<u8>> {
+        KeeperLink::stored(self, key, Kind::Proof)
+    }
+}
+
+impl Shared {
+    /// A panic leaves what is locked as it was: each change is one step.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn ring(&self) {
+        let _ = self.wake.write(1); // full: it rings already
+    }
+}
+
+/// The thread's state.
+struct Talk<H> {
+    shared: Arc<Shared>,
+    hears: H,
+    link: Option<OwnedFd>,
+    /// Since when how many packets have come.
+    came: (Instant, usize),
+    ticked: Instant,
+}
+
+impl<H: Hears> Talk<H> {
+    fn new(shared: Arc<Shared>, hears: H) -> Self {
+        let now = Instant::now();
+        Self { shared, hears, link: None, came: (now, 0), ticked: now }
+    }
+
+    fn run(mut self) {
+        loop {
+            self.take_up();
+            self.wait();
+            let _ = self.shared.wake.read(); // it may be another thing that woke us
+            if self.ticked.elapsed() >= TICK {
+                self.ticked = Instant::now();
+                self.hears.tick();
+            }
+            let Some(link) = self.link.take() else { continue };
+            if let Err(end) = self.listen(&link).and_then(|()| self.speak(&link)) {
+                self.hung_up(&end);
+            } else {
+                self.link = Some(link);
+            }
+        }
+    }
+
+    fn take_up(&mut self) {
+        let Some(link) = self.shared.lock().new.take() else { return };
+        self.link = Some(link);
+        self.came = (Instant::now(), 0);
+        self.hears.tell_all();
+    }
+
+    fn wait(&self) {
+        let outgoing = !self.shared.lock().outgoing.is_empty();
+        let events = if outgoing { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+        let mut fds = vec![PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.link.iter().map(|link| PollFd::new(link.as_fd(), events)));
+        let left = TICK.saturating_sub(self.ticked.elapsed()) + Duration::from_millis(1);
+        let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)); // then once more round
+    }
+
+    fn listen(&mut self, link: &OwnedFd) -> Result<(), End> {
+        for _ in 0..TURN {
+            if !is_readable(link) {
+                break;
+            }
+            let Some((message, memfd)) = keeper_wire::hear(link).map_err(End::Nonsense)? else {
+                return Err(End::Gone);
+            };
+            self.count_packet()?;
+            match message {
+                FromKeeper::Answer((key, kind)) => {
+                    let bytes = keeper_wire::read(memfd, kind.limit()).map_err(End::Nonsense)?;
+                    self.hears.answer(key, kind, &bytes);
+                }
+                FromKeeper::Report(report) => self.hears.report(report.key, report.report()),
+                FromKeeper::Store(Some(why)) => {
+                    let why = keeper_wire::text(why.as_ref());
+                    self.hears.log(&format!("OCSP: fetched proofs cannot be stored: {why}"), false);
+                }
+                FromKeeper::Store(None) => self.hears.log("OCSP: fetched proofs are stored again", false),
+            }
+        }
+        Ok(())
+    }
+
+    fn count_packet(&mut self) -> Result<(), End> {
+        if self.came.0.elapsed() >= FLOOD_TIME {
+            self.came = (Instant::now(), 0);
+        }
+        self.came.1 += 1;
+        let most = FLOOD_BASE + FLOOD_FOR_EACH * self.hears.wanted();
+        if self.came.1 > most { Err(End::Flood) } else { Ok(()) }
+    }
+
+    /// As much as there is room for.
+    fn speak(&self, link: &OwnedFd) -> Result<(), End> {
+        for _ in 0..TURN {
+            let mut state = self.shared.lock();
+            if state.new.is_some() {
+                return Ok(()); // what is left here is for that one
+            }
+            let Some(key) = state.outgoing.keys().next().copied() else { break };
+            let Some(what) = state.outgoing.remove(&key) else { break };
+            drop(state);
+            let said = match &what {
+                Outgoing::Want(wanted) => keeper_wire::want(link, key, wanted),
+                Outgoing::WantList(list) => keeper_wire::want_list(link, key, list),
+                Outgoing::Forget => keeper_wire::try_say(link, &ToKeeper::Forget(key), None),
+            };
+            match said {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Something newer may have taken its place meanwhile.
+                    let mut state = self.shared.lock();
+                    if state.new.is_none() {
+                        state.outgoing.entry(key).or_insert(what);
+                    }
+                    break;
+                }
+                Err(_) => return Err(End::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// The link is closed by our dropping it. The master's log tells of a keeper's death.
+    fn hung_up(&self, end: &End) {
+        let mut state = self.shared.lock();
+        if state.new.is_none() {
+            state.linked = false;
+            state.outgoing.clear();
+        }
+        drop(state);
+        let until =
+            "it is not heard any more until it or the daemon is started anew; stored proofs are still used";
+        match end {
+            End::Gone => log::debug!(target: "tls", "the staple keeper has hung up"),
+            End::Nonsense(error) => {
+                self.hears.log(&format!("the staple keeper talks nonsense ({error}): {until}"), true);
+            }
+            End::Flood => self.hears.log(&format!("the staple keeper sends too much: {until}"), true),
+        }
+    }
+}
+
+/// Why a link ends.
+enum End {
+    /// The other end is closed.
+    Gone,
+    /// What came is no message.
+    Nonsense(io::Error),
+    /// Too much came.
+    Flood,
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
+}
+
+// A want is a packet, whatever URL it names.
+const _: () = assert!(MAX_PACKET >= 2048 + 256);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::ipc;
+    use crate::sys::fd_passing::packet_pair;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Tells a channel what it hears.
+    struct Notes {
+        link: Arc<KeeperLink>,
+        notes: Sender<String>,
+        wanted: usize,
+    }
+
+    impl Notes {
+        fn note(&self, note: String) {
+            let _ = self.notes.send(note);
+        }
+    }
+
+    impl Hears for Notes {
+        fn tell_all(&self) {
+            for number in 0..self.wanted {
+                self.link.want(key(number), &wanted());
+            }
+            self.note("tell all".into());
+        }
+        fn answer(&self, key: Key, kind: Kind, bytes: &[u8]) {
+            self.note(format!("answer {} {kind:?} {}", key.0[0], bytes.len()));
+        }
+        fn report(&self, key: Key, report: Report) {
+            self.note(format!("report {} {}", key.0[0], report.last_error));
+        }
+        fn wanted(&self) -> usize {
+            self.wanted
+        }
+        fn tick(&mut self) {}
+        fn log(&self, line: &str, panic: bool) {
+            self.note(format!("log {panic} {line}"));
+        }
+    }
+
+    fn key(number: usize) -> Key {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        Key(key)
+    }
+
+    fn wanted() -> Wanted {
+        Wanted { certificate: vec![1; 2000], issuer: vec![2; 1000], responder: None }
+    }
+
+    fn linked(wanted: usize) -> (Arc<KeeperLink>, OwnedFd, Receiver<String>) {
+        let link = Arc::new(KeeperLink::new(Path::new("/nonexistent")).unwrap());
+        let (notes, heard) = channel();
+        link.start(Notes { link: link.clone(), notes, wanted }).unwrap();
+        let (ours, theirs) = packet_pair().unwrap();
+        link.replace(ours);
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "tell all");
+        (link, theirs, heard)
+    }
+
+    /// What the keeper hears, in its order.
+    fn hears(keeper: &OwnedFd) -> ToKeeper {
+        let mut fds = [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap(), 1, "nothing came");
+        keeper_wire::hear(keeper).unwrap().unwrap().0
+    }
+
+    #[test]
+    fn what_is_wanted_reaches_the_keeper_and_a_new_one_hears_everything_again() {
+        let (link, keeper, heard) = linked(1);
+        assert!(matches!(hears(&keeper), ToKeeper::Want(want) if want.key == key(0)));
+        link.forget(key(5));
+        assert_eq!(hears(&keeper), ToKeeper::Forget(key(5)));
+        drop(keeper);
+        // Nobody waits for a dead keeper, and nothing piles up for it.
+        (0..10_000).for_each(|number| link.want(key(number), &wanted()));
+        let (ours, theirs) = packet_pair().unwrap();
+        link.replace(ours);
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "tell all");
+        assert!(matches!(hears(&theirs), ToKeeper::Want(want) if want.key == key(0)));
+    }
+
+    #[test]
+    fn a_keeper_that_does_not_read_holds_nobody_up_and_loses_nothing() {
+        const MANY: usize = 3000;
+        let (link, keeper, _heard) = linked(0);
+        let begun = Instant::now();
+        (0..MANY).for_each(|number| link.want(key(number), &wanted()));
+        assert!(begun.elapsed() < PATIENCE, "somebody waited");
+        let mut came = std::collections::HashSet::new();
+        while came.len() < MANY {
+            let ToKeeper::Want(want) = hears(&keeper) else { panic!("not a certificate") };
+            came.insert(want.key);
+        }
+    }
+
+    #[test]
+    fn what_the_keeper_tells_is_heard_and_a_flood_or_nonsense_ends_it() {
+        let (_link, keeper, heard) = linked(0);
+        let answer = FromKeeper::Answer((key(3), Kind::Proof));
+        keeper_wire::try_say(&keeper, &answer, Some(b"proof")).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "answer 3 Proof 5");
+        keeper_wire::try_say(&keeper, &FromKeeper::Store(Some("full".into())), None).unwrap();
+        assert_eq!(
+            heard.recv_timeout(PATIENCE).unwrap(),
+            "log false OCSP: fetched proofs cannot be stored: full"
+        );
+        let too_long = vec![0; Kind::Proof.limit() + 1];
+        keeper_wire::try_say(&keeper, &answer, Some(&too_long)).unwrap();
+        assert!(
+            heard.recv_timeout(PATIENCE).unwrap().starts_with("log true the staple keeper talks nonsense")
+        );
+
+        let (_link, keeper, heard) = linked(0);
+        let sent = (0..FLOOD_BASE + 1).filter(|_| {
+            ipc::say(&keeper, &FromKeeper::Store(None), &[]).is_ok() // waits for room
+        });
+        assert_eq!(sent.count(), FLOOD_BASE + 1);
+        let lines: Vec<String> = heard.iter().take(FLOOD_BASE + 1).collect();
+        assert!(lines[FLOOD_BASE].starts_with("log true the staple keeper sends too much"), "{lines:?}");
+        assert!(ipc::say(&keeper, &FromKeeper::Store(None), &[]).is_err(), "the link is closed");
+    }
+}

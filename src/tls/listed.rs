@@ -1,0 +1,170 @@
+//! Certificates that are looked after though nobody has asked for them yet: the files of `tls_ocsp_fetch`, so that a
+//! virtual host has its proof before its first client comes.
+//!
+//! The files are looked at again now and then; one that is replaced has its new certificate looked after, and the old one
+//! is forgotten once no connection shows it.
+
+use super::cache::Files;
+use super::gnutls::credentials::CredentialsBuilder;
+use super::gnutls::x509::Certificate;
+use super::kept::Kept;
+use super::notice::{Notice, Notify};
+use super::unit;
+use crate::ocsp::registry::{MAX_ENTRIES, Registry};
+use bstr::{BString, ByteSlice};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+/// The files, and what they held when they were read.
+pub struct Listed {
+    patterns: Vec<PathBuf>,
+    registry: Registry,
+    responder: Option<BString>,
+    read: HashMap<PathBuf, One>,
+    /// What was told of a pattern that leads nowhere.
+    missing: BTreeSet<PathBuf>,
+}
+
+struct One {
+    files: Files,
+    /// Held, so that it is looked after.
+    _kept: Kept,
+}
+
+impl Listed {
+    /// Nothing is read yet. `responder` is `tls_ocsp_responder`.
+    pub fn new(patterns: Vec<PathBuf>, registry: Registry, responder: Option<BString>) -> Self {
+        Self { patterns, registry, responder, read: HashMap::new(), missing: BTreeSet::new() }
+    }
+
+    /// Reads what is new or has changed. Each trouble is told when it begins.
+    pub fn look(&mut self, now: SystemTime, notify: Notify<'_>) {
+        let mut found = BTreeSet::new();
+        for pattern in self.patterns.clone() {
+            let before = found.len();
+            matching(&pattern, &mut found);
+            if found.len() > before || found.contains(&pattern) {
+                self.missing.remove(&pattern);
+            } else if self.missing.insert(pattern.clone()) {
+                let place = pattern.display();
+                notify(Notice::main(format!("OCSP: there is no file {place} (tls_ocsp_fetch)")));
+            }
+        }
+        self.read.retain(|path, _| found.contains(path));
+        for path in found {
+            if self.read.get(&path).is_none_or(|one| one.files.are_changed()) {
+                let one = self.read_one(&path, now, notify);
+                self.read.insert(path, one);
+            }
+        }
+    }
+
+    fn read_one(&self, path: &Path, now: SystemTime, notify: Notify<'_>) -> One {
+        let mut files = Files::default();
+        let _kept = self.chain(path, &mut files, now, notify).unwrap_or_else(|why| {
+            notify(Notice::main(format!("OCSP: no proof is fetched for {}: {why}", path.display())));
+            Kept::default()
+        });
+        One { files, _kept }
+    }
+
+    fn chain(
+        &self,
+        path: &Path,
+        files: &mut Files,
+        now: SystemTime,
+        notify: Notify<'_>,
+    ) -> Result<Kept, String> {
+        let pem = files.read(path).map_err(|error| error.to_string())?;
+        let chain = Certificate::list_from_pem(&pem).map_err(|error| error.to_string())?;
+        let leaf = chain.first().ok_or("no certificate in it")?;
+        let nobody = CredentialsBuilder::new().map_err(|error| error.to_string())?.share();
+        if unit::issuer_of(&chain, 0, &nobody).is_none() && !leaf.is_signed_by(leaf) {
+            return Err("the issuer's certificate is not in it (the chain file has to be listed)".into());
+        }
+        let issuer_of = |at| unit::issuer_of(&chain, at, &nobody);
+        let responder = self.responder.as_ref().map(|url| url.as_bstr());
+        Ok(Kept::new(&self.registry, &chain, issuer_of, responder, now, notify))
+    }
+}
+
+/// The files that a pattern names, at most as many as can be looked after.
+fn matching(pattern: &Path, found: &mut BTreeSet<PathBuf>) {
+    let mut places = vec![PathBuf::from("/")];
+    for component in pattern.components() {
+        let Component::Normal(name) = component else { continue };
+        places = places.into_iter().flat_map(|place| beneath(&place, name)).take(MAX_ENTRIES).collect();
+    }
+    found.extend(places.into_iter().filter(|place| place.is_file()).take(MAX_ENTRIES));
+}
+
+fn beneath(place: &Path, name: &OsStr) -> Vec<PathBuf> {
+    if !name.as_bytes().contains(&b'*') {
+        return vec![place.join(name)];
+    }
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let fits = |entry: &std::fs::DirEntry| fits(name.as_bytes(), entry.file_name().as_bytes());
+    entries.filter(fits).map(|entry| entry.path()).collect()
+}
+
+/// `*` stands for any bytes; as in a shell not for a dot at the beginning.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let mut parts = pattern.split_str("*");
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    if first.is_empty() && name.starts_with(b".") {
+        return false;
+    }
+    let parts: Vec<&[u8]> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_part_of_a_name() {
+        for (pattern, yes, no) in [
+            ("*", &["a", "a.pem"][..], &[".hidden"][..]),
+            ("*.pem", &["a.pem", "a.b.pem"], &[".pem", "a.pe", "a.pem~"]),
+            ("a*b*c", &["abc", "aXbXc", "abbcc"], &["ac", "abcd", "bac"]),
+            ("live", &["live"], &["live2", "liv"]),
+            (".*", &[".hidden"], &["a"]),
+        ] {
+            for name in yes {
+                assert!(fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+            }
+            for name in no {
+                assert!(!fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_finds_files_in_many_directories_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        for (host, file) in [("one", "chain.pem"), ("two", "chain.pem"), ("two", "key.pem")] {
+            std::fs::create_dir_all(directory.path().join(host)).unwrap();
+            std::fs::write(directory.path().join(host).join(file), "").unwrap();
+        }
+        std::fs::create_dir(directory.path().join("three")).unwrap();
+        let mut found = BTreeSet::new();
+        matching(&directory.path().join("*/chain*"), &mut found);
+        let expected = ["one/chain.pem", "two/chain.pem"].map(|path| directory.path().join(path));
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+        let mut found = BTreeSet::new();
+        matching(directory.path(), &mut found);
+        assert!(found.is_empty(), "a directory is no file");
+    }
+}
