@@ -98,8 +98,10 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_certificate_credentials_t", OLD),
     ("gnutls_x509_crt_t", OLD),
     ("gnutls_x509_privkey_t", OLD),
+    ("gnutls_pubkey_t", OLD),
     ("gnutls_digest_algorithm_t", OLD),
     ("gnutls_mac_algorithm_t", OLD),
+    ("gnutls_sign_algorithm_t", OLD),
     ("gnutls_ocsp_req_t", (3, 0, 12)),
     ("gnutls_ocsp_resp_t", (3, 0, 12)),
     // enumerations that functions take or give as plain numbers
