@@ -165,11 +165,14 @@ fn serve(
 }
 
 fn speak(session: sys::gnutls_session_t) -> anyhow::Result<()> {
-    // SAFETY: in all calls the handle is alive, and each buffer is as long as it is said to be.
+    // SAFETY: the handle is alive, here and in the calls below.
     let handshake = || unsafe { sys::gnutls_handshake(session) as isize };
-    let say =
-        |text: &str| repeat(|| unsafe { sys::gnutls_record_send(session, text.as_ptr().cast(), text.len()) });
+    let say = |text: &str| {
+        // SAFETY: the text is as long as it is said to be.
+        repeat(|| unsafe { sys::gnutls_record_send(session, text.as_ptr().cast(), text.len()) })
+    };
     let read = |buffer: &mut [u8]| {
+        // SAFETY: so is the buffer.
         repeat(|| unsafe { sys::gnutls_record_recv(session, buffer.as_mut_ptr().cast(), buffer.len()) })
     };
     repeat(handshake)?;

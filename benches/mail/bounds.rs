@@ -81,6 +81,9 @@ pub fn measure(programs: &[Program], keys: &Path, rounds: usize) -> anyhow::Resu
         let bound = is_ours(program).then_some(1.05);
         rows.push(staple_against_none(program, keys, blocks, bound)?);
     }
+    if oxim::tls::OCSP {
+        rows.push(bare_staple_against_none(keys, blocks)?);
+    }
     for program in programs {
         let bound = is_ours(program).then_some(1.3);
         rows.push(against_bare(program, keys, blocks, bound)?);
@@ -126,6 +129,19 @@ fn staple_against_none(
     drop((with, without));
     reap()?;
     row
+}
+
+/// What GnuTLS itself takes for it.
+fn bare_staple_against_none(keys: &Path, blocks: usize) -> anyhow::Result<Row> {
+    let (with, without) = (Bare::start(keys, true)?, Bare::start(keys, false)?);
+    let cpu = super::cpu::of_tree;
+    pairs(
+        "a bare GnuTLS server: with a staple, without one",
+        blocks,
+        None,
+        &Side { port: with.port, staple: true, name: &no_name, cpu: &|| cpu(with.pid()) },
+        &Side { port: without.port, staple: false, name: &no_name, cpu: &|| cpu(without.pid()) },
+    )
 }
 
 fn against_bare(program: &Program, keys: &Path, blocks: usize, bound: Option<f64>) -> anyhow::Result<Row> {

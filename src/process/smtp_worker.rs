@@ -3,7 +3,7 @@
 //! Privileges: runs as oxim, never gains rights, holds no socket on which a user child could be ordered.
 //! It has the listening sockets from the master and owns the counts behind `smtp_accept_max` and its kin.
 
-use super::thread_pool::{self, Pool};
+use super::thread_pool::{Crew, Pool};
 use bstr::BString;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
@@ -125,13 +125,14 @@ pub struct SmtpWorker {
     sessions: Arc<dyn Sessions>,
     counts: Arc<Mutex<Counts>>,
     pool: Pool,
+    crew: Crew,
 }
 
 impl SmtpWorker {
     /// A worker for these sockets (non-blocking listeners).
     pub fn new(listeners: Vec<TcpListener>, limits: AcceptLimits, sessions: Arc<dyn Sessions>) -> Self {
         let pool = Pool::new(MOST_CONNECTIONS);
-        Self { listeners, limits, sessions, counts: Arc::default(), pool }
+        Self { listeners, limits, sessions, counts: Arc::default(), pool, crew: Crew::new("smtp") }
     }
 
     /// Accepts nothing more: the addresses are free for a successor.
@@ -214,7 +215,7 @@ impl SmtpWorker {
         // The peer's 421 is the session's to say: it alone knows whether the connection is still in clear.
         let on_panic = move |text: &str| witness.log_panic(text);
         // Without a thread the connection just closes: the peer tries again.
-        let _ = thread_pool::start(place, "smtp", serve, on_panic);
+        let _ = self.crew.start(place, serve, on_panic);
     }
 
     fn count(&self, peer: IpAddr) -> Result<(u32, Counted), Refused> {

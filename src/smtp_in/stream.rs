@@ -5,11 +5,13 @@
 
 use crate::expand::context::Context;
 use crate::mail::envelope::TlsInfo;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// Bytes in, bytes out, and a way to wait for input.
@@ -98,27 +100,43 @@ pub(super) fn wait_for(fd: BorrowedFd, events: PollFlags, time: Duration) -> io:
     }
 }
 
+/// Tries first, and waits only where the socket is not ready.
+fn when_ready(
+    socket: &TcpStream,
+    event: PollFlags,
+    time: Duration,
+    mut attempt: impl FnMut(RawFd) -> nix::Result<usize>,
+) -> io::Result<usize> {
+    let deadline = Instant::now() + time;
+    loop {
+        match attempt(socket.as_raw_fd()) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !wait_for(socket.as_fd(), event, left)? {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
 impl Transport for TcpStream {
     fn read(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<usize> {
-        // zero would mean for ever
-        self.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
-        Read::read(self, buffer)
+        when_ready(self, PollFlags::POLLIN, time, |socket| recv(socket, buffer, MsgFlags::MSG_DONTWAIT))
     }
     fn write_all(&mut self, bytes: &[u8], time: Duration) -> io::Result<()> {
         let deadline = Instant::now() + time;
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let mut rest = bytes;
         while !rest.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.set_write_timeout(Some(left))?;
-            match Write::write(self, rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let written = when_ready(self, PollFlags::POLLOUT, left, |socket| send(socket, rest, flags))?;
+            rest = &rest[written..];
         }
         Ok(())
     }

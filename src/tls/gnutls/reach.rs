@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_uint, c_void};
+use std::io::IoSlice;
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
@@ -195,7 +196,7 @@ pub(super) unsafe fn register(session: sys::gnutls_session_t, reach: &Rc<Reach>)
     unsafe {
         sys::gnutls_session_set_ptr(session, pointer);
         sys::gnutls_transport_set_ptr(session, pointer);
-        sys::gnutls_transport_set_push_function(session, Some(push));
+        sys::gnutls_transport_set_vec_push_function(session, Some(push));
         sys::gnutls_transport_set_pull_function(session, Some(pull));
         sys::gnutls_transport_set_pull_timeout_function(session, Some(pull_timeout));
     }
@@ -210,15 +211,19 @@ unsafe fn reach_of<'a>(pointer: *mut c_void) -> &'a Reach {
     unsafe { &*pointer.cast::<Reach>() }
 }
 
+/// All records of a flight at once: one call for each would wake the peer for each.
+///
 /// # Safety
-/// Called by GnuTLS, with the session's pointer and readable bytes.
-unsafe extern "C" fn push(pointer: *mut c_void, data: *const c_void, size: usize) -> isize {
+/// Called by GnuTLS, with the session's pointer and pieces of readable bytes.
+unsafe extern "C" fn push(pointer: *mut c_void, pieces: *const sys::giovec_t, count: c_int) -> isize {
     // SAFETY: GnuTLS passes on the pointer that was set, from within a call on a live session.
     let reach = unsafe { reach_of(pointer) };
     reach.guarded(-1, || {
-        // SAFETY: GnuTLS's bytes to send, readable during the call.
-        let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
-        reach.report(reach.transport.push(bytes))
+        // SAFETY: GnuTLS's bytes to send, readable during the call; an IoSlice is laid out as an iovec.
+        let pieces = unsafe {
+            std::slice::from_raw_parts(pieces.cast::<IoSlice<'_>>(), usize::try_from(count).unwrap_or(0))
+        };
+        reach.report(reach.transport.push(pieces))
     })
 }
 

@@ -6,9 +6,9 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -59,10 +59,11 @@ impl Transport {
         self.until_ready(PollFlags::POLLIN, || recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
     }
 
-    /// Sends at least one byte.
-    pub(super) fn push(&self, bytes: &[u8]) -> Result<usize, Errno> {
+    /// Sends at least one byte of these pieces.
+    pub(super) fn push(&self, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         self.until_ready(PollFlags::POLLOUT, || {
-            send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+            sendmsg::<()>(self.socket.as_raw_fd(), pieces, &[], flags, None)
         })
     }
 
