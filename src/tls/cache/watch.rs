@@ -8,7 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Between seeing a change and loading: certificate, key and proof are replaced one after the other.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How often something is loaded that changes while it is loaded. What is still not of one piece then is loaded again
+/// when the files are looked at next.
+const MAX_TRIES: usize = 4;
 
 /// Name of the thread that watches files.
 pub const WATCHER: &str = "tls-files";
@@ -81,6 +87,9 @@ impl<K: Clone + Eq + Hash, V, E> Shared<K, V, E> {
         mark(&mut inner.failed, &failed, now);
         mark(&mut inner.loaded, &changed, now);
         drop(inner);
+        if !changed.is_empty() {
+            thread::sleep(SETTLE);
+        }
         for one in &changed {
             self.load_anew(watch, one);
         }
@@ -95,7 +104,17 @@ impl<K: Clone + Eq + Hash, V, E> Shared<K, V, E> {
             return;
         }
         drop(inner);
-        let load = |files: &mut Files, _: Option<&Arc<V>>| (watch.reload)(&one.key, files, &one.value);
+        let load = |files: &mut Files, _: Option<&Arc<V>>| {
+            for _ in 1..MAX_TRIES {
+                let mut read = Files::default();
+                let result = (watch.reload)(&one.key, &mut read, &one.value);
+                if !read.changed(&mut stamp_of) {
+                    *files = read;
+                    return result;
+                }
+            }
+            (watch.reload)(&one.key, files, &one.value)
+        };
         let _ = self.load(&one.key, used, None, load); // remembered
         self.lock().watcher = Some(Instant::now());
     }

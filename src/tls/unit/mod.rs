@@ -28,15 +28,22 @@ use crate::ocsp::registry::Registry;
 use bstr::{BStr, BString, ByteSlice};
 use certificates::{Pair, load_pairs};
 use shown::Shown;
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 pub(super) use certificates::load_files;
 pub(super) use trust::{load_revocation_lists, load_trust};
+
+/// Certificate, key and proof are replaced by three renames. How often files that do not fit together are read again,
+/// and after what pause, before they count as what they are.
+const HALF_TRIES: usize = 2;
+const HALF_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a server shows and trusts.
 pub(super) struct Unit {
@@ -146,12 +153,7 @@ impl UnitError {
     /// The one file of several, and the reason; both files of a pair that is none.
     fn detail(&self) -> String {
         match self {
-            UnitError::CertificateOrKey { problem: FileProblem::Malformed(_, error), .. }
-                if error.is_key_mismatch() =>
-            {
-                self.to_string()
-            }
-            UnitError::CertificateOrKey { problem, .. } => problem.detail(),
+            UnitError::CertificateOrKey { problem, .. } if !self.is_key_mismatch() => problem.detail(),
             other => other.to_string(),
         }
     }
@@ -162,6 +164,14 @@ impl UnitError {
             return false;
         };
         matches!(problem, FileProblem::Unreadable(_, error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Key and certificate are not of one pair: perhaps the other file is just about to be replaced too.
+    fn is_key_mismatch(&self) -> bool {
+        let UnitError::CertificateOrKey { problem: FileProblem::Malformed(_, error), .. } = self else {
+            return false;
+        };
+        error.is_key_mismatch()
     }
 
     /// What goes on if this comes in the place of something good.
@@ -184,9 +194,23 @@ impl Unit {
         now: SystemTime,
         notify: Notify<'_>,
     ) -> Result<Arc<Self>, UnitError> {
-        match (Self::load_anew(settings, files, registry, now, notify), before) {
-            // Certificate and key are replaced by two renames: between them the old pair goes on. So does what was
-            // loaded when a file is taken away or spoilt: mail should not stop for that before somebody restarts.
+        let said = RefCell::new(Vec::new());
+        let mut load = || {
+            said.borrow_mut().clear();
+            Self::load_anew(settings, files, registry, now, &|notice| said.borrow_mut().push(notice))
+        };
+        let mut loaded = load();
+        for _ in 0..HALF_TRIES {
+            if !is_half(&loaded) {
+                break;
+            }
+            thread::sleep(HALF_PAUSE);
+            loaded = load();
+        }
+        said.into_inner().into_iter().for_each(notify);
+        match (loaded, before) {
+            // Between the renames of certificate and key the former pair goes on. So does what was loaded when a file
+            // is taken away or spoilt: mail should not stop for that before somebody restarts.
             (Err(error), Some(before)) => {
                 notify(Notice::main(format!("TLS: {}; {} in use", error.detail(), error.what_stays())));
                 Ok(Arc::clone(before))
@@ -324,6 +348,14 @@ impl Chains {
                 .iter()
                 .zip(proofs)
                 .all(|(one, other)| one.len() == other.len() && one.iter().zip(other).all(same))
+    }
+}
+
+/// Perhaps some of the files are replaced, and the others just about to be.
+fn is_half(loaded: &Result<Unit, UnitError>) -> bool {
+    match loaded {
+        Ok(unit) => unit.shown.iter().any(Shown::has_proof_of_another),
+        Err(error) => error.is_key_mismatch(),
     }
 }
 

@@ -52,6 +52,11 @@ impl Shown {
         }
     }
 
+    /// The file has a proof, and it is another certificate's.
+    pub fn has_proof_of_another(&self) -> bool {
+        self.filed.as_ref().is_some_and(|filed| matches!(filed.leaf, Err(Unfit::OtherCertificate)))
+    }
+
     /// The leaf's proof that may be shown now, and why its file's may not. Of the file's and the fetched one it is that
     /// which may be shown longer.
     pub fn leaf_proof(&self, now: SystemTime) -> (Option<Proof>, Option<Notice>) {
