@@ -74,6 +74,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_ed25519", (3, 6, 0)),
     // GNUTLS_TL_GET_COPY is surely there (its first version is not documented)
     ("gnutls_issuer_copy", (3, 6, 0)),
+    // gnutls_certificate_set_ocsp_status_request_mem, gnutls_ext_raw_parse: proofs of whole chains
+    ("gnutls_loads_proofs", (3, 6, 3)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
     ("gnutls_ciphersuite_get", (3, 7, 4)),
     // GNUTLS_NO_STATUS_REQUEST
@@ -112,6 +114,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_info_access_what_t", (3, 0, 0)),
     ("gnutls_pkcs_encrypt_flags_t", OLD),
     ("gnutls_certificate_verify_flags", OLD),
+    ("gnutls_handshake_description_t", OLD),
     ("gnutls_ocsp_cert_status_t", (3, 0, 12)),
     // hashes
     ("gnutls_hash_fast", OLD),
@@ -227,6 +230,9 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_ocsp_status_request_get", STAPLING),
     ("gnutls_certificate_set_ocsp_status_request_function", STAPLING),
     ("gnutls_ocsp_status_request_is_checked", (3, 1, 4)),
+    ("gnutls_certificate_set_ocsp_status_request_mem", (3, 6, 3)),
+    ("gnutls_handshake_set_hook_function", (3, 2, 2)),
+    ("gnutls_ext_raw_parse", (3, 6, 3)),
 ];
 
 /// Constants that we use, and the version that brought them. Constants of an enumeration that are
@@ -264,6 +270,9 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_SAN_URI", OLD),
     ("GNUTLS_KEY_CRL_SIGN", OLD),
     ("GNUTLS_IA_OCSP_URI", (3, 0, 0)),
+    ("GNUTLS_HANDSHAKE_CLIENT_HELLO", OLD),
+    ("GNUTLS_HOOK_PRE", (3, 2, 2)),
+    ("GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO", (3, 6, 3)),
     ("GNUTLS_SHUT_WR", OLD),
     ("GNUTLS_X509_FMT_DER", OLD),
     ("GNUTLS_X509_FMT_PEM", OLD),

@@ -180,7 +180,14 @@ fn after_the_first_a_handshake_touches_neither_disk_nor_network() {
     let worker = daemon.smtp_worker();
     let trace = daemon.place.path("trace");
     let mut strace = Command::new("strace")
-        .args(["-f", "-e", "trace=%file,read,pread64,connect,socket,recvfrom", "-p", &worker.to_string(), "-o"])
+        .args([
+            "-f",
+            "-e",
+            "trace=%file,read,pread64,connect,socket,recvfrom",
+            "-p",
+            &worker.to_string(),
+            "-o",
+        ])
         .arg(&trace)
         .stderr(Stdio::piped())
         .spawn()

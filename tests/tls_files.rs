@@ -3,20 +3,26 @@
 
 #[path = "support/ca.rs"]
 mod ca;
+#[path = "support/lists.rs"]
+mod lists;
 #[path = "support/stapling_server.rs"]
 mod stapling_server;
 #[path = "support/tls_client.rs"]
 mod tls_client;
 
 use ca::{Ca, ProofSpec, Status, ca, good};
+use lists::list_of_inter;
 use oxim::mail::envelope::OcspState;
-use stapling_server::Options;
+use oxim::tls::ClientSettings;
+use oxim::tls::gnutls::session::ClientCertificate;
+use stapling_server::{Options, Server};
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-use tls_client::{VERSIONS, client, open, options, start, trusting};
+use tls_client::{VERSIONS, client, client_with, open, options, start, trusting};
 
 #[test]
 fn replaced_proof_certificate_and_key_are_used_within_a_second() {
@@ -95,7 +101,6 @@ fn between_two_renames_the_former_pair_goes_on() {
 
 #[test]
 fn a_turned_link_on_the_way_replaces_certificate_key_and_proof_and_leaves_sessions_alone() {
-    use std::os::unix::fs::symlink;
     // As certbot lays it out: live/mx/cert.pem -> ../../archive/mx/cert1.pem, and live/mx itself is turned too.
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -111,10 +116,7 @@ fn a_turned_link_on_the_way_replaces_certificate_key_and_proof_and_leaves_sessio
         symlink(format!("../../archive/v1/{file}"), at(&format!("live/v1/{file}"))).unwrap();
     }
     symlink("v1", at("live/mx")).unwrap();
-    let turn = |link: PathBuf, target: &str| {
-        symlink(target, at("new")).unwrap();
-        fs::rename(at("new"), link).unwrap();
-    };
+    let turn = |link: PathBuf, target: &str| turn(&link, target);
     let text = |name: &str| at(name).to_str().unwrap().to_owned();
     let server = start(Options::from([
         ("tls_certificate", text("live/mx/cert.pem")),
@@ -169,6 +171,172 @@ fn one_unit_serves_many_threads_while_its_proof_is_replaced() {
         }
     });
     assert_eq!(server.told(), [""; 0]);
+}
+
+/// Makes a link point elsewhere, in one step.
+fn turn(link: &Path, target: &str) {
+    let new = link.with_extension("new");
+    symlink(target, &new).unwrap();
+    fs::rename(new, link).unwrap();
+}
+
+/// A client that shows `leaf`.
+fn showing_leaf() -> ClientSettings {
+    let path = |file: &str| Some(ca().path(file).to_str().unwrap().into());
+    ClientSettings { certificate: path("leaf-chain.pem"), private_key: path("leaf.key"), ..trusting() }
+}
+
+/// A server that asks clients for certificates, with these authorities and revocation lists.
+fn asking(authorities: &Path, lists: Option<&Path>) -> Server {
+    let mut options = options("other", None);
+    options.insert("tls_verify_certificates", authorities.to_str().unwrap().to_owned());
+    lists.map(|lists| options.insert("tls_crl", lists.to_str().unwrap().to_owned()));
+    Server::start(options, ClientCertificate::Requested)
+}
+
+/// Does the server verify the certificate of a client that shows `leaf`?
+fn verifies(server: &Server) -> bool {
+    let count = server.sessions.lock().unwrap().len();
+    client_with(server.address, VERSIONS[1], None, &showing_leaf(), true).unwrap();
+    server.session(count + 1).unwrap().certificate_verified
+}
+
+#[test]
+fn replaced_authorities_and_revocation_lists_are_used_within_a_second_and_sessions_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (none, leaf) = (list_of_inter(&[]).pem(), list_of_inter(&["leaf"]).pem());
+    ca().put(&at("ca.pem"), &ca().read("root.pem"));
+    ca().put(&at("crl.pem"), &none);
+    let server = asking(&at("ca.pem"), Some(&at("crl.pem")));
+    let (mut running, _) = open(server.address, VERSIONS[1], None, &showing_leaf(), true).unwrap();
+    assert!(verifies(&server));
+    for (file, bytes, good) in [
+        ("crl.pem", leaf, false),
+        ("crl.pem", none, true),
+        ("ca.pem", ca().read("rogue.pem"), false),
+        ("ca.pem", ca().read("both-roots.pem"), true),
+    ] {
+        ca().put(&at(file), &bytes);
+        within_a_second(|| verifies(&server) == good);
+    }
+    running.write_all(b"still here\r\n").unwrap();
+    running.read_exact(&mut [0; 12]).unwrap();
+    assert_eq!(server.told(), [""; 0]);
+}
+
+#[test]
+fn a_directory_of_authorities_is_looked_at_file_by_file_links_included() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["ca.d", "ca2.d", "elsewhere"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    for (file, authority) in
+        [("ca.d/rogue.pem", "rogue"), ("ca2.d/root.pem", "root"), ("elsewhere/root.pem", "root")]
+    {
+        fs::write(at(file), ca().read(&format!("{authority}.pem"))).unwrap();
+    }
+    symlink("ca.d", at("live")).unwrap();
+    let server = asking(&at("live"), None);
+    assert!(!verifies(&server));
+    // a new file
+    ca().put(&at("ca.d/root.pem"), &ca().read("root.pem"));
+    within_a_second(|| verifies(&server));
+    // another in its place
+    ca().put(&at("ca.d/root.pem"), &ca().read("rogue.pem"));
+    within_a_second(|| !verifies(&server));
+    // it goes, and a link to nothing comes
+    fs::remove_file(at("ca.d/root.pem")).unwrap();
+    symlink("../elsewhere/later.pem", at("ca.d/hash.0")).unwrap();
+    thread::sleep(oxim::tls::cache::CHECK_INTERVAL * 3);
+    assert!(!verifies(&server));
+    // what the link leads to appears
+    fs::rename(at("elsewhere/root.pem"), at("elsewhere/later.pem")).unwrap();
+    within_a_second(|| verifies(&server));
+    fs::remove_file(at("elsewhere/later.pem")).unwrap();
+    within_a_second(|| !verifies(&server));
+    // the directory itself is turned to another
+    turn(&at("live"), "ca2.d");
+    within_a_second(|| verifies(&server));
+    assert_eq!(server.told(), [""; 0]);
+}
+
+#[test]
+fn a_turned_link_on_the_way_replaces_authorities_and_revocation_lists() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for (version, authority, revoked) in
+        [("v1", "root", &[][..]), ("v2", "rogue", &[]), ("v3", "root", &["leaf"])]
+    {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("ca.pem"), ca().read(&format!("{authority}.pem"))).unwrap();
+        fs::write(at(version).join("crl.pem"), list_of_inter(revoked).pem()).unwrap();
+    }
+    symlink("v1", at("live")).unwrap();
+    symlink("live/ca.pem", at("ca")).unwrap();
+    symlink("live/crl.pem", at("crl")).unwrap();
+    let server = asking(&at("ca"), Some(&at("crl")));
+    assert!(verifies(&server));
+    // the link of a directory on the way
+    for (version, good) in [("v2", false), ("v1", true), ("v3", false), ("v1", true)] {
+        turn(&at("live"), version);
+        within_a_second(|| verifies(&server) == good);
+    }
+    // the link of the file
+    turn(&at("crl"), "v3/crl.pem");
+    within_a_second(|| !verifies(&server));
+    turn(&at("crl"), "v1/crl.pem");
+    within_a_second(|| verifies(&server));
+    turn(&at("ca"), "v2/ca.pem");
+    within_a_second(|| !verifies(&server));
+}
+
+#[test]
+fn a_file_that_goes_or_is_spoilt_leaves_the_former_in_use_and_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let good = [
+        ("cert.pem", ca().read("leaf-chain.pem")),
+        ("key.pem", ca().read("leaf.key")),
+        ("ca.pem", ca().read("root.pem")),
+        ("crl.pem", list_of_inter(&[]).pem()),
+    ];
+    for (file, bytes) in &good {
+        ca().put(&at(file), bytes);
+    }
+    let text = |name: &str| at(name).to_str().unwrap().to_owned();
+    let server = Server::start(
+        Options::from([
+            ("tls_certificate", text("cert.pem")),
+            ("tls_privatekey", text("key.pem")),
+            ("tls_verify_certificates", text("ca.pem")),
+            ("tls_crl", text("crl.pem")),
+        ]),
+        ClientCertificate::Requested,
+    );
+    assert!(verifies(&server));
+    let mut told = 0;
+    for (file, bytes) in &good {
+        // The beginning of the file, as of a copy that is not finished.
+        for spoilt in [None, Some(&bytes[..bytes.len() / 3])] {
+            match spoilt {
+                None => fs::remove_file(at(file)).unwrap(),
+                Some(spoilt) => ca().put(&at(file), spoilt),
+            }
+            told += 1;
+            within_a_second(|| {
+                assert!(verifies(&server), "{file}");
+                server.told().len() == told
+            });
+            let line = server.told().pop().unwrap();
+            assert!(line.contains(file) && line.contains(" in use"), "{line}");
+        }
+        ca().put(&at(file), bytes);
+        thread::sleep(oxim::tls::cache::CHECK_INTERVAL * 2);
+        assert!(verifies(&server), "{file}");
+        assert_eq!(server.told().len(), told, "{:?}", server.told());
+    }
 }
 
 fn within_a_second(mut seen: impl FnMut() -> bool) {

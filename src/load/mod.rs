@@ -16,13 +16,13 @@ pub use warnings::warnings;
 
 use crate::acl::Acls;
 use crate::as_user::AsUser;
-use crate::config::{ConfigError, Instance, MacroOverrides, Opener, Options, Written};
+use crate::config::{ConfigError, Instance, MacroOverrides, Opener, Written};
 use crate::deliver::retry::Rules;
 use crate::expand::context::Globals;
 use crate::route::Chain;
 use crate::transport::smtp::Smtp;
 use crate::transport::{Registry, Remote};
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,7 +70,6 @@ pub fn read(
 fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = unsupported_sections(written);
     errors.extend(Acls::compile(&written.acls).1);
-    errors.extend(check_proofs(&written.main));
     if crate::tls::OCSP {
         errors.extend(fetching::check(&written.main));
     }
@@ -85,15 +84,6 @@ fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> 
         gather(&mut errors, Chain::compile(&written.routers, names, None));
     }
     errors
-}
-
-/// A constant list of proofs is refused here. What is expanded for each server name is known only then.
-fn check_proofs(main: &Options) -> Option<ConfigError> {
-    let constant = main.text("tls_ocsp_file").filter(|template| template.is_literal())?;
-    let is_list = crate::tls::is_list_of_proofs(constant.text().as_bytes().as_bstr());
-    let at = main.written("tls_ocsp_file").filter(|_| is_list)?.at.clone();
-    let message = "a list in \"tls_ocsp_file\" is known but not supported yet".into();
-    Some(ConfigError { at, message, line: None, unsupported: true })
 }
 
 /// What is wrong with the ACLs that main options name. Expansions and listings need none of them.
@@ -163,27 +153,6 @@ fn unsupported_sections(written: &Written) -> Vec<ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[cfg(ocsp_stapling)]
-    #[test]
-    fn a_constant_list_of_proofs_is_refused_where_it_stands_and_one_proof_is_not() {
-        let unsupported = |value: &str| {
-            let text = format!("tls_certificate = /c\ntls_ocsp_file = {value}\n");
-            let mut opener = |_: &Path| Ok(None);
-            let (_, errors) = read(Path::new("c"), text.as_bytes(), &MacroOverrides::default(), &mut opener);
-            errors
-                .iter()
-                .map(|error| (error.at.line, error.message.clone(), error.unsupported))
-                .collect::<Vec<_>>()
-        };
-        let refused = [(2, "a list in \"tls_ocsp_file\" is known but not supported yet".to_owned(), true)];
-        assert_eq!(unsupported("/one : /two"), refused);
-        assert_eq!(unsupported("PEM /one : DER /two"), refused);
-        assert_eq!(unsupported("<; /one ; /two"), refused);
-        for one in ["/one", "DER /one", "PEM /one", "", "${if eq{$tls_in_sni}{a}{/one:/two}{/three}}"] {
-            assert!(unsupported(one).is_empty(), "{one}");
-        }
-    }
 
     #[test]
     fn a_reading_tells_of_every_section_at_once_in_the_order_of_the_file() {

@@ -21,6 +21,7 @@ const FUTURE_SKEW: Duration = Duration::from_secs(300);
 pub struct Proof {
     der: Arc<[u8]>,
     life: Life,
+    signer_inside: bool,
 }
 
 /// The certificate a proof has to speak of, with its issuer.
@@ -40,6 +41,8 @@ struct Facts {
     signed: bool,
     /// End of the certificate that signed it.
     signer_end: SystemTime,
+    /// That certificate is in the response.
+    signer_inside: bool,
 }
 
 impl Subject {
@@ -76,8 +79,9 @@ impl Proof {
             return Err(Unfit::TooLong(MAX_PROOF_SIZE));
         }
         let response = Response::parse(der)?;
-        let life = judge(&read_facts(&response, subject)?, |id| subject.is_named_by(id), now)?;
-        Ok(Self { der: der.into(), life })
+        let facts = read_facts(&response, subject)?;
+        let life = judge(&facts, |id| subject.is_named_by(id), now)?;
+        Ok(Self { der: der.into(), life, signer_inside: facts.signer_inside })
     }
 
     /// The certificates inside a response, one of which may be the issuer's.
@@ -88,6 +92,11 @@ impl Proof {
     /// The bytes, as they came.
     pub fn der(&self) -> &Arc<[u8]> {
         &self.der
+    }
+
+    /// Its signer's certificate is in it, so that a client need not know that from elsewhere.
+    pub fn has_signer_inside(&self) -> bool {
+        self.signer_inside
     }
 
     /// It may be shown up to this moment.
@@ -113,14 +122,16 @@ fn read_facts(response: &Response, subject: &Subject) -> Result<Facts, Unfit> {
         return Err(Unfit::NotSuccessful(status));
     }
     let signed = response.is_signed_for(&subject.issuer).unwrap_or(false);
-    Ok(Facts { status, singles: response.singles()?, signed, signer_end: signer_end(response, subject) })
+    let inside = signer_inside(response);
+    let signer_end = inside.unwrap_or_else(|| subject.issuer.not_after());
+    Ok(Facts { status, singles: response.singles()?, signed, signer_end, signer_inside: inside.is_some() })
 }
 
-/// The end of the certificate that signed: of the one inside that did, else of the issuer's.
-fn signer_end(response: &Response, subject: &Subject) -> SystemTime {
+/// The end of the certificate that signed, if it is inside; otherwise the issuer signed.
+fn signer_inside(response: &Response) -> Option<SystemTime> {
     let inside = response.certificates().unwrap_or_default();
     let signers = inside.iter().filter(|candidate| response.is_signed_for(candidate).unwrap_or(false));
-    signers.map(Certificate::not_after).min().unwrap_or_else(|| subject.issuer.not_after())
+    signers.map(Certificate::not_after).min()
 }
 
 /// The judgement: from when to when this may be shown, or why not at all.
@@ -183,7 +194,7 @@ mod tests {
     }
 
     fn facts(singles: Vec<Single>) -> Facts {
-        Facts { status: 0, singles, signed: true, signer_end: now() + 30 * DAY }
+        Facts { status: 0, singles, signed: true, signer_end: now() + 30 * DAY, signer_inside: false }
     }
 
     fn verdict(facts: &Facts) -> Result<SystemTime, Unfit> {

@@ -35,6 +35,11 @@ pub enum Unfit {
     /// Not signed by the issuer or its delegate.
     #[error("bad signature, or not signed by the issuer or its delegate")]
     BadSignature,
+    /// A proof of a certificate above the leaf that GnuTLS's clients would take for a forged one.
+    #[error(
+        "the certificate that signed it is neither in it nor in the chain, and clients refuse it without"
+    )]
+    SignerNotSent,
     /// The certificate is revoked.
     #[error("the certificate is revoked (since {})", date(*.0))]
     Revoked(SystemTime),

@@ -9,6 +9,7 @@ use crate::sys::fd_passing;
 use crate::{wire_enum, wire_struct};
 use bstr::BString;
 use memchr::memmem;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -91,6 +92,12 @@ pub fn hear<M: Wire>(socket: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>>
     }
     let message = M::from_wire(&buffer[..length]).map_err(io::Error::other)?;
     Ok(Some((message, descriptors)))
+}
+
+/// Something has come over this socket, or its other end is gone.
+pub fn is_readable(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
 /// Sends our build id.

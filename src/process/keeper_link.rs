@@ -4,7 +4,7 @@
 //! and never waits: a keeper that is slow, dead or taken over costs proofs in the course of days, and nobody an answer.
 //! When the master brings a new link, after a death on either side, everything is told again.
 
-use super::ipc::MAX_PACKET;
+use super::ipc::{self, MAX_PACKET};
 use super::keeper_wire::{self, FromKeeper, ToKeeper};
 use crate::ocsp::keeper::List;
 use crate::ocsp::registry::{Keeper, Key, Report, Wanted, WantedList};
@@ -194,7 +194,7 @@ impl<H: Hears> Talk<H> {
 
     fn listen(&mut self, link: &OwnedFd) -> Result<(), End> {
         for _ in 0..TURN {
-            if !is_readable(link) {
+            if !ipc::is_readable(link) {
                 break;
             }
             let Some((message, memfd)) = keeper_wire::hear(link).map_err(End::Nonsense)? else {
@@ -285,11 +285,6 @@ enum End {
     Nonsense(io::Error),
     /// Too much came.
     Flood,
-}
-
-fn is_readable(fd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
 // A want is a packet, whatever URL it names.

@@ -351,7 +351,7 @@ impl<'o> Master<'o> {
     /// Hears every packet that has come.
     fn look_at_roles(&mut self) {
         for at in 0..self.running.len() {
-            while self.hears(&self.running[at]) && is_readable(&self.running[at].control) {
+            while self.hears(&self.running[at]) && ipc::is_readable(&self.running[at].control) {
                 match ipc::hear::<ToMaster>(&self.running[at].control) {
                     Ok(Some((message, descriptors))) => self.heard(at, message, descriptors),
                     // Gone or talking nonsense: it is ended, and reap() starts it again.
@@ -444,11 +444,6 @@ impl<'o> Master<'o> {
             self.restarts.later(gone.role, gone.since.elapsed(), Instant::now());
         }
     }
-}
-
-fn is_readable(fd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
 #[cfg(test)]

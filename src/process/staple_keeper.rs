@@ -128,7 +128,7 @@ impl Office {
         loop {
             self.wait(control)?;
             let _ = self.outbox.wake.read(); // it may be another thing that woke us
-            while is_readable(control) {
+            while ipc::is_readable(control) {
                 match ipc::hear::<ToRole>(control)? {
                     Some((ToRole::Link(()), mut descriptors)) => {
                         descriptors.pop().into_iter().for_each(|link| self.add(link));
@@ -171,7 +171,7 @@ impl Office {
     fn listen(&mut self, holder: Holder) -> io::Result<()> {
         let Some(link) = self.links.get_mut(&holder) else { return Ok(()) };
         for _ in 0..TURN {
-            if !is_readable(&link.socket) {
+            if !ipc::is_readable(&link.socket) {
                 break;
             }
             let Some((message, memfd)) = keeper_wire::hear(&link.socket)? else {
@@ -343,9 +343,4 @@ impl Waiting {
             }
         }
     }
-}
-
-fn is_readable(fd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }

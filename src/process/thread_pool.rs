@@ -275,7 +275,7 @@ mod tests {
         let barrier = Arc::new(std::sync::Barrier::new(MOST_IDLE * 2));
         for _ in 0..MOST_IDLE * 2 {
             let barrier = barrier.clone();
-            crew.start(pool.place(), move || drop(barrier.wait()), |_| {}).unwrap();
+            crew.start(pool.place(), move || _ = barrier.wait(), |_| {}).unwrap();
         }
         assert!(pool.wait_idle(Duration::from_secs(10)), "all ran at once");
         assert!(crew.list().len() <= MOST_IDLE);

@@ -55,12 +55,16 @@ impl Kept {
         Self { entries: chain.iter().enumerate().map(one).collect() }
     }
 
-    /// What is known of the element at this place of the chain; a change of its state is told.
-    pub fn known(&self, at: usize, now: SystemTime, notify: Notify<'_>) -> Known {
-        let Some(entry) = self.entries.get(at).and_then(Option::as_ref) else { return Known::Nothing };
-        if let Some(change) = entry.change(now) {
+    /// Tells what changed of any element since it was told last.
+    pub fn tell(&self, now: SystemTime, notify: Notify<'_>) {
+        for change in self.entries.iter().flatten().filter_map(|entry| entry.change(now)) {
             notify(if change.alarming { Notice::panic(change.text) } else { Notice::main(change.text) });
         }
+    }
+
+    /// What is known of the element at this place of the chain.
+    pub fn known(&self, at: usize, now: SystemTime) -> Known {
+        let Some(entry) = self.entries.get(at).and_then(Option::as_ref) else { return Known::Nothing };
         match entry.word().0 {
             Word::Good(proof) if proof.usable(now).is_ok() => Known::Usable(proof),
             Word::Good(_) | Word::Nothing => Known::Nothing,

@@ -82,10 +82,10 @@ impl Listed {
         let chain = Certificate::list_from_pem(&pem).map_err(|error| error.to_string())?;
         let leaf = chain.first().ok_or("no certificate in it")?;
         let nobody = CredentialsBuilder::new().map_err(|error| error.to_string())?.share();
-        if unit::issuer_of(&chain, 0, &nobody).is_none() && !leaf.is_signed_by(leaf) {
+        if unit::proofs::issuer_of(&chain, 0, &nobody).is_none() && !leaf.is_signed_by(leaf) {
             return Err("the issuer's certificate is not in it (the chain file has to be listed)".into());
         }
-        let issuer_of = |at| unit::issuer_of(&chain, at, &nobody);
+        let issuer_of = |at| unit::proofs::issuer_of(&chain, at, &nobody);
         let responder = self.responder.as_ref().map(|url| url.as_bstr());
         Ok(Kept::new(&self.registry, &chain, issuer_of, responder, now, notify))
     }

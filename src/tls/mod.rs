@@ -26,7 +26,6 @@ pub use notice::{Audience, Notice, Notify};
 pub use server::{Accept, ServerError, ServerTls};
 pub use settings::{Expand, ExpandFailure, refers_to_sni};
 pub use stream::TlsStream;
-pub use unit::is_list_of_proofs;
 
 /// Certificate status (OCSP stapling) is compiled in: GnuTLS is new enough and nobody disabled it.
 pub const OCSP: bool = cfg!(ocsp_stapling);

@@ -4,25 +4,25 @@
 //! answered by `454 TLS currently unavailable`; [`ServerTls::accept`] after it. If `tls_certificate` depends on the
 //! server name, all options of the unit are expanded again between ClientHello and ServerHello (row S2).
 
-use super::cache::FileCache;
+use super::cache::{FileCache, Files, Watch};
 use super::gnutls;
 use super::gnutls::priority::{Priority, PriorityError};
 use super::gnutls::session::{
     ChainStatus, ClientCertificate, ClientHello, Refusal, Session, SessionError, Side,
 };
 use super::info;
-use super::notice::Notify;
+use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
-use super::unit::{Unit, UnitError};
+use super::unit::{Offer, Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
 use crate::ocsp::registry::Registry;
 use crate::text::Value;
 use bstr::BString;
 use std::io;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 /// The TLS of all servers of one configuration; shared by their threads.
@@ -32,7 +32,15 @@ pub struct ServerTls {
     depends_on_sni: bool,
     /// Where what is shown is looked after; none: nothing is fetched.
     registry: Option<Registry>,
+    news: Arc<News>,
 }
+
+/// What the thread that watches the files has to say. It waits for somebody who can write it down.
+#[derive(Default)]
+struct News(Mutex<Vec<Notice>>);
+
+/// Most lines that wait: one for each unit that may be loaded.
+const MAX_NEWS: usize = 1024;
 
 /// One connection's circumstances.
 pub struct Accept<'a> {
@@ -96,13 +104,26 @@ impl ServerError {
 impl ServerTls {
     /// For a configuration whose `tls_certificate` is written so; see [`super::refers_to_sni`].
     pub fn new(depends_on_sni: bool) -> Self {
-        let (units, priorities) = (FileCache::watched(), Priorities::default());
-        Self { units, priorities, depends_on_sni, registry: None }
+        Self::with(depends_on_sni, None)
     }
 
     /// The same, with proofs that are fetched for every certificate that is shown (`tls_ocsp_fetch`).
     pub fn with_registry(self, registry: Registry) -> Self {
-        Self { registry: Some(registry), ..self }
+        Self::with(self.depends_on_sni, Some(registry))
+    }
+
+    fn with(depends_on_sni: bool, registry: Option<Registry>) -> Self {
+        let news = Arc::<News>::default();
+        let (tell, looked_after) = (Arc::clone(&news), registry.clone());
+        let reload = move |settings: &UnitSettings, files: &mut Files, before: &Arc<Unit>| {
+            let (now, notify) = (SystemTime::now(), |notice| tell.add(notice));
+            let unit = Unit::load(settings, files, Some(before), looked_after.as_ref(), now, &notify)?;
+            unit.offer(now, &notify);
+            Ok(unit)
+        };
+        let outdated = |unit: &Unit| unit.is_outdated(SystemTime::now());
+        let units = FileCache::watched(Watch { reload: Box::new(reload), outdated: Box::new(outdated) });
+        Self { units, priorities: Priorities::default(), depends_on_sni, registry, news }
     }
 
     /// Loads what is shown without a server name, so that it is looked after; does not judge its proof.
@@ -113,8 +134,8 @@ impl ServerTls {
     /// Loads what the handshake will need, without a server name; also the check of the configuration.
     pub fn prepare(&self, accept: &Accept<'_>) -> Result<Prepared, ServerError> {
         let unit = self.unit(accept, None)?;
-        // Says what is wrong with the proof, even if nobody asks for it.
-        unit.staple(accept.now, accept.notify);
+        // Says what is wrong with the proofs, even if nobody asks for them.
+        unit.offer(accept.now, accept.notify);
         let ciphers = value(accept.expand, "tls_require_ciphers", None)?;
         let priority = self.priorities.get(ciphers.as_ref().map(|text| text.as_slice()))?;
         Ok(Prepared { unit, priority })
@@ -129,18 +150,17 @@ impl ServerTls {
         accept: &Accept<'_>,
     ) -> Result<(TlsStream, TlsInfo), ServerError> {
         let Prepared { unit, priority } = prepared;
-        let mut staple = unit.staple(accept.now, accept.notify);
-        let mut stapled = staple.is_some();
-        let mut session = Session::new(Side::Server, socket, Arc::clone(&unit.credentials), priority)
-            .map_err(ServerError::Session)?;
+        let Offer { credentials, staples, mut loaded } = unit.offer(accept.now, accept.notify);
+        let mut session =
+            Session::new(Side::Server, socket, credentials, priority).map_err(ServerError::Session)?;
         session.set_deadline(accept.deadline);
-        session.set_staple(staple.take());
+        session.set_staples(staples);
         session.ask_certificate(accept.client_certificate);
         let mut failure = None;
         let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, accept) {
             Ok(None) => Ok(()),
-            Ok(Some(has_staple)) => {
-                stapled = has_staple;
+            Ok(Some(now_loaded)) => {
+                loaded = now_loaded;
                 Ok(())
             }
             Err(error) => {
@@ -155,32 +175,51 @@ impl ServerTls {
         result.map_err(ServerError::Handshake)?;
         let sni = session.server_name().and_then(|name| safe_server_name(&name)).map(Value::tainted);
         let mut info = info::describe(&session, sni, accept.on_connect);
-        info.ocsp = status(session.status_was_asked(), stapled);
+        let by_credentials = loaded.iter().any(|leaf| **leaf == *info.our_certificate);
+        info.ocsp = status(session.status_was_asked(), session.was_stapled() || by_credentials);
         info.certificate_verified = check_client(&mut session, accept.client_certificate, &info)?;
         Ok((TlsStream::new(session), info))
     }
 
-    /// After the ClientHello: another unit, if the client named a server. Tells whether that has a staple.
-    fn choose(&self, hello: &ClientHello<'_>, accept: &Accept<'_>) -> Result<Option<bool>, ServerError> {
+    /// After the ClientHello: another unit, if the client named a server. Tells for which certificates it has proofs
+    /// loaded.
+    fn choose(
+        &self,
+        hello: &ClientHello<'_>,
+        accept: &Accept<'_>,
+    ) -> Result<Option<Vec<Arc<[u8]>>>, ServerError> {
         let Some(name) = hello.server_name().and_then(|sent| safe_server_name(&sent)) else {
             return Ok(None);
         };
-        let unit = self.unit(accept, Some(&name))?;
-        let staple = unit.staple(accept.now, accept.notify);
-        let has_staple = staple.is_some();
-        hello.show(&unit.credentials, staple).map_err(ServerError::Session)?;
+        let Offer { credentials, staples, loaded } =
+            self.unit(accept, Some(&name))?.offer(accept.now, accept.notify);
+        hello.show(&credentials, staples).map_err(ServerError::Session)?;
         hello.ask_certificate(accept.client_certificate);
-        Ok(Some(has_staple))
+        Ok(Some(loaded))
     }
 
     fn unit(&self, accept: &Accept<'_>, sni: Option<&BString>) -> Result<Arc<Unit>, ServerError> {
+        self.news.take().into_iter().for_each(accept.notify);
         let asks = accept.client_certificate != ClientCertificate::Ignored;
         let sni = sni.map(|name| name.as_slice());
         let settings = UnitSettings::expand(accept.expand, sni, asks, accept.own_name)?;
-        let load = |files: &mut _, before: Option<&Arc<Unit>>| {
+        let load = |files: &mut Files, before: Option<&Arc<Unit>>| {
             Unit::load(&settings, files, before, self.registry.as_ref(), accept.now, accept.notify)
         };
-        self.units.get_watched(&settings, Instant::now(), load).map_err(ServerError::Unit)
+        self.units.get(&settings, Instant::now(), load).map_err(ServerError::Unit)
+    }
+}
+
+impl News {
+    fn add(&self, notice: Notice) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_NEWS {
+            waiting.push(notice);
+        }
+    }
+
+    fn take(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -145,12 +145,16 @@ impl Ca {
         self.openssl(&["req", "-x509", "-new", "-key", &key, "-subj", &subject, "-days", "30", "-out", &out]);
     }
 
-    fn issue(&self, name: &str, issuer: &str, extensions: &str) {
+    pub fn issue(&self, name: &str, issuer: &str, extensions: &str) {
         self.issue_for(name, issuer, extensions, 20);
     }
 
     fn issue_for(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
         self.key(name);
+        self.sign_request(name, issuer, extensions, days);
+    }
+
+    fn sign_request(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
         let file = |suffix: &str| format!("{name}.{suffix}");
         let subject = format!("/O=oxim test/CN={name}.test");
         fs::write(self.path(&file("ext")), format!("{extensions}\n")).expect("writing");
@@ -176,6 +180,15 @@ impl Ca {
             "-out",
             &out,
         ]);
+    }
+
+    /// One more certificate under `inter`, with an RSA key; `NAME-chain.pem` too.
+    pub fn issue_rsa(&self, name: &str, extensions: &str) {
+        let key = format!("{name}.key");
+        self.openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &key]);
+        self.sign_request(name, "inter", extensions, 20);
+        let chain = [self.read(&format!("{name}.pem")), self.read("inter.pem")].concat();
+        fs::write(self.path(&format!("{name}-chain.pem")), chain).expect("writing");
     }
 
     fn key(&self, name: &str) {

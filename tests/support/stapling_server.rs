@@ -7,7 +7,7 @@ use oxim::mail::envelope::TlsInfo;
 use oxim::ocsp::registry::Registry;
 use oxim::tls::gnutls::credentials::CredentialsBuilder;
 use oxim::tls::gnutls::priority::Priority;
-use oxim::tls::gnutls::session::{ClientCertificate, Session, Side};
+use oxim::tls::gnutls::session::{ClientCertificate, Session, Side, Staples};
 use oxim::tls::gnutls::x509::{Certificate, PrivateKey};
 use oxim::tls::{Accept, ExpandFailure, Notice, ServerTls};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub fn staple_anything(chain: &[u8], key: &[u8], staple: Option<Vec<u8>>) -> Soc
         let priority = Arc::new(Priority::parse(b"NORMAL").unwrap());
         let mut session = Session::new(Side::Server, socket, credentials, priority).unwrap();
         session.set_deadline(soon());
-        session.set_staple(staple.map(Into::into));
+        session.set_staples(staple.map_or(Staples::None, |staple| Staples::One(staple.into())));
         if session.handshake(None).is_ok() {
             let _ = session.send(b"220 hello\r\n");
             let _ = session.receive(&mut [0; 64]);

@@ -15,6 +15,9 @@ owned! {
     CredentialsHandle: sys::gnutls_certificate_credentials_t, sys::gnutls_certificate_free_credentials
 }
 
+/// Whether the library can staple proofs for a whole chain ([`CredentialsBuilder::staple_chain`]).
+pub const STAPLES_CHAINS: bool = cfg!(all(ocsp_stapling, gnutls_loads_proofs));
+
 /// Credentials that nobody shares yet.
 pub struct CredentialsBuilder(CredentialsHandle);
 
@@ -79,11 +82,19 @@ impl CredentialsBuilder {
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
-    /// Lets each session that uses these credentials staple what [`super::session::Session::set_staple`]
+    /// Lets each session that uses these credentials staple what [`super::session::Session::set_staples`]
     /// gave it. The credentials themselves hold no proof, so a new proof needs no new credentials.
     #[doc(alias = "gnutls_certificate_set_ocsp_status_request_function")]
     pub fn staple_by_session(&mut self) {
         super::reach::register_staple_callback(self);
+    }
+
+    /// Staples these responses, the leaf's first, with the certificate that was set as number `at` (from 0). Under TLS 1.3
+    /// each goes out with its certificate of the chain, under TLS 1.2 the leaf's alone. They outrank what the session
+    /// would staple; each must be good and checked, and is not sent past its nextUpdate. See [`STAPLES_CHAINS`].
+    #[doc(alias = "gnutls_certificate_set_ocsp_status_request_mem")]
+    pub fn staple_chain(&mut self, at: usize, responses: &[&[u8]]) -> Result<(), Error> {
+        super::ocsp::load_responses(self, at, responses)
     }
 
     /// No more changes: from here on it is shared.

@@ -2,6 +2,7 @@
 //! that is `crate::ocsp`'s.
 
 use super::check::{Error, check};
+use super::credentials::CredentialsBuilder;
 use super::gnutls_sys as sys;
 use super::hash::Digest;
 use super::memory::{bytes_of, datum, empty_datum, owned, take_bytes};
@@ -219,6 +220,40 @@ pub fn responders(certificate: &Certificate) -> Vec<Vec<u8>> {
         }
     };
     (0..MAX_RESPONDERS).map_while(responder).flatten().collect()
+}
+
+/// Loads responses into credentials; see [`CredentialsBuilder::staple_chain`].
+#[cfg(gnutls_loads_proofs)]
+#[doc(alias = "gnutls_certificate_set_ocsp_status_request_mem")]
+pub(super) fn load_responses(
+    builder: &mut CredentialsBuilder,
+    at: usize,
+    responses: &[&[u8]],
+) -> Result<(), Error> {
+    use base64::Engine;
+    // Several at once are taken in PEM only. GnuTLS reads base64 without line breaks.
+    let one = |der: &&[u8]| {
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN OCSP RESPONSE-----\n{body}\n-----END OCSP RESPONSE-----\n")
+    };
+    let pem: String = responses.iter().map(one).collect();
+    let at = c_uint::try_from(at).unwrap_or(c_uint::MAX);
+    let data = datum(pem.as_bytes());
+    // SAFETY: the handle is ours alone; the text is read during the call only.
+    check(unsafe {
+        sys::gnutls_certificate_set_ocsp_status_request_mem(
+            builder.raw(),
+            &data,
+            at,
+            sys::GNUTLS_X509_FMT_PEM,
+        )
+    })?;
+    Ok(())
+}
+/// This library cannot.
+#[cfg(not(gnutls_loads_proofs))]
+pub(super) fn load_responses(_: &mut CredentialsBuilder, _: usize, _: &[&[u8]]) -> Result<(), Error> {
+    Err(Error::from_code(sys::GNUTLS_E_INVALID_REQUEST))
 }
 
 /// Asks for a staple in the ClientHello.

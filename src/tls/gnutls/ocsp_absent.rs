@@ -2,6 +2,7 @@
 //! No response can be parsed, none is asked for, none is received.
 
 use super::check::Error;
+use super::credentials::CredentialsBuilder;
 use super::gnutls_sys as sys;
 use super::hash::Digest;
 use super::session::Session;
@@ -80,6 +81,11 @@ pub fn question(_: &Certificate, _: &Certificate) -> Result<Vec<u8>, Error> {
 /// None is looked for.
 pub fn responders(_: &Certificate) -> Vec<Vec<u8>> {
     Vec::new()
+}
+
+/// Nothing is stapled.
+pub(super) fn load_responses(_: &mut CredentialsBuilder, _: usize, _: &[&[u8]]) -> Result<(), Error> {
+    Err(Error::from_code(sys::GNUTLS_E_INVALID_REQUEST))
 }
 
 /// Does nothing.

@@ -10,6 +10,7 @@
 use super::check::{Error, check};
 use super::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls_sys as sys;
+use super::memory::bytes_of;
 use super::session::ClientCertificate;
 use super::transport::Transport;
 use nix::errno::Errno;
@@ -31,16 +32,38 @@ pub type ClientHelloHook<'a> = dyn FnMut(&ClientHello<'_>) -> Result<(), Refusal
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal;
 
+/// What may be stapled, byte for byte.
+#[derive(Clone, Debug, Default)]
+pub enum Staples {
+    /// Nothing.
+    #[default]
+    None,
+    /// This, with the only certificate there is.
+    One(Arc<[u8]>),
+    /// With each certificate its own; with others nothing.
+    Of(Vec<Staple>),
+}
+
+/// What goes out with one certificate.
+#[derive(Clone, Debug)]
+pub struct Staple {
+    /// DER of the certificate.
+    pub certificate: Arc<[u8]>,
+    /// The proof.
+    pub proof: Arc<[u8]>,
+}
+
 /// What callbacks reach.
 pub(super) struct Reach {
     pub transport: Transport,
     session: sys::gnutls_session_t,
     /// Set only while a [`HookGuard`] lives.
     hook: Cell<Option<NonNull<ClientHelloHook<'static>>>>,
-    /// What to staple, byte for byte.
-    staple: RefCell<Option<Arc<[u8]>>>,
+    staples: RefCell<Staples>,
     /// The peer asked for a staple.
     pub status_asked: Cell<bool>,
+    /// GnuTLS took one from the callback.
+    pub stapled: Cell<bool>,
     /// Credentials that the handle was ever given: GnuTLS may still point into earlier ones.
     credentials: RefCell<Vec<Arc<Credentials>>>,
     parked: Cell<Option<Box<dyn Any + Send>>>,
@@ -52,15 +75,41 @@ impl Reach {
             transport: Transport::new(socket),
             session,
             hook: Cell::new(None),
-            staple: RefCell::new(None),
+            staples: RefCell::default(),
             status_asked: Cell::new(false),
+            stapled: Cell::new(false),
             credentials: RefCell::new(Vec::new()),
             parked: Cell::new(None),
         }
     }
 
-    pub fn set_staple(&self, staple: Option<Arc<[u8]>>) {
-        self.staple.replace(staple);
+    pub fn set_staples(&self, staples: Staples) {
+        self.staples.replace(staples);
+    }
+
+    /// The certificate that was chosen to be shown, in DER; none before that, or if there is none.
+    #[doc(alias = "gnutls_certificate_get_ours")]
+    pub fn our_certificate(&self) -> Option<Vec<u8>> {
+        // SAFETY: the handle is alive; the result is NULL or lives in the credentials, which we keep.
+        let ours = unsafe { sys::gnutls_certificate_get_ours(self.session) };
+        if ours.is_null() {
+            return None;
+        }
+        // SAFETY: not NULL, and as GnuTLS filled it; copied at once.
+        Some(unsafe { bytes_of(&*ours) }.to_vec())
+    }
+
+    /// What to staple with the certificate that was chosen.
+    #[cfg(ocsp_stapling)]
+    fn staple(&self) -> Option<Arc<[u8]>> {
+        match &*self.staples.borrow() {
+            Staples::None => None,
+            Staples::One(proof) => Some(Arc::clone(proof)),
+            Staples::Of(all) => {
+                let ours = self.our_certificate()?;
+                all.iter().find(|one| *one.certificate == *ours).map(|one| Arc::clone(&one.proof))
+            }
+        }
     }
 
     /// Gives the session credentials, and keeps them as long as it lives.
@@ -173,10 +222,10 @@ impl ClientHello<'_> {
         self.reach.server_name()
     }
 
-    /// Shows these credentials and this staple from here on.
-    pub fn show(&self, credentials: &Arc<Credentials>, staple: Option<Arc<[u8]>>) -> Result<(), Error> {
+    /// Shows these credentials, and staples this, from here on.
+    pub fn show(&self, credentials: &Arc<Credentials>, staples: Staples) -> Result<(), Error> {
         self.reach.set_credentials(credentials)?;
-        self.reach.set_staple(staple);
+        self.reach.set_staples(staples);
         Ok(())
     }
 
@@ -303,11 +352,11 @@ unsafe extern "C" fn staple(
     let reach = unsafe { reach_of(sys::gnutls_session_get_ptr(session)) };
     reach.guarded(sys::GNUTLS_E_NO_CERTIFICATE_STATUS, || {
         reach.status_asked.set(true);
-        let staple = reach.staple.borrow();
         // Never 0 bytes: that breaks TLS 1.3 (GNUTLS.md 1a).
-        let bytes = staple.as_deref().filter(|bytes| !bytes.is_empty());
-        match bytes.and_then(super::memory::give_away) {
+        let staple = reach.staple().filter(|bytes| !bytes.is_empty());
+        match staple.as_deref().and_then(super::memory::give_away) {
             Some(datum) => {
+                reach.stapled.set(true);
                 // SAFETY: GnuTLS's datum to fill; it frees the allocation, which came from its allocator.
                 unsafe { *answer = datum };
                 0
@@ -315,4 +364,62 @@ unsafe extern "C" fn staple(
             None => sys::GNUTLS_E_NO_CERTIFICATE_STATUS,
         }
     })
+}
+
+/// Lets the session see in the ClientHello whether the peer asks for a staple. Where proofs are loaded into credentials
+/// GnuTLS does not call [`staple`], and before 3.6.13 it does not tell either.
+#[cfg(all(ocsp_stapling, gnutls_loads_proofs))]
+#[doc(alias = "gnutls_handshake_set_hook_function")]
+pub(super) fn watch_client_hello(session: sys::gnutls_session_t) {
+    let before = sys::GNUTLS_HOOK_PRE as c_int;
+    // SAFETY: the caller's handle is alive; the function is a plain one.
+    unsafe {
+        sys::gnutls_handshake_set_hook_function(
+            session,
+            sys::GNUTLS_HANDSHAKE_CLIENT_HELLO,
+            before,
+            Some(client_hello),
+        );
+    }
+}
+#[cfg(not(all(ocsp_stapling, gnutls_loads_proofs)))]
+pub(super) fn watch_client_hello(_: sys::gnutls_session_t) {}
+
+/// # Safety
+/// Called by GnuTLS, with a session that [`register`] was called for and a ClientHello without its header.
+#[cfg(all(ocsp_stapling, gnutls_loads_proofs))]
+#[doc(alias = "gnutls_ext_raw_parse")]
+unsafe extern "C" fn client_hello(
+    session: sys::gnutls_session_t,
+    _: c_uint,
+    _: c_uint,
+    incoming: c_uint,
+    message: *const sys::gnutls_datum_t,
+) -> c_int {
+    if incoming != 0 {
+        // SAFETY: the session's pointer was set when it was made; the message is read during the call only. What cannot be
+        // parsed is for the handshake to refuse.
+        unsafe {
+            sys::gnutls_ext_raw_parse(
+                sys::gnutls_session_get_ptr(session),
+                Some(extension),
+                message,
+                sys::GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO as c_uint,
+            );
+        }
+    }
+    0
+}
+
+/// # Safety
+/// Called by `gnutls_ext_raw_parse`, with the session's pointer.
+#[cfg(all(ocsp_stapling, gnutls_loads_proofs))]
+unsafe extern "C" fn extension(pointer: *mut c_void, number: c_uint, _: *const u8, _: c_uint) -> c_int {
+    /// status_request (RFC 6066 section 8)
+    const STATUS_REQUEST: c_uint = 5;
+    if number == STATUS_REQUEST {
+        // SAFETY: the pointer that `client_hello` passed on.
+        unsafe { reach_of(pointer) }.status_asked.set(true);
+    }
+    0
 }

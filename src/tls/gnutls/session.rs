@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use super::reach::{ClientHello, ClientHelloHook, Refusal};
+pub use super::reach::{ClientHello, ClientHelloHook, Refusal, Staple, Staples};
 
 owned! {
     /// A session's handle; see [`Session`].
@@ -112,6 +112,9 @@ impl Session {
         unsafe { reach::register(raw, &reach) };
         // SAFETY: both handles are alive; the priority stays so with the session.
         check(unsafe { sys::gnutls_priority_set(raw, priority.raw()) })?;
+        if side == Side::Server {
+            reach::watch_client_hello(raw);
+        }
         reach.set_credentials(&credentials)?;
         Ok(Self { handle, reach, _priority: priority })
     }
@@ -126,9 +129,9 @@ impl Session {
         self.reach.transport.socket()
     }
 
-    /// What the server staples if the client asks; see [`CredentialsBuilder::staple_by_session`].
-    pub fn set_staple(&mut self, staple: Option<Arc<[u8]>>) {
-        self.reach.set_staple(staple);
+    /// What the server staples if the client asks; see `CredentialsBuilder::staple_by_session`.
+    pub fn set_staples(&mut self, staples: Staples) {
+        self.reach.set_staples(staples);
     }
 
     /// What the server asks of the client's certificate.
@@ -227,6 +230,11 @@ impl Session {
         self.reach.status_asked.get()
     }
 
+    /// True if one of [`Self::set_staples`] went out.
+    pub fn was_stapled(&self) -> bool {
+        self.reach.stapled.get()
+    }
+
     /// The name the client asked for.
     pub fn server_name(&self) -> Option<Vec<u8>> {
         self.reach.server_name()
@@ -265,15 +273,8 @@ impl Session {
     }
 
     /// The certificate we showed, in DER; empty if none.
-    #[doc(alias = "gnutls_certificate_get_ours")]
     pub fn our_certificate(&self) -> Vec<u8> {
-        // SAFETY: the handle is alive; the result is NULL or lives in the credentials, which we keep.
-        let ours = unsafe { sys::gnutls_certificate_get_ours(self.handle.raw()) };
-        if ours.is_null() {
-            return Vec::new();
-        }
-        // SAFETY: not NULL, and as GnuTLS filled it; copied at once.
-        unsafe { bytes_of(&*ours) }.to_vec()
+        self.reach.our_certificate().unwrap_or_default()
     }
 
     /// Checks the peer's chain against the credentials' trust. The result is GnuTLS's status word:

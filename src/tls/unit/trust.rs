@@ -1,0 +1,54 @@
+//! Whom a unit trusts: authorities and revocation lists.
+
+use super::{FileProblem, UnitError, path_of, read};
+use crate::tls::cache::Files;
+use crate::tls::gnutls::credentials::CredentialsBuilder;
+use bstr::{BStr, ByteSlice};
+
+/// Authorities: a file, a directory of files, or the system's (`system`; loaded only where certificates of
+/// peers are checked, since it costs twenty handshakes).
+pub(in crate::tls) fn load_trust(
+    place: &BStr,
+    needed: bool,
+    files: &mut Files,
+    builder: &mut CredentialsBuilder,
+) -> Result<(), UnitError> {
+    let option = "tls_verify_certificates";
+    if place == "system" {
+        if needed {
+            builder.trust_system()?;
+        }
+        return Ok(());
+    }
+    let problem = |problem| UnitError::Trust { option, path: place.to_owned(), problem };
+    let unreadable = |error| problem(FileProblem::Unreadable(place.to_owned(), error));
+    let path = path_of(place).map_err(problem)?;
+    if files.is_directory(path).map_err(unreadable)? {
+        for path in files.list(path).map_err(unreadable)? {
+            let pem = files.read(&path).map_err(unreadable)?;
+            // As with OpenSSL's and GnuTLS's directories, files that are no certificates do not disturb.
+            let _ = builder.trust_pem(&pem);
+        }
+        return Ok(());
+    }
+    let pem = files.read(path).map_err(unreadable)?;
+    // An empty file trusts nobody, which is a meaning.
+    if !pem.trim().is_empty() {
+        let malformed = |error| problem(FileProblem::Malformed(place.to_owned(), error));
+        builder.trust_pem(&pem).map_err(malformed)?;
+    }
+    Ok(())
+}
+
+/// `tls_crl`: one PEM file.
+pub(in crate::tls) fn load_revocation_lists(
+    path: &BStr,
+    files: &mut Files,
+    builder: &mut CredentialsBuilder,
+) -> Result<(), UnitError> {
+    let problem = |problem| UnitError::Trust { option: "tls_crl", path: path.to_owned(), problem };
+    let pem = read(path, files).map_err(problem)?;
+    let malformed = |error| problem(FileProblem::Malformed(path.to_owned(), error));
+    builder.revocation_lists_pem(&pem).map_err(malformed)?;
+    Ok(())
+}
