@@ -11,7 +11,7 @@ mod tls_client;
 
 use ca::{DAY, ProofSpec, Status, ca, good};
 use oxim::mail::envelope::OcspState;
-use oxim::ocsp::registry::{Keeper, Key, Registry, Report, Wanted};
+use oxim::ocsp::registry::{Keeper, Key, Registry, Report, Wanted, WantedList};
 use oxim::tls::Audience;
 use oxim::tls::gnutls::session::ClientCertificate;
 use stapling_server::Server;
@@ -30,6 +30,7 @@ impl Keeper for Notes {
     fn want(&self, key: Key, wanted: &Wanted) {
         self.wanted.lock().unwrap().push((key, wanted.clone()));
     }
+    fn want_list(&self, _: Key, _: &WantedList) {}
     fn forget(&self, _: Key) {}
     fn stored(&self, _: Key) -> Option<Vec<u8>> {
         self.store.clone()

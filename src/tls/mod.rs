@@ -15,10 +15,13 @@ mod info;
 mod kept;
 pub mod notice;
 mod priorities;
+mod revocation;
 pub mod server;
 pub mod settings;
+mod status;
 pub mod stream;
 mod unit;
+mod verdict;
 
 pub use client::{ClientError, ClientRequest, ClientSettings, ClientTls, Verify};
 pub use notice::{Audience, Notice, Notify};

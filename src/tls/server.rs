@@ -11,8 +11,9 @@ use super::gnutls::session::{
     ChainStatus, ClientCertificate, ClientHello, Refusal, Session, SessionError, Side,
 };
 use super::info;
-use super::notice::Notify;
+use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
+use super::revocation::{Word, links};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
 use super::unit::{Unit, UnitError};
@@ -132,9 +133,11 @@ impl ServerTls {
         session.set_staple(staple.take());
         session.ask_certificate(accept.client_certificate);
         let mut failure = None;
+        let mut used = Arc::clone(&unit);
         let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, accept) {
             Ok(None) => Ok(()),
-            Ok(Some(has_staple)) => {
+            Ok(Some((unit, has_staple))) => {
+                used = unit;
                 stapled = has_staple;
                 Ok(())
             }
@@ -151,12 +154,16 @@ impl ServerTls {
         let sni = session.server_name().and_then(|name| safe_server_name(&name)).map(Value::tainted);
         let mut info = info::describe(&session, sni, accept.on_connect);
         info.ocsp = status(session.status_was_asked(), stapled);
-        info.certificate_verified = check_client(&mut session, accept.client_certificate, &info)?;
+        info.certificate_verified = check_client(&mut session, &used, accept, &info)?;
         Ok((TlsStream::new(session), info))
     }
 
     /// After the ClientHello: another unit, if the client named a server. Tells whether that has a staple.
-    fn choose(&self, hello: &ClientHello<'_>, accept: &Accept<'_>) -> Result<Option<bool>, ServerError> {
+    fn choose(
+        &self,
+        hello: &ClientHello<'_>,
+        accept: &Accept<'_>,
+    ) -> Result<Option<(Arc<Unit>, bool)>, ServerError> {
         let Some(name) = hello.server_name().and_then(|sent| safe_server_name(&sent)) else {
             return Ok(None);
         };
@@ -165,7 +172,7 @@ impl ServerTls {
         let has_staple = staple.is_some();
         hello.show(&unit.credentials, staple).map_err(ServerError::Session)?;
         hello.ask_certificate(accept.client_certificate);
-        Ok(Some(has_staple))
+        Ok(Some((unit, has_staple)))
     }
 
     fn unit(&self, accept: &Accept<'_>, sni: Option<&BString>) -> Result<Arc<Unit>, ServerError> {
@@ -188,18 +195,40 @@ fn status(asked: bool, stapled: bool) -> OcspState {
     }
 }
 
-fn check_client(session: &mut Session, wish: ClientCertificate, info: &TlsInfo) -> Result<bool, ServerError> {
+fn check_client(
+    session: &mut Session,
+    unit: &Unit,
+    accept: &Accept<'_>,
+    info: &TlsInfo,
+) -> Result<bool, ServerError> {
+    let wish = accept.client_certificate;
     if wish == ClientCertificate::Ignored || info.peer_certificate.is_empty() {
         return Ok(false);
     }
     // Nobody staples for a client; a status word other than 0 is bad.
     let status = session.verify_peer().unwrap_or(ChainStatus::UNVERIFIABLE);
-    if !status.is_good() && wish == ClientCertificate::Required {
+    let mut revoked = status.is_revoked();
+    let mut good = status.is_good();
+    if let Some(lists) = &unit.lists {
+        for link in links(&session.peer_certificates(), &unit.credentials) {
+            match lists.word(&link, accept.now) {
+                Word::Silent | Word::Good(_) => {}
+                Word::Revoked => (good, revoked) = (false, true),
+                Word::Unfit(unfit) => {
+                    good = false;
+                    let text =
+                        format!("client certificate not verified: its issuer's list in tls_crl: {unfit}");
+                    (accept.notify)(Notice::main(text));
+                }
+            }
+        }
+    }
+    if !good && wish == ClientCertificate::Required {
         session.refuse_certificate();
-        let word = if status.is_revoked() { "certificate revoked" } else { "certificate invalid" };
+        let word = if revoked { "certificate revoked" } else { "certificate invalid" };
         return Err(ServerError::ClientCertificate(word));
     }
-    Ok(status.is_good())
+    Ok(good)
 }
 
 /// Exim says `timed out` where the deadline passed.

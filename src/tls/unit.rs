@@ -9,6 +9,7 @@ use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::x509::{Certificate, PrivateKey, self_signed};
 use super::kept::{Kept, Known};
 use super::notice::{Notice, Notify};
+use super::revocation::Lists;
 use super::settings::UnitSettings;
 use crate::ocsp::registry::Registry;
 use crate::ocsp::{Proof, Subject, Unfit};
@@ -32,6 +33,8 @@ const OID_COMMON_NAME: &str = "2.5.4.3";
 /// What a server shows and trusts. Immutable but for what was last said of the proof.
 pub(super) struct Unit {
     pub credentials: Arc<Credentials>,
+    /// `tls_crl`
+    pub lists: Option<Lists>,
     /// The file of the proof, and what is in it; none if no file is configured.
     proof: Option<(BString, Result<Proof, Unfit>)>,
     /// The chain, as far as proofs are fetched for it (`tls_ocsp_fetch`).
@@ -86,6 +89,9 @@ pub enum FileProblem {
     /// Not what it should be.
     #[error("{1}")]
     Malformed(BString, gnutls::Error),
+    /// No revocation list, or one that cannot be used.
+    #[error("{1}")]
+    List(BString, String),
     /// The file has nothing of the kind.
     #[error("No certificate was found.")]
     Nothing(BString),
@@ -99,6 +105,7 @@ impl FileProblem {
             FileProblem::Relative(path) => format!("{path}: not an absolute path"),
             FileProblem::Encrypted(path) => format!("{path}: the private key is encrypted with a password"),
             FileProblem::Malformed(path, error) => format!("{path}: {error}"),
+            FileProblem::List(path, reason) => format!("{path}: {reason}"),
             FileProblem::Nothing(path) => format!("{path}: no certificate in it"),
         }
     }
@@ -169,9 +176,8 @@ impl Unit {
         if let Some(place) = &settings.verify_certificates {
             load_trust(place.as_bstr(), settings.asks_clients, files, &mut builder)?;
         }
-        if let Some(path) = &settings.crl {
-            load_revocation_lists(path.as_bstr(), files, &mut builder)?;
-        }
+        let place = settings.crl.as_ref().map(|place| place.as_bstr());
+        let lists = place.map(|place| Lists::load(place, files, notify)).transpose()?;
         builder.staple_by_session();
         let credentials = Arc::new(builder.share());
         let proof = settings.ocsp_file.clone().map(|path| {
@@ -187,6 +193,7 @@ impl Unit {
         });
         Ok(Self {
             credentials,
+            lists,
             proof,
             kept: kept.unwrap_or_default(),
             demands_staple: chain.first().is_some_and(Certificate::demands_staple),
@@ -355,19 +362,6 @@ pub(super) fn load_trust(
     Ok(())
 }
 
-/// `tls_crl`: one PEM file.
-pub(super) fn load_revocation_lists(
-    path: &BStr,
-    files: &mut Files,
-    builder: &mut CredentialsBuilder,
-) -> Result<(), UnitError> {
-    let problem = |problem| UnitError::Trust { option: "tls_crl", path: path.to_owned(), problem };
-    let pem = read(path, files).map_err(problem)?;
-    let malformed = |error| problem(FileProblem::Malformed(path.to_owned(), error));
-    builder.revocation_lists_pem(&pem).map_err(malformed)?;
-    Ok(())
-}
-
 /// A proof from its file, checked as a client would check it.
 fn load_proof(
     written: &BStr,
@@ -479,7 +473,7 @@ fn read(path: &BStr, files: &mut Files) -> Result<Vec<u8>, FileProblem> {
     files.read(path_of(path)?).map_err(unreadable)
 }
 
-fn path_of(path: &BStr) -> Result<&Path, FileProblem> {
+pub(super) fn path_of(path: &BStr) -> Result<&Path, FileProblem> {
     let path = Path::new(OsStr::from_bytes(path));
     if path.is_absolute() { Ok(path) } else { Err(FileProblem::Relative(path.as_os_str().as_bytes().into())) }
 }
