@@ -6,6 +6,7 @@ use crate::config::Options;
 use crate::expand::{Context, ExpandError, expand};
 use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::syntax::Template;
+use crate::tls::gnutls::hash::{Digest, digest};
 use crate::tls::{ClientSettings, Verify};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
@@ -48,6 +49,10 @@ pub struct TlsPolicy {
     pub request_ocsp: bool,
     /// A good, verified status is required (`hosts_require_ocsp`).
     pub require_ocsp: bool,
+    /// A good proof or list is required (`hosts_require_status`).
+    pub require_status: bool,
+    /// A former session may be gone on with (`tls_resumption_hosts`).
+    pub resume: bool,
     /// How the chain is verified (`tls_verify_hosts`, `tls_try_verify_hosts`).
     pub verify: Verify,
     /// The certificate's names are compared (`tls_verify_cert_hostnames`).
@@ -58,6 +63,26 @@ pub struct TlsPolicy {
     pub ciphers: Option<BString>,
     /// Server name to ask for (`tls_sni`).
     pub sni: Option<BString>,
+}
+
+impl TlsPolicy {
+    /// A word for what is required of a session where a status is: which kinds, and eight digits that change with
+    /// whatever else decides whether a certificate and its status are good. Short enough to be read in a list of records.
+    pub fn requirement(&self) -> Option<BString> {
+        let kinds = match (self.require_ocsp, self.require_status) {
+            (false, false) => return None,
+            (true, false) => "ocsp",
+            (false, true) => "status",
+            (true, true) => "ocsp+status",
+        };
+        let text = format!(
+            "{:?} {} {:?} {:?} {:?}",
+            self.verify, self.verify_names, self.files, self.ciphers, self.sni
+        );
+        let hash = digest(Digest::Sha256, text.as_bytes()).unwrap_or_default();
+        let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("{kinds}-{digits}").into())
+    }
 }
 
 /// Deadlines, each for one wait.
@@ -80,7 +105,8 @@ impl Policy {
         let protocol = options.plain("protocol").unwrap_or_default();
         let tls_on_connect = protocol == "smtps";
         let require_ocsp = crate::tls::OCSP && reader.matches("hosts_require_ocsp")?;
-        let tls = reader.tls_policy(require_ocsp)?;
+        let require_status = reader.matches("hosts_require_status")?;
+        let tls = reader.tls_policy(require_ocsp, require_status)?;
         Ok(Self {
             port: reader.port(tls_on_connect)?,
             tls_on_connect,
@@ -89,7 +115,7 @@ impl Policy {
             avoid_esmtp: reader.matches("hosts_avoid_esmtp")?,
             avoid_pipelining: reader.matches("hosts_avoid_pipelining")?,
             avoid_tls: reader.matches("hosts_avoid_tls")?,
-            require_tls: require_ocsp || reader.matches("hosts_require_tls")?,
+            require_tls: require_ocsp || require_status || reader.matches("hosts_require_tls")?,
             clear_after_tempfail: options.bool("tls_tempfail_tryclear"),
             keepalive: options.bool("keepalive"),
             tls,
@@ -111,7 +137,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn tls_policy(&self, require_ocsp: bool) -> Result<TlsPolicy, Failure> {
+    fn tls_policy(&self, require_ocsp: bool, require_status: bool) -> Result<TlsPolicy, Failure> {
         let verify = match (self.matches("tls_verify_hosts")?, self.matches("tls_try_verify_hosts")?) {
             (true, _) => Verify::Require,
             (false, true) => Verify::Try,
@@ -120,6 +146,8 @@ impl Reader<'_> {
         Ok(TlsPolicy {
             request_ocsp: crate::tls::OCSP && (require_ocsp || self.matches("hosts_request_ocsp")?),
             require_ocsp,
+            require_status,
+            resume: self.matches("tls_resumption_hosts")?,
             verify,
             verify_names: self.matches("tls_verify_cert_hostnames")?,
             files: ClientSettings {
