@@ -7,12 +7,13 @@ use super::Place;
 use super::run::{Runner, Tested, Texts, Verdict, expand_failed};
 use crate::expand::context::Context;
 use crate::expand::{ExpandError, expand, truth};
+use crate::mail::envelope::TlsInfo;
 use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::syntax::acl::Item;
 use crate::syntax::acl_words::{Verb, Word};
 use crate::syntax::{Position, Template};
 use crate::text::Value;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 
 /// Arguments of a named ACL: `$acl_arg1` to `$acl_arg9`.
 const ARGUMENTS_MAX: usize = 9;
@@ -34,8 +35,8 @@ impl Runner<'_> {
                 test_string_list(context, name, list, texts)
             }
             Word::Encrypted => {
-                let cipher = context.session.origin.tls.as_ref().map(|tls| tls.cipher.clone());
-                test_string_list(context, cipher, list, texts)
+                let suite = context.session.origin.tls.as_ref().map(cipher_suite);
+                test_string_list(context, suite, list, texts)
             }
             Word::Condition => test_expanded(context, list, texts),
             Word::Domains => test_domains(context, list, texts),
@@ -162,6 +163,13 @@ fn test_domains(context: &mut Context, list: &Template, texts: &mut Texts) -> Te
     let (tested, data) = outcome(matching::domain(context, &domain, list), list, texts);
     set_if_met(tested, data, &mut context.dynamic.borrow_mut().domain_data);
     tested
+}
+
+/// The name between version and bits, which is what `encrypted` compares.
+fn cipher_suite(tls: &TlsInfo) -> BString {
+    let cipher = &tls.cipher;
+    let name = cipher.split_once_str(b":").map_or(cipher.as_slice(), |(_, rest)| rest);
+    name.rsplit_once_str(b":").map_or(name, |(name, _)| name).into()
 }
 
 /// `authenticated`, `encrypted`: false if there is nothing, else the name must be in the list.

@@ -1,7 +1,7 @@
 //! The walk through a tree.
 
 use super::{ExpandError, evaluate_condition, failed, header, operator, variable};
-use super::{item_call, item_extract, item_list, item_lookup};
+use super::{item_call, item_certificate, item_extract, item_list, item_lookup};
 use crate::expand::Context;
 use crate::syntax::tree::{Branches, Item, Otherwise, Part, Tree};
 use crate::text::Value;
@@ -67,6 +67,9 @@ fn item(item: &Item, context: &Context) -> Result<Value, ExpandError> {
         Item::Extract { form, arguments, fail } => item_extract::extract(*form, arguments, *fail, context),
         Item::ListExtract { number, list, branches } => {
             item_extract::list_extract(number, list, branches, context)
+        }
+        Item::CertificateField { field, certificate, branches } => {
+            item_certificate::extract(field, certificate, branches, context)
         }
         Item::Env { key, branches } => item_call::env(key, branches, context),
         Item::Filter { list, condition } => item_list::filter(list, condition, context),

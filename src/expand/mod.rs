@@ -11,6 +11,7 @@ mod eval;
 mod evaluate_condition;
 mod header;
 mod item_call;
+mod item_certificate;
 mod item_extract;
 mod item_list;
 mod item_lookup;

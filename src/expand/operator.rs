@@ -78,9 +78,6 @@ const TABLE: &[(&str, Function)] = &[
     ("xtextd", op_quote::xtextd),
 ];
 
-/// Variables that hold a certificate in DER.
-const CERTIFICATES: [&str; 4] = ["tls_in_ourcert", "tls_in_peercert", "tls_out_ourcert", "tls_out_peercert"];
-
 /// Applies an operator to its text.
 pub fn apply(operator: &Operator, context: &Context) -> Result<Value, ExpandError> {
     let Ok(index) = TABLE.binary_search_by_key(&operator.name, |(name, _)| name) else {
@@ -101,11 +98,11 @@ pub fn apply(operator: &Operator, context: &Context) -> Result<Value, ExpandErro
 }
 
 fn is_certificate(operator: &Operator) -> bool {
-    use crate::syntax::names::VARIABLE_NAMES;
+    use crate::syntax::names::{CERTIFICATE_VARIABLES, VARIABLE_NAMES};
     use crate::syntax::tree::Variable::Named;
     match operator.text.parts.as_slice() {
         [Part::Variable(Named(index))] => {
-            VARIABLE_NAMES.get(*index).is_some_and(|name| CERTIFICATES.contains(name))
+            VARIABLE_NAMES.get(*index).is_some_and(|name| CERTIFICATE_VARIABLES.contains(name))
         }
         _ => false,
     }

@@ -28,7 +28,7 @@ fn since_epoch(context: &Context) -> Duration {
 }
 
 /// The zone of the option `timezone`, else the system's.
-fn zone(context: &Context) -> TimeZone {
+pub(super) fn zone(context: &Context) -> TimeZone {
     let main = &context.globals.main;
     let name = main.def("timezone").and_then(|_| main.plain("timezone"));
     date::zone(name.map(|name| name.to_string()).as_deref())

@@ -1,6 +1,7 @@
 //! Variables of TLS sessions, inward and outward.
 //!
-//! Names without a direction are the old ones for the session the message came through.
+//! Names without a direction are the old ones: the session that a message is sent through, while it is, else the one
+//! it came through.
 
 use super::variable::{Row, number, own};
 use crate::expand::Context;
@@ -9,9 +10,9 @@ use crate::text::Value;
 
 /// Name to value.
 pub const TABLE: &[Row] = &[
-    ("tls_bits", |c| bits(inward(c))),
-    ("tls_certificate_verified", |c| verified(inward(c))),
-    ("tls_cipher", |c| cipher(inward(c))),
+    ("tls_bits", |c| bits(current(c))),
+    ("tls_certificate_verified", |c| verified(current(c))),
+    ("tls_cipher", |c| cipher(current(c))),
     ("tls_in_bits", |c| bits(inward(c))),
     ("tls_in_certificate_verified", |c| verified(inward(c))),
     ("tls_in_cipher", |c| cipher(inward(c))),
@@ -38,8 +39,8 @@ pub const TABLE: &[Row] = &[
     ("tls_out_sni", |c| sni(outward(c))),
     ("tls_out_tlsa_usage", |_| number(0)),
     ("tls_out_ver", |c| outward(c).and_then(|tls| own(&tls.version))),
-    ("tls_peerdn", |c| peer_dn(inward(c))),
-    ("tls_sni", |c| sni(inward(c))),
+    ("tls_peerdn", |c| peer_dn(current(c))),
+    ("tls_sni", |c| sni(current(c))),
 ];
 
 fn inward<'c>(context: &'c Context) -> Option<&'c TlsInfo> {
@@ -48,6 +49,10 @@ fn inward<'c>(context: &'c Context) -> Option<&'c TlsInfo> {
 
 fn outward<'c>(context: &'c Context) -> Option<&'c TlsInfo> {
     context.address.tls_out.as_ref()
+}
+
+fn current<'c>(context: &'c Context) -> Option<&'c TlsInfo> {
+    outward(context).or_else(|| inward(context))
 }
 
 fn bits(tls: Option<&TlsInfo>) -> Option<Value> {

@@ -183,6 +183,13 @@ pub fn tls_fields(tls: &TlsInfo, selectors: Selectors, with_sni: bool) -> BStrin
     line.text
 }
 
+/// A distinguished name in quotes. It has its own backslashes before quotes and commas (RFC 4514), which stay as they
+/// are; only what does not print is shown otherwise.
+fn distinguished_name(dn: &[u8]) -> BString {
+    let parts: Vec<BString> = dn.split_str("\\").map(|part| printable(part, true)).collect();
+    bstr::concat([&b"\""[..], &bstr::join("\\", parts), b"\""]).into()
+}
+
 /// `H=... I=... U=...` of the peer, as selected; empty for a local process without login name.
 pub fn peer_fields(origin: &Origin, selectors: Selectors) -> BString {
     let fields = HostFields {
@@ -335,7 +342,7 @@ impl Line {
             self.field("CV", if tls.certificate_verified { verified } else { "no" }.as_bytes());
         }
         if selectors.has(Selector::TlsPeerdn) && !tls.peer_dn.is_empty() {
-            self.field("DN", &quoted_field(tls.peer_dn.bytes(), true));
+            self.field("DN", &distinguished_name(tls.peer_dn.bytes()));
         }
         if let Some(sni) = tls.sni.as_ref().filter(|_| with_sni && selectors.has(Selector::TlsSni)) {
             self.field("SNI", &printable(sni.bytes(), true));

@@ -51,6 +51,12 @@ pub fn bsd_inbox(time: SystemTime, zone: &TimeZone) -> String {
     show(time, zone, "%a %b %d %H:%M:%S %Y")
 }
 
+/// `Nov 23 14:19:24 2026 CET` (`${certextract{notafter}`). UTC is called GMT there, as with Exim.
+pub fn certificate(time: SystemTime, zone: &TimeZone) -> String {
+    let name = if *zone == TimeZone::UTC { "GMT" } else { "%Z" };
+    show(time, zone, &format!("%b %e %H:%M:%S %Y {name}"))
+}
+
 /// `20261123` (`$tod_logfile`, `%D` of log file names).
 pub fn log_file_day(time: SystemTime, zone: &TimeZone) -> String {
     show(time, zone, "%Y%m%d")

@@ -5,6 +5,7 @@
 use super::session::{Next, Session};
 use crate::acl::effects::SenderVerifyFailure;
 use crate::acl::{Answer, Place, Verdict};
+use crate::log::line::tls_fields;
 use crate::log::{Selector, Which};
 use crate::mail::Reply;
 use bstr::{BString, ByteSlice};
@@ -220,7 +221,11 @@ impl Session<'_, '_> {
             (log, None) => log.clone(),
         };
         let how = if code == 451 { "temporarily " } else { "" };
-        let mut line = BString::from(format!("{id}{peer} "));
+        let mut line = BString::from(format!("{id}{peer}"));
+        if let Some(tls) = &self.context.session.origin.tls {
+            line.extend_from_slice(&tls_fields(tls, self.context.globals.log.selectors(), true));
+        }
+        line.push(b' ');
         if sender {
             line.extend_from_slice(&bstr::concat([&b"F=<"[..], &self.sender(), b"> "]));
         }

@@ -6,7 +6,8 @@
 use super::SyntaxError;
 use super::expansion::{Ends, Parser, is_name};
 use super::lookup_type::LookupType;
-use super::tree::{Branches, ExtractForm, Item, Otherwise, Tree};
+use super::names::{CERTIFICATE_VARIABLES, VARIABLE_NAMES};
+use super::tree::{Branches, ExtractForm, Item, Otherwise, Part, Tree, Variable};
 use bstr::ByteSlice;
 
 /// Fewest and most arguments of the items whose arguments are just expanded.
@@ -14,7 +15,6 @@ fn argument_counts(name: &str) -> (usize, usize) {
     match name {
         "acl" => (1, 10),
         "authresults" | "imapfolder" => (1, 1),
-        "certextract" => (2, 4),
         "dlfunc" => (2, 10),
         "hash" | "nhash" | "prvs" | "prvscheck" | "substr" => (2, 3),
         "length" | "listquote" => (2, 2),
@@ -47,7 +47,8 @@ impl Parser<'_> {
             }
             "filter" | "map" | "reduce" => self.over_list(name),
             "sort" => self.sort(),
-            "run" | "certextract" => self.loose_call(name),
+            "certextract" => self.certificate_field(),
+            "run" => self.loose_call(name),
             _ => self.call(name),
         }
     }
@@ -213,6 +214,27 @@ impl Parser<'_> {
             return self.branches_error("did not close with '}'");
         }
         Ok(Item::Extract { form, arguments, fail: word })
+    }
+
+    /// `${certextract`: its second string is nothing but the name of a variable with a certificate.
+    fn certificate_field(&mut self) -> Result<Item, SyntaxError> {
+        let Some(field) = self.argument()? else {
+            return self.error("missing '{' for field arg of certextract");
+        };
+        let start = self.at;
+        let Some(argument) = self.argument()? else {
+            return self.error("missing '{' for cert variable arg of certextract");
+        };
+        let [Part::Variable(Variable::Named(index))] = argument.parts.as_slice() else {
+            self.at = start;
+            return self.error("second argument of \"certextract\" must be a certificate variable");
+        };
+        let name = VARIABLE_NAMES.get(*index).copied().unwrap_or_default();
+        if !CERTIFICATE_VARIABLES.contains(&name) {
+            self.at = start;
+            return self.error(format!("\"{name}\" is not a certificate"));
+        }
+        Ok(Item::CertificateField { field, certificate: argument, branches: self.branches("certextract")? })
     }
 
     fn over_list(&mut self, name: &'static str) -> Result<Item, SyntaxError> {

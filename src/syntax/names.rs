@@ -42,7 +42,11 @@ pub const ITEM_NAMES: &[&str] = &[
 
 /// Items that are known but not supported yet.
 pub const ITEMS_NOT_YET: &[&str] =
-    &["authresults", "certextract", "dlfunc", "imapfolder", "perl", "readsocket", "run", "srs_encode"];
+    &["authresults", "dlfunc", "imapfolder", "perl", "readsocket", "run", "srs_encode"];
+
+/// Variables that hold a certificate: what `${certextract` takes.
+pub const CERTIFICATE_VARIABLES: [&str; 4] =
+    ["tls_in_ourcert", "tls_in_peercert", "tls_out_ourcert", "tls_out_peercert"];
 
 /// Operators: `${name:text}`, also with numbers: `${name_3:text}`.
 pub const OPERATOR_NAMES: &[&str] = &[

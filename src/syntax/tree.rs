@@ -165,6 +165,15 @@ pub enum Item {
         /// Its strings.
         branches: Branches,
     },
+    /// `${certextract`
+    CertificateField {
+        /// The field with its modifiers.
+        field: Tree,
+        /// The variable.
+        certificate: Tree,
+        /// Its strings.
+        branches: Branches,
+    },
     /// `${env`
     Env {
         /// The name.

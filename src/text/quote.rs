@@ -20,7 +20,7 @@ pub fn printable(text: &[u8], top_bit_prints: bool) -> BString {
     shown
 }
 
-/// `"text"` as the fields `T=`, `C=` and `DN=` have it: quote marks and backslashes get a backslash.
+/// `"text"` as the fields `T=` and `C=` have it: quote marks and backslashes get a backslash.
 pub fn quoted_field(text: &[u8], top_bit_prints: bool) -> BString {
     let mut shown = BString::from("\"");
     for (at, part) in text.split_str("\"").enumerate() {

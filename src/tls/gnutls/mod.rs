@@ -10,6 +10,7 @@
 //!
 //! The names of the C functions are given as `doc(alias)`, so that they can be searched for.
 
+pub mod certificate_fields;
 pub mod check;
 pub mod credentials;
 pub mod crl;
