@@ -99,7 +99,7 @@ impl Modifiers {
     /// The parts of a distinguished name: those of one type without it, or all with theirs.
     fn part_of_name(&self, dn: &[u8]) -> Option<BString> {
         let parts = name_parts(dn).into_iter().filter_map(|part| {
-            let Some(word) = &self.word else { return Some(part.into()) };
+            let Some(word) = &self.word else { return Some(part) };
             let value = part.strip_prefix(word.as_slice())?.strip_prefix(b"=")?;
             Some(value.to_vec())
         });
