@@ -6,9 +6,11 @@ use crate::config::Options;
 use crate::config::build_settings::{MAILER_NAME, mailer_version};
 use crate::load::fetching::{self, Fetching};
 use crate::log::{Log, Which};
+use crate::metrics::ListenPlace;
 use crate::process::interfaces::{self, InterfaceError, Written as WrittenInterfaces};
 use crate::process::listeners;
 use crate::process::master::{KeeperPlan, Master, Office, Plan};
+use crate::process::openmetrics;
 use crate::process::order_check::ConfigurationCheck;
 use crate::process::reading::{self, Reading};
 use crate::process::role::Role;
@@ -133,6 +135,9 @@ impl Daemon {
         without_root::ask_other(self.rights.as_ref(), || {
             let globals = Arc::new(services::globals(reading)?);
             spool_directory::check(&globals)?;
+            if let Some(place) = self.metrics_place(&reading.written.main)? {
+                openmetrics::check(&place)?;
+            }
             services::configure(reading, globals.clone(), None)?;
             Fetching::of(&globals)?;
             // A daemon that could not say what it does would lose its reasons before it loses mail.
@@ -141,10 +146,16 @@ impl Daemon {
         })
     }
 
+    /// Where the numbers are shown: only a daemon that listens has a process for it.
+    fn metrics_place(&self, main: &Options) -> Result<Option<ListenPlace>, String> {
+        let place = crate::load::openmetrics_place(main).map_err(|error| reading::error_text(&error))?;
+        Ok(place.filter(|_| self.program.invocation.daemon.listen))
+    }
+
     fn plan(&self, reading: &Reading) -> anyhow::Result<Plan> {
         let settings = &self.program.invocation.daemon;
         let main = &reading.written.main;
-        let listen =
+        let mut listen =
             if settings.listen { addresses(main, settings.interfaces.as_ref())? } else { Vec::new() };
         let queue = match settings.queue_interval {
             None => "no queue runs".to_owned(),
@@ -166,12 +177,16 @@ impl Daemon {
         if settings.listen {
             roles.push(Role::SmtpWorker);
         }
+        let described = interfaces::describe(&listen, &self.tls_ports(main, &listen));
+        if let Some(ListenPlace::Port(address)) = self.metrics_place(main).map_err(|text| anyhow!(text))? {
+            if listen.contains(&address) {
+                bail!("openmetrics_listen: {address} is where SMTP listens");
+            }
+            listen.push(address);
+        }
         Ok(Plan {
             snapshot,
-            description: format!(
-                "{queue}, {}",
-                interfaces::describe(&listen, &self.tls_ports(main, &listen))
-            ),
+            description: format!("{queue}, {described}"),
             listen,
             backlog: i32::try_from(main.int("smtp_connect_backlog")).unwrap_or(i32::MAX),
             rights: self.rights.clone(),

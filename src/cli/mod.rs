@@ -1,6 +1,7 @@
 //! The command line: what was asked for, who asked, and the way to what does it.
 pub mod args;
 mod caller;
+mod certificates;
 pub mod daemon;
 mod delivery;
 pub mod environment;
@@ -186,6 +187,7 @@ fn run() -> anyhow::Result<i32> {
             | Action::Print
             | Action::Expand
             | Action::ListQueue(_)
+            | Action::Certificates { .. }
             | Action::TestAddresses
             | Action::VerifyAddresses { .. }
     );
@@ -346,6 +348,7 @@ fn act(mut program: Program, called: Call) -> anyhow::Result<i32> {
         Action::Smtp => local_smtp::run(program),
         Action::QueueRun(run) => queue_commands::run_queue(program, &run),
         Action::ListQueue(listing) => queue_commands::list(&program, listing),
+        Action::Certificates { .. } => certificates::ask(&program, &called),
         Action::Messages(command) => queue_commands::messages(program, &command),
         Action::Expand => test_modes::expand(&program),
         Action::TestAddresses => test_modes::addresses(program, None),

@@ -13,7 +13,7 @@ use super::delivery::{Ready, When};
 use super::standard_input::TimedInput;
 use super::submit::{self, Intake};
 use super::trust::{self, Standing};
-use super::{Asked, Program, queue_commands, start};
+use super::{Asked, Program, certificates, queue_commands, start};
 use crate::as_user::{Answer, AsUser, Identity, Order};
 use crate::deliver::Env;
 use crate::expand::context::Globals;
@@ -21,6 +21,7 @@ use crate::load::Configuration;
 use crate::log::Echo;
 use crate::mail::MessageId;
 use crate::process::drop_box::{self, Dropped, Fate};
+use crate::process::openmetrics::Numbers;
 use crate::process::submit_socket::{self, Call, Caller, Calls, Input};
 use crate::process::trigger::{Logged, Request, Trigger};
 use crate::process::{services, spool_directory};
@@ -95,6 +96,7 @@ pub fn server(
     configuration: &Configuration,
     station: &Station,
     trigger: &Arc<Trigger>,
+    numbers: &Arc<Numbers>,
 ) -> io::Result<Arc<dyn Calls>> {
     let submitter = Arc::new(services::submitter(station)?);
     let stop = Arc::new(AtomicBool::new(false));
@@ -108,6 +110,7 @@ pub fn server(
         submitter,
         smtp,
         trigger: trigger.clone(),
+        numbers: numbers.clone(),
     }))
 }
 
@@ -118,6 +121,8 @@ struct SubmissionServer {
     submitter: Arc<OwnMessages>,
     smtp: Server,
     trigger: Arc<Trigger>,
+    /// Of the sessions of this process.
+    numbers: Arc<Numbers>,
     /// For what is done to messages of the queue; nothing is delivered with it.
     env: Env,
 }
@@ -182,6 +187,7 @@ impl SubmissionServer {
             station,
             submitter,
             trigger: self.trigger.clone(),
+            numbers: self.numbers.clone(),
         })
     }
 
@@ -197,6 +203,16 @@ impl SubmissionServer {
             Action::ListQueue(listing) => {
                 let mut out = BufWriter::new(Output(caller));
                 queue::list(&self.env.layout, listing, SystemTime::now(), &mut out)?;
+                out.flush()?;
+                Ok(0)
+            }
+            Action::Certificates { json } => {
+                let all = self.numbers.certificates(SystemTime::now());
+                let mut out = BufWriter::new(Output(caller));
+                match json {
+                    true => certificates::write_json(&all, &mut out)?,
+                    false => certificates::write_table(&all, &mut out)?,
+                }
                 out.flush()?;
                 Ok(0)
             }
@@ -375,7 +391,7 @@ fn check_configuration(named: Option<&BString>, globals: &Globals) -> anyhow::Re
 }
 
 /// What only a process of the caller's own could do.
-fn check_possible(invocation: &Invocation) -> anyhow::Result<()> {
+pub fn check_possible(invocation: &Invocation) -> anyhow::Result<()> {
     let refused = [
         ("-d", invocation.debug.is_some()),
         ("-D", !invocation.macros.is_empty()),

@@ -256,7 +256,7 @@ pub fn check_action(invocation: &Invocation, who: &Standing, relaxed: Relaxed) -
         {
             return Err("exim: those command-line flags are set to require admin".into());
         }
-        Action::LogLine(_) => who.admin,
+        Action::LogLine(_) | Action::Certificates { .. } => who.admin,
         Action::Messages(command) => return check_messages(command.what, who, relaxed),
         _ => true,
     };
@@ -379,7 +379,9 @@ mod tests {
             let arguments: Vec<BString> = line.split(' ').map(BString::from).collect();
             check_action(&parse(b"oxim", &arguments).unwrap(), who, relaxed)
         };
-        for line in ["-bd", "-q", "-q30m", "-bp", "-bpc", "-R x", "-be -Mset 1aaaaa-000000-00"] {
+        let certificates = "--certificates --json";
+        for line in ["-bd", "-q", "-q30m", "-bp", "-bpc", "-R x", "-be -Mset 1aaaaa-000000-00", certificates]
+        {
             assert_eq!(asked(line, &user), Err("exim: permission denied".into()), "{line}");
             assert_eq!(asked(line, &admin), Ok(()), "{line}");
         }

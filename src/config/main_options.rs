@@ -218,6 +218,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("mysql_servers", Text, ""),
     acts("never_users", UserList, ""),
     refuses("notifier_socket", Expanded, "$spool_directory/exim_daemon_notify"),
+    acts("openmetrics_listen", Text, ""),
     no_effect("openssl_options", Text, "", "only OpenSSL reads it; oxim is built with GnuTLS"),
     refuses("oracle_servers", Text, ""),
     refuses("panic_coredump", Bool, "false"),

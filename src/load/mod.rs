@@ -16,9 +16,10 @@ pub use warnings::warnings;
 
 use crate::acl::Acls;
 use crate::as_user::AsUser;
-use crate::config::{ConfigError, Instance, MacroOverrides, Opener, Written};
+use crate::config::{ConfigError, Instance, MacroOverrides, Opener, Options, Written};
 use crate::deliver::retry::Rules;
 use crate::expand::context::Globals;
+use crate::metrics::ListenPlace;
 use crate::route::Chain;
 use crate::transport::smtp::Smtp;
 use crate::transport::{Registry, Remote};
@@ -73,6 +74,7 @@ fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> 
     if crate::tls::OCSP {
         errors.extend(fetching::check(&written.main));
     }
+    errors.extend(openmetrics_place(&written.main).err());
     gather(&mut errors, Rules::compile(&written.retry));
     if let Some(setting) = written.main.written("openssl_options") {
         let message = "openssl_options is set but we're using GnuTLS".into();
@@ -84,6 +86,17 @@ fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> 
         gather(&mut errors, Chain::compile(&written.routers, names, None));
     }
     errors
+}
+
+/// `openmetrics_listen`, read.
+pub fn openmetrics_place(main: &Options) -> Result<Option<ListenPlace>, ConfigError> {
+    let Some(template) = main.text("openmetrics_listen") else { return Ok(None) };
+    ListenPlace::parse(template.text()).map_err(|error| ConfigError {
+        at: template.at().clone(),
+        message: format!("openmetrics_listen: {error}"),
+        line: None,
+        unsupported: false,
+    })
 }
 
 /// What is wrong with the ACLs that main options name. Expansions and listings need none of them.
@@ -153,6 +166,24 @@ fn unsupported_sections(written: &Written) -> Vec<ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_for_the_numbers_that_others_could_reach_is_refused_where_it_stands() {
+        let of = |value: &str| {
+            let text = format!("queue_only\nopenmetrics_listen = {value}\n");
+            let mut opener = |_: &Path| Ok(None);
+            let (_, errors) = read(Path::new("c"), text.as_bytes(), &MacroOverrides::default(), &mut opener);
+            errors.iter().map(|error| (error.at.line, error.message.clone())).collect::<Vec<_>>()
+        };
+        for good in ["/run/oxim/metrics", "127.0.0.1:9125", ""] {
+            assert_eq!(of(good), [], "{good}");
+        }
+        for bad in ["0.0.0.0:9125", "metrics", "localhost:9125"] {
+            let told = of(bad);
+            assert!(told.len() == 1 && told[0].0 == 2, "{told:?}");
+            assert!(told[0].1.starts_with("openmetrics_listen: "), "{told:?}");
+        }
+    }
 
     #[test]
     fn a_reading_tells_of_every_section_at_once_in_the_order_of_the_file() {

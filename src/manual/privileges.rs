@@ -74,6 +74,8 @@
 //! | a FIFO stops nobody | `a_fifo_in_place_of_a_forward_file_or_a_directory_stops_nobody`, `a_fifo_stops_no_reader` |
 //! | no name out of a message leads out of a mailbox | `no_name_that_a_message_may_choose_leads_out_of_the_mailbox` |
 //! | one user has not all submissions | `a_user_who_fills_the_submission_socket_stops_no_other`, `one_uid_never_takes_the_places_of_others_and_root_gets_in_after_all` |
+//! | nobody who asks for numbers keeps others away, or hangs | `clients_that_say_nothing_or_too_much_do_not_keep_others_away`, `a_file_that_is_too_short_or_could_become_so_is_not_mapped` |
+//! | certificates are told to administrators alone | `only_an_administrator_is_told_and_only_by_a_daemon` |
 //! | `--role` is for the master alone | `a_role_cannot_be_started_by_hand` |
 //! | a set-uid start forgets what its caller prepared | `a_callers_timers_signals_and_limits_are_forgotten` |
 //! | a panic ends one connection or message, or the role | `beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own`, `a_panic_frees_its_place_and_is_told`, `a_process_whose_vital_thread_dies_does_not_linger` |
@@ -84,6 +86,11 @@
 //! other worker (the master starts it again); what it writes is delivered by the rules of the configuration, as mail that
 //! came over SMTP would be. It cannot name a recipient's program or file: those come from the configuration, which the
 //! master reads by itself.
+//!
+//! Every role has the memory of the counters that `openmetrics_listen` shows, and can write what it likes there: numbers
+//! may lie after a break-in, and nothing but a reader of numbers believes them. The memory's size is sealed, so that no role
+//! ends another by cutting it off. Whoever connects to the numbers is read with a limit and a deadline, and only on this
+//! host.
 //!
 //! A taken-over delivery worker can read a local user's files where a router reads that user's .forward and the list may
 //! `:include:` (`forbid_include` ends that), and write into them where a transport takes its path from a .forward.

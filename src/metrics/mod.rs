@@ -12,4 +12,4 @@ mod text;
 
 pub use counters::{Counter, Counters, FAMILIES, Family, Side, new_page};
 pub use place::{ListenPlace, PlaceError};
-pub use text::{CONTENT_TYPE, Kind, Text};
+pub use text::{CONTENT_TYPE, Kind, Samples, Text};

@@ -21,6 +21,7 @@ mod proof;
 pub mod proof_file;
 pub mod registry;
 pub mod schedule;
+pub mod standing;
 pub mod store;
 mod unfit;
 

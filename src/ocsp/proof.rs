@@ -89,6 +89,12 @@ impl Proof {
         Response::parse(der).and_then(|response| response.certificates()).unwrap_or_default()
     }
 
+    /// One for tests of what is done with proofs.
+    #[cfg(test)]
+    pub(super) fn for_test(since: SystemTime, until: SystemTime) -> Self {
+        Self { der: Arc::new([]), life: Life { since, until }, signer_inside: false }
+    }
+
     /// The bytes, as they came.
     pub fn der(&self) -> &Arc<[u8]> {
         &self.der

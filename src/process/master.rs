@@ -125,13 +125,8 @@ pub struct Master<'o> {
 impl<'o> Master<'o> {
     /// A master for this plan, with its sockets bound.
     pub fn new(office: &'o mut dyn Office, plan: Plan, listeners: Vec<TcpListener>) -> io::Result<Self> {
-        let signals = Signals::block(&[
-            Signal::SIGHUP,
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGCHLD,
-            Signal::SIGUSR1,
-        ])?;
+        use Signal::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+        let signals = Signals::block(&[SIGHUP, SIGTERM, SIGINT, SIGCHLD, SIGUSR1])?;
         Ok(Self {
             office,
             plan,

@@ -13,6 +13,7 @@ pub mod keeper_link;
 pub mod keeper_wire;
 pub mod listeners;
 pub mod master;
+pub mod openmetrics;
 pub mod order_check;
 pub mod order_shape;
 pub mod orders;

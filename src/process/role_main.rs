@@ -5,6 +5,7 @@ use super::confinement;
 use super::delivery_worker::{DeliveryWorker, Settings};
 use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
+use super::openmetrics::{self, Door, Endpoint, Numbers};
 use super::reading::{self, Reading};
 use super::role::{Right, Role};
 use super::services;
@@ -14,7 +15,7 @@ use super::spool_directory;
 use super::staple_keeper;
 use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
-use crate::load::Configuration;
+use crate::load::{self, Configuration};
 use crate::log::debug::Selection;
 use crate::metrics::Counters;
 use crate::receive::Station;
@@ -37,7 +38,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const RETIRE_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// Makes the server of submissions, which knows the command line and so stands above this folder.
-pub type MakeCalls = fn(&Configuration, &Station, &Arc<Trigger>) -> io::Result<Arc<dyn Calls>>;
+pub type MakeCalls = fn(&Configuration, &Station, &Arc<Trigger>, &Arc<Numbers>) -> io::Result<Arc<dyn Calls>>;
 
 /// Everything the master hands over.
 struct Handed {
@@ -180,15 +181,22 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
 
 fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<()> {
     debug_assert!(!Role::SmtpWorker.may(Right::OrderUserChild));
-    let (control, sockets) = (handed.control, handed.listeners);
+    let (control, mut sockets) = (handed.control, handed.listeners);
     let announce = handed.announce.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
     let mut service = services::Smtp::new(reading, announce, handed.counters)?;
+    let numbers = Arc::new(Numbers::new(service.server()));
+    // Before this process may make nothing there any more.
+    let door = match load::openmetrics_place(&service.globals().main) {
+        Ok(Some(place)) => Some(Door::open(&place, &mut sockets)?),
+        Ok(None) => None,
+        Err(error) => return Err(io::Error::other(reading::error_text(&error))),
+    };
     // While there is one thread: those that come inherit it.
     confinement::confine(service.globals(), &reading.snapshot);
     let status = service.start_status(handed.links)?;
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
-        let calls = calls(service.configuration(), service.station(), service.trigger())?;
+        let calls = calls(service.configuration(), service.station(), service.trigger(), &numbers)?;
         submit_socket::serve(&place, calls.clone())?;
         if let Err(error) = spool_directory::make_drop(service.globals()) {
             calls.log_bad(&format!("{}/drop cannot be made: {error}", place.display()));
@@ -203,6 +211,15 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     if !sockets.is_empty() {
         service.preload_tls(status.as_ref());
     }
+    let log = service.station().log.clone();
+    let on_panic = move |text: &str| {
+        log.panic(format!("internal error while numbers were shown: {text}").as_bytes().as_bstr());
+    };
+    let endpoint = door.map(|door| {
+        let numbers = numbers.clone();
+        openmetrics::serve(door, Arc::new(move || numbers.text()), Arc::new(on_panic))
+    });
+    let endpoint = endpoint.transpose()?;
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));
@@ -225,7 +242,11 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
             Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         worker.close_listeners();
+        let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
         worker.pool().wait_idle(patience);
+        if let Some(ending) = ending {
+            ending.wait();
+        }
         return Ok(());
     }
 }

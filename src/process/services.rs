@@ -185,6 +185,10 @@ impl Smtp {
     pub fn globals(&self) -> &Globals {
         &self.configuration.globals
     }
+    /// What SMTP sessions need.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
     /// Takes messages in.
     pub fn station(&self) -> &Station {
         &self.server.station

@@ -5,6 +5,7 @@
 
 use crate::expand::context::Context;
 use crate::mail::envelope::TlsInfo;
+use crate::ocsp::standing::CertificateStanding;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -12,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes in, bytes out, and a way to wait for input.
 pub trait Transport: Send {
@@ -36,6 +37,10 @@ pub trait TlsAcceptor: Send + Sync {
     fn preload(&self, _: &Context) {}
     /// Loads the same before that, so that proofs of it are fetched; nothing is said of them yet.
     fn register(&self, _: &Context) {}
+    /// How it stands with the certificates that are shown.
+    fn certificates(&self, _: SystemTime) -> Vec<CertificateStanding> {
+        Vec::new()
+    }
 }
 
 /// One handshake, prepared.

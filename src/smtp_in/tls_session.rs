@@ -7,6 +7,7 @@ use crate::log::{Log, Which};
 use crate::mail::envelope::TlsInfo;
 use crate::matching::{self, HostSubject, Match};
 use crate::ocsp::registry::Registry;
+use crate::ocsp::standing::CertificateStanding;
 use crate::syntax::Template;
 use crate::text::Value;
 use crate::tls::gnutls::session::ClientCertificate;
@@ -109,6 +110,10 @@ impl TlsAcceptor for Acceptor {
 
     fn preload(&self, context: &Context) {
         let _ = self.load_constant(context, &|notice| write(&context.globals.log, &notice)); // told
+    }
+
+    fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
+        self.tls.certificates(now)
     }
 }
 

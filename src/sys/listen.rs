@@ -9,6 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 /// Binds and listens. An IPv6 address takes IPv6 connections alone, so that `::0` and `0.0.0.0` stand side by side.
@@ -44,13 +45,23 @@ pub fn is_tcp(fd: impl std::os::fd::AsFd) -> bool {
 
 /// Listens at a Unix socket of packets that everyone may connect to; an old one at this path is replaced.
 pub fn unix_packets(path: &Path) -> io::Result<OwnedFd> {
+    unix(path, SockType::SeqPacket, 0o666)
+}
+
+/// Listens at a Unix socket of streams for our own user and group; an old one at this path is replaced.
+pub fn unix_stream(path: &Path) -> io::Result<UnixListener> {
+    unix(path, SockType::Stream, 0o660).map(UnixListener::from)
+}
+
+fn unix(path: &Path, kind: SockType, mode: u32) -> io::Result<OwnedFd> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
     bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    // Nobody can connect before it listens.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listen(&fd, Backlog::new(128).unwrap_or(Backlog::MAXCONN))?;
     Ok(fd)
 }

@@ -5,7 +5,7 @@ use super::gnutls::x509::Certificate;
 use super::notice::{Notice, Notify};
 use crate::ocsp::Proof;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Entry, MAX_ENTRIES, Registry, Word};
+use crate::ocsp::registry::{Entry, MAX_ENTRIES, Registry, Report, Word};
 use bstr::{BStr, ByteSlice};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -70,6 +70,14 @@ impl Kept {
             Word::Good(_) | Word::Nothing => Known::Nothing,
             Word::Revoked(_) => Known::Revoked,
         }
+    }
+}
+
+impl Kept {
+    /// What is known of the element at this place of the chain, and how the fetching goes.
+    pub fn word(&self, at: usize) -> Option<(Word, Report)> {
+        let entry = self.entries.get(at).and_then(Option::as_ref)?;
+        Some((entry.word().0, entry.report()))
     }
 }
 

@@ -19,8 +19,10 @@ use super::stream::TlsStream;
 use super::unit::{Offer, Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
 use crate::ocsp::registry::Registry;
+use crate::ocsp::standing::CertificateStanding;
 use crate::text::Value;
 use bstr::BString;
+use std::collections::HashSet;
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,6 +139,25 @@ impl ServerTls {
     /// Loads what is shown without a server name, so that it is looked after; does not judge its proof.
     pub fn load(&self, accept: &Accept<'_>) -> Result<(), ServerError> {
         self.unit(accept, None).map(drop)
+    }
+
+    /// How it stands with every certificate that was shown or loaded, and with those that are looked after besides; in
+    /// the order of their names, each with each of its files once.
+    pub fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
+        let mut all: Vec<_> = self.units.values().iter().flat_map(|unit| unit.standings(now)).collect();
+        let shown: HashSet<(String, String)> =
+            all.iter().map(|one| (one.certificate.issuer.clone(), one.certificate.serial.clone())).collect();
+        let entries = self.registry.as_ref().map(Registry::entries).unwrap_or_default();
+        let besides = entries.iter().filter_map(|entry| CertificateStanding::of_entry(entry, now).ok());
+        all.extend(besides.filter(|one| {
+            !shown.contains(&(one.certificate.issuer.clone(), one.certificate.serial.clone()))
+        }));
+        all.sort_by(|one, other| {
+            let name = |standing: &CertificateStanding| standing.certificate.subject.clone();
+            name(one).cmp(&name(other)).then_with(|| one.key().cmp(&other.key()))
+        });
+        all.dedup_by(|one, other| one.key() == other.key());
+        all
     }
 
     /// Loads what the handshake will need, without a server name; also the check of the configuration.

@@ -90,6 +90,11 @@ pub enum Action {
     ListQueue(Listing),
     /// `-M...`
     Messages(MessageCommand),
+    /// `--certificates` (oxim's own)
+    Certificates {
+        /// `--json`
+        json: bool,
+    },
     /// `-bV`, `--version`
     Version,
     /// `-bP`

@@ -21,6 +21,8 @@ pub(super) struct Parser<'a> {
     message_wanted: bool,
     /// `-q...` flags given, with or without a time.
     pub(super) queue_run: bool,
+    /// `--json` was given.
+    json: bool,
 }
 
 /// Reads the arguments after `argv[0]`; `program` is `argv[0]`.
@@ -33,6 +35,7 @@ pub fn parse(program: &[u8], arguments: &[BString]) -> Result<Invocation, UsageE
         actions: Vec::new(),
         message_wanted: false,
         queue_run: false,
+        json: false,
     };
     parser.program_name(program);
     while let Some(argument) = parser.rest.next() {
@@ -135,6 +138,8 @@ impl<'a> Parser<'a> {
         match name {
             b"help" => self.actions.push(Action::About),
             b"version" => self.act(Action::Version),
+            b"certificates" => self.act(Action::Certificates { json: false }),
+            b"json" => self.json = true,
             _ => return Err(UsageError::bad_option(self.option)),
         }
         Ok(())
@@ -267,8 +272,15 @@ impl<'a> Parser<'a> {
             [only] => only.clone(),
             several => pick(several).ok_or_else(UsageError::incompatible)?,
         };
-        let takes_arguments =
-            !matches!(chosen, Action::Daemon | Action::RebuildAliases | Action::QueueRun(_));
+        let chosen = match chosen {
+            Action::Certificates { .. } => Action::Certificates { json: self.json },
+            _ if self.json => return Err(UsageError::new("exim: --json needs --certificates")),
+            other => other,
+        };
+        let takes_arguments = !matches!(
+            chosen,
+            Action::Daemon | Action::RebuildAliases | Action::QueueRun(_) | Action::Certificates { .. }
+        );
         if !takes_arguments && !self.found.arguments.is_empty() {
             return Err(UsageError::incompatible());
         }
@@ -278,6 +290,7 @@ impl<'a> Parser<'a> {
                 | Action::Smtp
                 | Action::BatchSmtp
                 | Action::ListQueue(_)
+                | Action::Certificates { .. }
                 | Action::TestAddresses
                 | Action::VerifyAddresses { .. }
                 | Action::QueueRun(_)

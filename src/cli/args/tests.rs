@@ -140,3 +140,18 @@ fn what_is_known_but_not_built_says_so() {
         assert!(refusal(line).ends_with("is known but not supported yet"), "{line}");
     }
 }
+
+#[test]
+fn certificates_are_asked_for_alone_and_json_belongs_to_them() {
+    for (line, json) in
+        [("--certificates", false), ("--certificates --json", true), ("--json --certificates", true)]
+    {
+        assert_eq!(read(line).action, Action::Certificates { json }, "{line}");
+    }
+    for line in ["--certificates a@b", "--certificates -bp", "--certificates -t", "--certificates -bd"] {
+        assert_eq!(refusal(line), "exim: incompatible command-line options or arguments", "{line}");
+    }
+    for line in ["--json", "--json -bp", "--json a@b"] {
+        assert_eq!(refusal(line), "exim: --json needs --certificates", "{line}");
+    }
+}

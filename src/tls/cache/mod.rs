@@ -72,6 +72,11 @@ impl<K: Clone + Eq + Hash, V, E> FileCache<K, V, E> {
         Self { shared: Arc::new(Shared { inner: Mutex::new(inner), over: Condvar::new(), watch }) }
     }
 
+    /// All values that are held.
+    pub fn values(&self) -> Vec<Arc<V>> {
+        self.shared.lock().loaded.values().map(|entry| Arc::clone(&entry.value)).collect()
+    }
+
     /// How many values and failures are held.
     pub fn sizes(&self) -> (usize, usize) {
         let inner = self.shared.lock();

@@ -26,6 +26,7 @@ use super::revocation::Lists;
 use super::settings::UnitSettings;
 use crate::ocsp::Proof;
 use crate::ocsp::registry::Registry;
+use crate::ocsp::standing::CertificateStanding;
 use bstr::{BStr, BString, ByteSlice};
 use certificates::{Pair, load_pairs};
 use shown::Shown;
@@ -308,6 +309,11 @@ impl Unit {
             leaf.map(|leaf| std::iter::once(leaf).chain(above).collect()).unwrap_or_default()
         };
         self.shown.iter().map(of).collect()
+    }
+
+    /// How it stands with each certificate that may be shown, for the administrator.
+    pub fn standings(&self, now: SystemTime) -> Vec<CertificateStanding> {
+        self.shown.iter().flat_map(|shown| shown.standings(now)).collect()
     }
 
     /// True if other proofs should be loaded into credentials than are.

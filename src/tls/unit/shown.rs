@@ -1,6 +1,7 @@
 //! One certificate that a unit may show: which proof goes out with it, and what the log is told of that.
 
 use super::proofs::{Filed, Word};
+use crate::ocsp::standing::{CertificateFacts, CertificateStanding};
 use crate::ocsp::{Proof, Unfit};
 use crate::tls::gnutls::x509::Certificate;
 use crate::tls::kept::{Kept, Known};
@@ -19,6 +20,8 @@ pub(super) struct Shown {
     demands_staple: bool,
     /// The certificates above the leaf.
     above: Vec<Above>,
+    /// What the certificates of the chain say of themselves, leaf first.
+    facts: Vec<CertificateFacts>,
     filed: Option<Filed>,
     /// The chain, as far as proofs are fetched for it (`tls_ocsp_fetch`).
     kept: Kept,
@@ -46,6 +49,7 @@ impl Shown {
             certificate,
             demands_staple: chain.first().is_some_and(Certificate::demands_staple),
             above: (1..chain.len()).map(|at| above(&chain[at..])).collect(),
+            facts: chain.iter().filter_map(|one| CertificateFacts::of(one).ok()).collect(),
             filed,
             kept,
             told: Mutex::new(vec![None; chain.len()]),
@@ -90,6 +94,29 @@ impl Shown {
             Known::Nothing => in_file,
             Known::Usable(fetched) => in_file.into_iter().chain([fetched]).max_by_key(Proof::until),
         }
+    }
+
+    /// How it stands with each certificate of the chain, for the administrator.
+    pub fn standings(&self, now: SystemTime) -> Vec<CertificateStanding> {
+        let unsent = Unfit::SignerNotSent;
+        let one = |(at, facts): (usize, &CertificateFacts)| {
+            let filed = self.filed_word(at).map(|(path, word)| match (word, at.checked_sub(1)) {
+                (Ok(proof), Some(at)) if !self.above[at].can_be_checked(proof) => (path, Err(&unsent)),
+                (word, _) => (path, word.as_ref()),
+            });
+            CertificateStanding::of(facts.clone(), filed, self.kept.word(at), now)
+        };
+        self.facts.iter().enumerate().map(one).collect()
+    }
+
+    /// What the file says of one certificate of the chain.
+    fn filed_word(&self, at: usize) -> Option<(&BStr, &Word)> {
+        let filed = self.filed.as_ref()?;
+        let word = match at.checked_sub(1) {
+            None => &filed.leaf,
+            Some(at) => filed.above.get(at)?.as_ref()?,
+        };
+        Some((filed.path.as_bstr(), word))
     }
 
     /// Tells what changed since it was told last.

@@ -1,0 +1,386 @@
+//! `openmetrics_listen`: a thread of the SMTP worker that answers whoever collects metrics.
+//!
+//! A port is bound by the master, like those of SMTP, and handed to each worker: a reload or a worker's death closes
+//! nothing. A Unix socket is made by the worker, under another name, and takes its place by rename. Either way the
+//! numbers are this host's alone: a loopback address, or a socket for oxim's user and group.
+//!
+//! Nobody who connects can hurt: a few connections at once, each with a deadline and a limit, read and answered once.
+
+mod http;
+mod numbers;
+
+pub use numbers::Numbers;
+
+use super::thread_pool::{self, Place, Pool};
+use crate::metrics::ListenPlace;
+use crate::sys::{listen, system_words};
+use http::Request;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Collectors served at once: there is one, or two for safety.
+const MOST_CLIENTS: usize = 4;
+/// A request is there at once.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
+/// An answer is read at once, even one of some MiB.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long whatever a client still sends is read, so that its unread rest does not take our answer away.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A place where clients come in.
+#[derive(Debug)]
+pub enum Door {
+    /// A Unix socket.
+    Socket(UnixListener),
+    /// A port of this host.
+    Port(TcpListener),
+}
+
+/// Serves as long as it is held.
+#[derive(Debug)]
+pub struct Endpoint {
+    open: io::PipeWriter,
+    door: JoinHandle<()>,
+    clients: Pool,
+}
+
+/// Serves nobody new; those who came before are served to their end.
+#[derive(Debug)]
+pub struct Ending {
+    door: JoinHandle<()>,
+    clients: Pool,
+}
+
+impl Endpoint {
+    /// From now on nobody new is served here.
+    pub fn close(self) -> Ending {
+        drop(self.open);
+        Ending { door: self.door, clients: self.clients }
+    }
+}
+
+impl Ending {
+    /// Waits for the last answer, which has an end of its own.
+    pub fn wait(self) {
+        let _ = self.door.join(); // a panic there ends the serving as well
+        self.clients.wait_idle(REQUEST_PATIENCE + ANSWER_PATIENCE + CLOSE_PATIENCE);
+    }
+}
+
+/// Gives what the numbers are now.
+pub type Show = dyn Fn() -> String + Send + Sync;
+
+impl Door {
+    /// Opens it: a port is found among the sockets that the master bound, and taken out of them.
+    pub fn open(place: &ListenPlace, bound: &mut Vec<TcpListener>) -> io::Result<Self> {
+        match place {
+            ListenPlace::Socket(path) => make_socket(path).map(Self::Socket),
+            ListenPlace::Port(address) => {
+                let is_it =
+                    |listener: &TcpListener| listener.local_addr().is_ok_and(|local| local == *address);
+                let missing = || io::Error::other(format!("{address} is not among the sockets handed over"));
+                let at = bound.iter().position(is_it).ok_or_else(missing)?;
+                Ok(Self::Port(bound.remove(at)))
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<Box<dyn Client>> {
+        Ok(match self {
+            Self::Socket(listener) => Box::new(listener.accept()?.0),
+            Self::Port(listener) => Box::new(listener.accept()?.0),
+        })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(listener) => listener.as_fd(),
+            Self::Port(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// Whether a socket could be made there; what is there stays.
+pub fn check(place: &ListenPlace) -> Result<(), String> {
+    let ListenPlace::Socket(path) = place else { return Ok(()) };
+    let tried = beside(path, "check");
+    let made = check_free(path).and_then(|()| listen::unix_stream(&tried)).map(drop);
+    let _ = std::fs::remove_file(&tried); // it was made, or was not
+    made.map_err(|error| format!("openmetrics_listen: {}: {}", path.display(), system_words(&error)))
+}
+
+/// Makes the socket and puts it in its place: there is never none, and clients of an older one are served by it.
+fn make_socket(path: &Path) -> io::Result<UnixListener> {
+    let new = beside(path, "new");
+    let made = check_free(path).and_then(|()| listen::unix_stream(&new)).and_then(|listener| {
+        std::fs::rename(&new, path)?;
+        Ok(listener)
+    });
+    made.map_err(|error| {
+        let _ = std::fs::remove_file(&new); // the first error is the one to tell
+        let text = format!("openmetrics_listen: {}: {}", path.display(), system_words(&error));
+        io::Error::new(error.kind(), text)
+    })
+}
+
+/// Something that is no socket is not replaced: a path that was mistyped costs no file.
+fn check_free(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(about) if !about.file_type().is_socket() => {
+            Err(io::Error::other("there is something that is no socket"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path, what: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{what}"));
+    name.into()
+}
+
+/// Answers clients in threads of their own until the endpoint is dropped. A panic ends one answer.
+pub fn serve(door: Door, show: Arc<Show>, on_panic: Arc<dyn Fn(&str) + Send + Sync>) -> io::Result<Endpoint> {
+    match &door {
+        Door::Socket(listener) => listener.set_nonblocking(true)?,
+        Door::Port(listener) => listener.set_nonblocking(true)?,
+    }
+    let (ended, open) = io::pipe()?;
+    let clients = Pool::new(MOST_CLIENTS);
+    let pool = clients.clone();
+    let admit = move |place: Place, client: Box<dyn Client>| {
+        let (show, on_panic) = (show.clone(), on_panic.clone());
+        // Without a thread the connection closes: a collector comes again.
+        let _ =
+            thread_pool::start(place, "metrics", move || answer(client, &*show), move |text| on_panic(text));
+    };
+    let work = move || {
+        while wait_for_client(door.fd(), ended.as_fd()) {
+            let place = pool.place();
+            match door.accept() {
+                Ok(client) => admit(place, client),
+                // Taken by the other worker of a reload.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Out of descriptors: not to spin.
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+        // Who waits at a port is the successor's; who waits at a socket that was replaced is nobody's but ours.
+        while let Door::Socket(_) = &door
+            && let Ok(client) = door.accept()
+        {
+            admit(pool.place(), client);
+        }
+    };
+    let door = std::thread::Builder::new().name("metrics-door".into()).spawn(work)?;
+    Ok(Endpoint { open, door, clients })
+}
+
+/// True when a client may be there; false at the end.
+fn wait_for_client(door: BorrowedFd, ended: BorrowedFd) -> bool {
+    loop {
+        let mut fds = [PollFd::new(door, PollFlags::POLLIN), PollFd::new(ended, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return false,
+            Ok(_) if fds[1].any().unwrap_or(true) => return false,
+            Ok(_) => return true,
+        }
+    }
+}
+
+/// A connection whose reads and writes have an end.
+trait Client: Read + Write + Send {
+    fn limit(&self, time: Duration) -> io::Result<()>;
+    fn end_writing(&self) -> io::Result<()>;
+}
+
+impl Client for UnixStream {
+    fn limit(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+    fn end_writing(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Client for TcpStream {
+    fn limit(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+    fn end_writing(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+fn answer(mut client: Box<dyn Client>, show: &Show) {
+    let answer = match read_request(&mut *client) {
+        Ok(Request::Metrics { body }) => http::metrics(&show(), body),
+        Ok(Request::Bad(refusal)) => http::refusal(refusal),
+        // Gone, or came and said nothing.
+        Ok(Request::Incomplete) | Err(_) => return,
+    };
+    // A client that is gone misses nothing.
+    let _ = write_answer(&mut *client, &answer);
+}
+
+fn read_request(client: &mut dyn Client) -> io::Result<Request> {
+    let end = Instant::now() + REQUEST_PATIENCE;
+    let mut bytes = Vec::new();
+    loop {
+        let mut buffer = [0; 2048];
+        match timed(client, end, |client| client.read(&mut buffer)) {
+            Ok(0) => return Ok(Request::Incomplete),
+            Ok(read) => bytes.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Ok(Request::Bad(http::Refusal::TooSlow));
+            }
+            Err(error) => return Err(error),
+        }
+        match http::read(&bytes) {
+            Request::Incomplete => {}
+            clear => return Ok(clear),
+        }
+    }
+}
+
+fn write_answer(client: &mut dyn Client, answer: &[u8]) -> io::Result<()> {
+    let end = Instant::now() + ANSWER_PATIENCE;
+    let mut rest = answer;
+    while !rest.is_empty() {
+        let written = timed(client, end, |client| client.write(rest))?;
+        rest = &rest[written..];
+    }
+    client.end_writing()?;
+    let end = Instant::now() + CLOSE_PATIENCE;
+    let mut left = 2 * http::MAX_REQUEST;
+    while left > 0 {
+        let read = timed(client, end, |client| client.read(&mut [0; 2048]))?;
+        if read == 0 {
+            break;
+        }
+        left = left.saturating_sub(read);
+    }
+    Ok(())
+}
+
+/// One read or write that ends at the deadline.
+fn timed(
+    client: &mut dyn Client,
+    end: Instant,
+    mut act: impl FnMut(&mut dyn Client) -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        client.limit(left)?;
+        match act(client) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    fn endpoint(path: &Path) -> Endpoint {
+        let door = Door::open(&ListenPlace::Socket(path.to_owned()), &mut Vec::new()).unwrap();
+        serve(door, Arc::new(|| "# EOF\n".to_owned()), Arc::new(|text| panic!("{text}"))).unwrap()
+    }
+
+    fn ask(path: &Path, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn socket(directory: &tempfile::TempDir) -> PathBuf {
+        directory.path().join("metrics")
+    }
+
+    #[test]
+    fn a_socket_is_replaced_without_a_gap_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = socket(&directory);
+        let first = endpoint(&path);
+        let waiting = UnixStream::connect(&path).unwrap();
+        let second = endpoint(&path);
+        assert!(ask(&path, b"GET /metrics HTTP/1.0\r\n\r\n").ends_with("\r\n\r\n# EOF\n"));
+        (&waiting).write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        (&waiting).read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "who had connected before is served: {answer}");
+        first.close().wait();
+        assert!(ask(&path, b"GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 404 "));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        second.close().wait();
+
+        let file = directory.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        let place = ListenPlace::Socket(file.clone());
+        let refused = Door::open(&place, &mut Vec::new()).unwrap_err().to_string();
+        assert!(refused.ends_with("/file: there is something that is no socket"), "{refused}");
+        assert_eq!(check(&place).unwrap_err(), refused);
+        assert_eq!(std::fs::read(&file).unwrap(), b"kept");
+        let missing = check(&ListenPlace::Socket(directory.path().join("no/metrics"))).unwrap_err();
+        assert!(missing.ends_with("/no/metrics: No such file or directory"), "{missing}");
+        assert_eq!(check(&ListenPlace::Socket(path)), Ok(()));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside them");
+    }
+
+    #[test]
+    fn clients_that_say_nothing_or_too_much_do_not_keep_others_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = socket(&directory);
+        let _endpoint = endpoint(&path);
+        let silent: Vec<UnixStream> =
+            (0..MOST_CLIENTS + 1).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let started = Instant::now();
+        assert!(ask(&path, b"GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        assert!(started.elapsed() < 3 * REQUEST_PATIENCE, "{:?}", started.elapsed());
+        let mut answer = String::new();
+        (&silent[0]).read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(ask(&path, &[b'A'; http::MAX_REQUEST + 1]).starts_with("HTTP/1.1 431 "));
+        assert!(ask(&path, b"\x16\x03\x01").starts_with("HTTP/1.1 400 "));
+    }
+
+    #[test]
+    fn a_port_is_taken_from_what_the_master_bound() {
+        let mut bound: Vec<TcpListener> =
+            (0..2).map(|_| listen::tcp("127.0.0.1:0".parse().unwrap(), 5).unwrap()).collect();
+        let address = bound[1].local_addr().unwrap();
+        let door = Door::open(&ListenPlace::Port(address), &mut bound).unwrap();
+        assert_eq!(bound.len(), 1);
+        assert!(Door::open(&ListenPlace::Port(address), &mut bound).is_err());
+        let endpoint = serve(door, Arc::new(|| "x".to_owned()), Arc::new(|text| panic!("{text}"))).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"HEAD /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("\r\nContent-Length: 1\r\n"), "{answer}");
+        endpoint.close().wait();
+        assert!(TcpStream::connect(address).is_err(), "nobody listens there any more");
+    }
+}

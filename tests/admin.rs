@@ -1,0 +1,454 @@
+//! What the administrator sees of a running daemon: the numbers at `openmetrics_listen`, and `--certificates`.
+
+#[path = "support/ca.rs"]
+mod ca;
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "support/json.rs"]
+mod json;
+#[path = "support/openmetrics.rs"]
+mod openmetrics;
+#[path = "support/smtp_client.rs"]
+mod smtp_client;
+
+use ca::ca;
+use daemon::{Daemon, Place, Program, have, is_root};
+use json::Json;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use openmetrics::{Numbers, scrape};
+use smtp_client::{Smtp, openssl};
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Virtual hosts by SNI, each with a file for its proof; mail for `defer@` waits, mail for `fail@` fails.
+const SERVER: &str = "acl_smtp_rcpt = accept\nacl_not_smtp = accept\ntls_advertise_hosts = *\n\
+     tls_certificate = @DIR@/${if def:tls_in_sni{$tls_in_sni}{leaf}}-chain.pem\n\
+     tls_privatekey = @DIR@/${if def:tls_in_sni{$tls_in_sni}{leaf}}.key\n@OCSP@\n@MORE@\n\
+     begin routers\nwait:\n  driver = redirect\n  local_parts = defer\n  data = :defer: later\n  allow_defer\n\
+     no:\n  driver = redirect\n  local_parts = fail\n  data = :fail: never\n  allow_fail\n\
+     all:\n  driver = accept\n  transport = box\nbegin transports\nbox:\n  driver = appendfile\n  \
+     directory = @DIR@/mail\n  maildir_format\n  user = @USER@\nbegin retry\n* * F,2h,15m\n";
+
+fn place(more: &str) -> Place {
+    let ocsp = match oxim::tls::OCSP {
+        true => "tls_ocsp_file = @DIR@/${if def:tls_in_sni{$tls_in_sni}{leaf}}.der",
+        false => "",
+    };
+    let place = Place::new(Program::Oxim, &SERVER.replace("@OCSP@", ocsp).replace("@MORE@", more));
+    for name in ["leaf", "staple", "other"] {
+        for file in [format!("{name}-chain.pem"), format!("{name}.key")] {
+            fs::write(place.path(&file), ca().read(&file)).unwrap();
+        }
+    }
+    place
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A daemon that has started: the master listens before its workers are there.
+fn started(place: Place) -> Daemon {
+    let daemon = place.daemon();
+    daemon.place.wait_for_log("daemon started");
+    daemon
+}
+
+/// A daemon whose numbers are at this port.
+fn with_port() -> (Daemon, u16) {
+    let port = free_port();
+    (started(place(&format!("openmetrics_listen = 127.0.0.1:{port}"))), port)
+}
+
+fn numbers(port: u16) -> Numbers {
+    scrape(TcpStream::connect(("127.0.0.1", port)).unwrap()).unwrap()
+}
+
+/// Waits until the numbers are as they should be.
+fn wait_for(port: u16, what: &str, good: impl Fn(&Numbers) -> bool) -> Numbers {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string()).and_then(scrape);
+        match found {
+            Ok(numbers) if good(&numbers) => return numbers,
+            found => assert!(Instant::now() < end, "waited for {what} in vain: {found:#?}"),
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+fn send(port: u16, recipient: &str) {
+    let mut smtp = Smtp::connect(port);
+    for line in ["HELO x\r\n", "MAIL FROM:<a@x.test>\r\n", &format!("RCPT TO:<{recipient}>\r\n"), "DATA\r\n"]
+    {
+        let reply = smtp.say(line);
+        assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
+    }
+    assert!(smtp.say("Subject: x\r\n\r\nText\r\n.\r\n").starts_with("250 OK id="));
+    smtp.say("QUIT\r\n");
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+#[test]
+fn the_reader_of_the_tests_refuses_what_breaks_the_format() {
+    let good =
+        "# TYPE a counter\n# HELP a A \\\"b\\\".\na_total{x=\"\\\\\\n\"} 1\na_total{x=\"\"} 1e3\n# EOF\n";
+    assert_eq!(openmetrics::read(good).unwrap().find("a_total", &[("x", "\\\n")]).len(), 1);
+    for (from, to) in [
+        ("# EOF\n", ""),
+        ("# EOF\n", "\n# EOF\n"),
+        ("# EOF\n", "# EOF\nb 1\n"),
+        ("} 1\n", "} x\n"),
+        ("} 1\n", "}  1\n"),
+        ("} 1\n", "} -1\n"),
+        ("a_total{x=\"\"}", "a{x=\"\"}"),
+        ("a_total{x=\"\"}", "a_total{x=\"\\\\\\n\"}"),
+        ("a_total{x=\"\"}", "a_total{x=\"\",x=\"\"}"),
+        ("a_total{x=\"\"}", "a_total{x=\"\",}"),
+        ("a_total{x=\"\"}", "a_total{x=\"\\t\"}"),
+        ("a_total{x=\"\"}", "a_total{x=\"}"),
+        ("# HELP a A \\\"b\\\".\n", "# HELP a A \"b\".\n"),
+        ("# HELP a A \\\"b\\\".\n", ""),
+        ("# HELP a", "# UNIT a seconds\n# HELP a"),
+        ("a_total{x=\"\"}", "# HELP a B\na_total{x=\"\"}"),
+        ("# EOF", "# TYPE a counter\n# EOF"),
+        ("counter", "number"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert!(bad != good && openmetrics::read(&bad).is_err(), "{bad}");
+    }
+    assert!(json::read("{\"a\":[1,null,\"\\u0041\\n\"]}").is_ok());
+    for bad in ["{\"a\":1,}", "[1,]", "{\"a\":1,\"a\":2}", "\"\n\"", "[01]", "{a:1}", "[1] x", "\"\\x\""] {
+        assert!(json::read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn messages_are_counted_and_the_counts_outlive_workers_and_reloads() {
+    let (daemon, port) = with_port();
+    let first = numbers(port);
+    for (name, labels) in [
+        ("oxim_messages_received_total", [("protocol", "smtp")]),
+        ("oxim_deliveries_total", [("result", "local")]),
+        ("oxim_deliveries_total", [("result", "failed")]),
+        ("oxim_messages_attempted_total", [("result", "deferred")]),
+    ] {
+        assert_eq!(first.get(name, &labels), 0.0, "{name}");
+    }
+    let build = first.find("oxim_build_info", &[("version", env!("CARGO_PKG_VERSION"))]);
+    assert_eq!(build[0].labels["ocsp"], if oxim::tls::OCSP { "yes" } else { "no" });
+    send(daemon.port, "ann@host.test");
+    send(daemon.port, "defer@host.test");
+    send(daemon.port, "fail@host.test");
+    // Of the third message only the bounce is delivered.
+    let counted = |numbers: &Numbers| {
+        numbers.get("oxim_messages_received_total", &[("protocol", "smtp")]) == 3.0
+            && numbers.get("oxim_messages_received_total", &[("protocol", "local")]) == 1.0
+            && numbers.get("oxim_recipients_received_total", &[]) == 4.0
+            && numbers.get("oxim_received_bytes_total", &[]) > 100.0
+            && numbers.get("oxim_deliveries_total", &[("result", "local")]) == 2.0
+            && numbers.get("oxim_deliveries_total", &[("result", "deferred")]) == 1.0
+            && numbers.get("oxim_deliveries_total", &[("result", "failed")]) == 1.0
+            && numbers.get("oxim_bounces_total", &[]) == 1.0
+            && numbers.get("oxim_messages_attempted_total", &[("result", "completed")]) == 3.0
+            && numbers.get("oxim_messages_attempted_total", &[("result", "deferred")]) == 1.0
+    };
+    let before = wait_for(port, "the counts", counted);
+    let served = before.get("oxim_smtp_connections_total", &[("side", "in"), ("result", "served")]);
+    assert!(served >= 3.0, "{served}");
+
+    signal(daemon.smtp_worker(), Signal::SIGKILL);
+    daemon.place.wait_for_log("the smtp worker (pid ");
+    let after_death = wait_for(port, "the next worker", counted);
+    signal(daemon.pid(), Signal::SIGHUP);
+    daemon.place.wait_for_log("SIGHUP received");
+    let after_reload = wait_for(port, "the numbers after a reload", counted);
+    for later in [after_death, after_reload] {
+        for sample in before.0.iter().filter(|sample| sample.name.ends_with("_total")) {
+            let labels: Vec<_> = sample.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            assert!(later.get(&sample.name, &labels) >= sample.value, "{sample:?}");
+        }
+        let start = |numbers: &Numbers| numbers.get("oxim_start_time_seconds", &[]);
+        assert_eq!(start(&later), start(&before), "the daemon is the same");
+    }
+    // The first look at the queue may be that of the next ten seconds.
+    let queued = wait_for(port, "the queue", |numbers| numbers.get("oxim_queue_messages", &[]) == 1.0);
+    assert_eq!(queued.get("oxim_queue_frozen_messages", &[]), 0.0);
+    assert!(queued.get("oxim_queue_oldest_age_seconds", &[]) < 300.0);
+}
+
+#[test]
+fn handshakes_are_counted_by_version_and_by_what_came_of_them() {
+    let (daemon, port) = with_port();
+    let handshakes = |numbers: &Numbers, version| {
+        numbers.get("oxim_tls_handshakes_total", &[("side", "in"), ("version", version)])
+    };
+    openssl(daemon.port, "-tls1_2", &["QUIT\\r\\n"]);
+    openssl(daemon.port, "-tls1_3", &["QUIT\\r\\n"]);
+    openssl(daemon.port, "-tls1_3", &["QUIT\\r\\n"]);
+    smtp_client::shake(daemon.port, true);
+    let seen = wait_for(port, "the handshakes", |numbers| {
+        (handshakes(numbers, "TLS1.2"), handshakes(numbers, "TLS1.3")) == (1.0, 2.0)
+            && numbers.get("oxim_tls_handshake_failures_total", &[("side", "in")]) == 1.0
+    });
+    let status = |verdict| seen.get("oxim_tls_statuses_total", &[("side", "in"), ("verdict", verdict)]);
+    assert_eq!((status("not_requested"), status("verified")), (3.0, 0.0));
+}
+
+#[test]
+fn a_reload_never_leaves_a_collector_without_an_answer() {
+    let port = free_port();
+    for value in [format!("127.0.0.1:{port}"), "@DIR@/run/metrics".to_owned()] {
+        let place = place(&format!("openmetrics_listen = {value}"));
+        fs::create_dir(place.path("run")).unwrap();
+        fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
+        let daemon = started(place);
+        let socket = daemon.place.path("run/metrics");
+        let ask = || match value.starts_with('@') {
+            true => UnixStream::connect(&socket).map_err(|e| e.to_string()).and_then(scrape),
+            false => TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string()).and_then(scrape),
+        };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| {
+                let mut answers = 0;
+                while !done.load(Ordering::Relaxed) {
+                    ask().unwrap_or_else(|error| panic!("after {answers} answers: {error}"));
+                    answers += 1;
+                }
+                answers
+            });
+            for reload in 2..5 {
+                let before = daemon.smtp_worker();
+                signal(daemon.pid(), Signal::SIGHUP);
+                let end = Instant::now() + Duration::from_secs(30);
+                while fs::exists(format!("/proc/{before}")).unwrap() && !is_zombie(before) {
+                    assert!(Instant::now() < end || asker.is_finished(), "reload {reload} does not end");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            assert!(asker.join().unwrap() > 3);
+        });
+        if value.starts_with('@') {
+            let about = fs::metadata(&socket).unwrap();
+            assert_eq!(about.permissions().mode() & 0o777, 0o660);
+            assert_eq!(
+                fs::read_dir(daemon.place.path("run")).unwrap().count(),
+                1,
+                "nothing is left beside it"
+            );
+        }
+    }
+}
+
+fn is_zombie(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("State:\tZ"))
+}
+
+#[test]
+fn a_place_for_the_numbers_that_cannot_be_is_refused_with_its_cure() {
+    let refused = |value: &str, command: &[&str]| {
+        let place = place(&format!("openmetrics_listen = {value}"));
+        let output = place.run(command, b"");
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for command in [&["-bV"][..], &["-bdf", "-oX", "127.0.0.1.1025"]] {
+        let told = refused("0.0.0.0:9125", command);
+        assert!(
+            told.contains("openmetrics_listen: 0.0.0.0:9125 can be reached from other hosts: use "),
+            "{told}"
+        );
+    }
+    let told = refused("@DIR@/no/metrics", &["-bdf", "-oX", &format!("127.0.0.1.{}", free_port())]);
+    assert!(told.contains("/no/metrics: No such file or directory"), "{told}");
+    let told = refused("@DIR@/leaf.key", &["-bdf", "-oX", &format!("127.0.0.1.{}", free_port())]);
+    assert!(told.contains("/leaf.key: there is something that is no socket"), "{told}");
+    let port = free_port();
+    let told = refused(&format!("127.0.0.1:{port}"), &["-bdf", "-oX", &format!("127.0.0.1.{port}")]);
+    assert!(told.contains(&format!("openmetrics_listen: 127.0.0.1:{port} is where SMTP listens")), "{told}");
+}
+
+/// `--certificates` of whoever calls, root or the owner of the daemon.
+fn ask(place: &Place, more: &[&str]) -> Output {
+    place.run(&[&["--certificates"], more].concat(), b"")
+}
+
+fn certificates(place: &Place) -> Vec<Json> {
+    let output = ask(place, &["--json"]);
+    assert!(output.status.success(), "{output:?}");
+    json::read(&String::from_utf8(output.stdout).unwrap()).unwrap().get("certificates").list().to_vec()
+}
+
+#[test]
+fn certificates_are_listed_once_they_were_shown() {
+    let daemon = started(place(""));
+    assert_eq!(certificates(&daemon.place), []);
+    let nothing = String::from_utf8(ask(&daemon.place, &[]).stdout).unwrap();
+    assert_eq!(nothing, "no certificate has been loaded yet\n");
+    for _ in 0..2 {
+        openssl(daemon.port, "", &["QUIT\\r\\n"]);
+    }
+    let all = certificates(&daemon.place);
+    let subjects: Vec<&str> = all.iter().map(|one| one.get("subject").text()).collect();
+    assert_eq!(subjects, ["O=oxim test,CN=inter.test", "O=oxim test,CN=leaf.test"]);
+    let serial = ca().certificate("leaf").serial().unwrap();
+    let serial: String = serial.iter().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(all[1].get("serial").text(), serial);
+    assert_eq!(all[1].get("issuer").text(), "O=oxim test,CN=inter.test");
+    assert_eq!(all[1].get("must_staple"), &Json::Bool(false));
+    assert!(is_time(all[1].get("not_after")), "{:?}", all[1]);
+    for unknown in ["responder", "next_attempt", "successes", "failures"] {
+        assert_eq!(all[1].get(unknown), &Json::Null, "nobody fetches: {unknown}");
+    }
+    let table = String::from_utf8(ask(&daemon.place, &[]).stdout).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[0].starts_with("SUBJECT") && lines[2].starts_with("O=oxim test,CN=leaf.test"), "{table}");
+    assert_eq!(lines[0].find("SERIAL"), lines[2].find(&serial), "{table}");
+}
+
+/// `2026-11-25T04:05:06Z`
+fn is_time(json: &Json) -> bool {
+    let text = json.text();
+    text.len() == 20 && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
+}
+
+#[test]
+fn only_an_administrator_is_told_and_only_by_a_daemon() {
+    let place = place("");
+    let output = ask(&place, &[]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && told.contains("no daemon of this build takes calls for the spool"),
+        "{told}"
+    );
+    if !have("root, to be somebody else", is_root()) {
+        return;
+    }
+    let daemon = started(place);
+    let program = daemon.place.path("oxim");
+    fs::copy(env!("CARGO_BIN_EXE_oxim"), &program).unwrap();
+    let configuration = daemon.place.path("configure");
+    let by_nobody = || {
+        let mut command = Command::new(&program);
+        command.arg("-C").arg(&configuration).arg("--certificates").uid(65_534).gid(65_534).env_clear();
+        command.output().unwrap()
+    };
+    let refused = by_nobody();
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "exim: permission denied\n");
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    // The program decides on what it is told; the daemon on what the kernel tells, whatever the caller's program says.
+    let text = fs::read_to_string(&configuration).unwrap();
+    let own = format!("admin_groups = 65534\n{text}");
+    fs::write(daemon.place.path("lenient"), own).unwrap();
+    let _ = fs::remove_file(daemon.place.path("configure.kept"));
+    fs::rename(&configuration, daemon.place.path("configure.kept")).unwrap();
+    fs::rename(daemon.place.path("lenient"), &configuration).unwrap();
+    let refused = by_nobody();
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "exim: permission denied\n");
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    // Once the daemon has read it too, members of the group are administrators.
+    signal(daemon.pid(), Signal::SIGHUP);
+    let end = Instant::now() + Duration::from_secs(30);
+    while !by_nobody().status.success() {
+        assert!(Instant::now() < end, "{:?}", by_nobody());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(ocsp_stapling)]
+mod with_status {
+    use super::*;
+    use ca::{DAY, ProofSpec, Status, good};
+
+    /// Good, expired and revoked, shown by three virtual hosts.
+    fn shown(more: &str) -> Daemon {
+        let place = place(more);
+        let expired = ProofSpec { this_update: -2 * DAY, next_update: Some(-DAY), ..good("staple") };
+        let revoked = ProofSpec { status: Status::Revoked, ..good("other") };
+        for spec in [good("leaf"), expired, revoked] {
+            fs::write(place.path(&format!("{}.der", spec.subject)), ca().proof(&spec)).unwrap();
+        }
+        let daemon = started(place);
+        for name in ["leaf", "staple", "other"] {
+            openssl(daemon.port, &format!("-status -servername {name}"), &["QUIT\\r\\n"]);
+        }
+        daemon
+    }
+
+    #[test]
+    fn each_certificate_is_told_with_its_proof_or_why_there_is_none() {
+        let daemon = shown("");
+        let all = certificates(&daemon.place);
+        let of = |name: &str| {
+            let subject = format!("O=oxim test,CN={name}.test");
+            let found: Vec<_> = all.iter().filter(|one| one.get("subject").text() == subject).collect();
+            assert_eq!(found.len(), 1, "{name}: {found:#?}");
+            found[0]
+        };
+        for (name, status, file) in [
+            ("leaf", "good", "leaf.der"),
+            ("staple", "expired", "staple.der"),
+            ("other", "revoked", "other.der"),
+        ] {
+            let told = of(name);
+            assert_eq!((told.get("status").text(), told.get("source").text()), (status, "file"), "{name}");
+            assert_eq!(told.get("file").text(), daemon.place.path(file).to_str().unwrap());
+        }
+        assert!(is_time(of("leaf").get("this_update")) && is_time(of("leaf").get("next_update")));
+        assert_eq!(of("staple").get("must_staple"), &Json::Bool(true));
+        assert_eq!(of("leaf").get("revoked_since"), &Json::Null);
+        assert!(is_time(of("other").get("revoked_since")));
+        assert_eq!(of("inter").get("status").text(), "none");
+        // A proof that goes bad is told so, and why.
+        fs::write(daemon.place.path("new.der"), b"nonsense").unwrap();
+        fs::rename(daemon.place.path("new.der"), daemon.place.path("leaf.der")).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            openssl(daemon.port, "-status -servername leaf", &["QUIT\\r\\n"]);
+            let all = certificates(&daemon.place);
+            let leaf = all.iter().find(|one| one.get("subject").text().ends_with("leaf.test")).unwrap();
+            if leaf.get("status").text() == "unusable" {
+                assert!(leaf.get("last_error").text().starts_with("malformed"), "{leaf:?}");
+                break;
+            }
+            assert!(Instant::now() < end, "{leaf:?}");
+        }
+    }
+
+    #[test]
+    fn the_numbers_have_each_certificates_proof_and_the_verdicts_of_handshakes() {
+        let port = free_port();
+        let _daemon = shown(&format!("openmetrics_listen = 127.0.0.1:{port}"));
+        let seen = numbers(port);
+        let of =
+            |name: &str, host: &str| seen.get(name, &[("subject", &format!("O=oxim test,CN={host}.test"))]);
+        let usable = ["leaf", "staple", "other"].map(|host| of("oxim_staple_usable", host));
+        assert_eq!(usable, [1.0, 0.0, 0.0]);
+        let age = of("oxim_staple_age_seconds", "leaf");
+        assert!((3600.0..3900.0).contains(&age), "{age}");
+        let left = of("oxim_staple_remaining_seconds", "leaf");
+        assert!((86_000.0..=86_400.0).contains(&left), "{left}");
+        assert_eq!(of("oxim_certificate_must_staple", "staple"), 1.0);
+        assert!(of("oxim_certificate_remaining_seconds", "other") > 19.0 * 86_400.0);
+        let info = |host: &str, status| {
+            let subject = format!("O=oxim test,CN={host}.test");
+            seen.find("oxim_staple_info", &[("subject", &subject), ("status", status)]).len()
+        };
+        assert_eq!((info("leaf", "good"), info("staple", "expired"), info("other", "revoked")), (1, 1, 1));
+        let status = |verdict| seen.get("oxim_tls_statuses_total", &[("side", "in"), ("verdict", verdict)]);
+        assert_eq!((status("verified"), status("no_response")), (1.0, 2.0));
+    }
+}
