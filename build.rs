@@ -76,6 +76,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_certificate_set_ocsp_status_request_mem, gnutls_ext_raw_parse: proofs of whole chains
     ("gnutls_loads_proofs", (3, 6, 3)),
+    // gnutls_ocsp_status_request_get2: what was stapled for each certificate of a chain
+    ("gnutls_staples_of_chains", (3, 6, 3)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
     ("gnutls_ciphersuite_get", (3, 7, 4)),
     // GNUTLS_NO_STATUS_REQUEST
@@ -166,7 +168,6 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_credentials_set", OLD),
     ("gnutls_certificate_set_x509_key", OLD),
     ("gnutls_certificate_set_x509_trust_mem", OLD),
-    ("gnutls_certificate_set_x509_crl_mem", OLD),
     ("gnutls_certificate_set_x509_system_trust", (3, 0, 20)),
     ("gnutls_certificate_server_set_request", OLD),
     ("gnutls_certificate_get_peers", OLD),
@@ -228,6 +229,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_ocsp_resp_verify_direct", (3, 0, 12)),
     ("gnutls_ocsp_status_request_enable_client", STAPLING),
     ("gnutls_ocsp_status_request_get", STAPLING),
+    ("gnutls_ocsp_status_request_get2", (3, 6, 3)),
     ("gnutls_certificate_set_ocsp_status_request_function", STAPLING),
     ("gnutls_ocsp_status_request_is_checked", (3, 1, 4)),
     ("gnutls_certificate_set_ocsp_status_request_mem", (3, 6, 3)),

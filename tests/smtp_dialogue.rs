@@ -113,6 +113,7 @@ fn server(text: &str, spool: &Path) -> Server {
         dns: Arc::new(NoDns),
         log: Arc::clone(&log),
         counters: Arc::default(),
+        status: None,
         users: Arc::new(NoUsers),
     });
     let ids = IdGenerator::new(oxim::mail::IdForm::Short, std::process::id());

@@ -99,7 +99,7 @@ fn the_check_of_a_configuration_warns_of_a_required_status_that_nothing_can_sati
     let checked = String::from_utf8(place.run(&["-bV"], b"").stdout).unwrap();
     let warnings: Vec<&str> = checked.lines().filter(|line| line.contains(": Warning: ")).collect();
     assert!(warnings.len() == 2 && warnings[0].contains("/configure:"), "{checked}");
-    let place = sender(&[25], "  hosts_require_ocsp = *\n  hosts_require_tls = *\n");
+    let place = sender(&[25], "  hosts_require_ocsp = *\n  hosts_require_tls = *\n  tls_verify_hosts = *\n");
     assert!(!String::from_utf8(place.run(&["-bV"], b"").stdout).unwrap().contains("Warning"));
 }
 

@@ -49,6 +49,8 @@ pub struct Globals {
     pub counters: Arc<Counters>,
     /// Names of users, groups, home directories.
     pub users: Arc<dyn Users>,
+    /// Revocation lists that the staple keeper fetches; none: nobody fetches any.
+    pub status: Option<crate::ocsp::registry::Registry>,
 }
 
 /// The user and group data base; a fake stands here in tests.

@@ -47,6 +47,7 @@ pub fn globals(
         log: Arc::new(Log::memory()),
         counters: Arc::default(),
         users,
+        status: None,
     };
     let spool = path(&globals, "spool_directory")?.unwrap_or_else(|| build_settings::SPOOL_DIRECTORY.into());
     globals.spool_directory = PathBuf::from(spool.to_os_str_lossy().into_owned());

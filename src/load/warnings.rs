@@ -18,34 +18,38 @@ pub fn warnings(written: &Written) -> Vec<Warning> {
     smtp.flat_map(status_without_its_ground).collect()
 }
 
-/// `hosts_require_ocsp` asks for a proof of a certificate that nobody verifies, or leaves it to that option alone
-/// that nothing goes in clear (row C3).
+/// `hosts_require_ocsp` or `hosts_require_status` asks for a proof about a certificate that nobody verifies, or leaves to
+/// that option alone that nothing goes in clear (row C3).
 fn status_without_its_ground(transport: &Instance) -> Vec<Warning> {
     let is_empty = |name: &str| {
         transport.options.text(name).is_none_or(|list| list.text().iter().all(u8::is_ascii_whitespace))
     };
-    if !crate::tls::OCSP || is_empty("hosts_require_ocsp") {
-        return Vec::new();
-    }
-    let at = transport.options.text("hosts_require_ocsp").map_or(&transport.at, |list| list.at());
-    let warn = |text: &str| Warning {
-        at: at.clone(),
-        text: format!("transport {}: hosts_require_ocsp {text}", transport.name),
-    };
+    let proof = Some("hosts_require_ocsp").filter(|_| crate::tls::OCSP);
+    let required = proof.into_iter().chain(["hosts_require_status"]).filter(|name| !is_empty(name));
     let mut found = Vec::new();
-    if is_empty("tls_verify_certificates")
-        || (is_empty("tls_try_verify_hosts") && is_empty("tls_verify_hosts"))
-    {
-        found.push(warn(
-            "without a verified certificate (tls_verify_certificates, and tls_verify_hosts or \
-             tls_try_verify_hosts) is never satisfied: every delivery to these hosts is deferred",
-        ));
-    }
-    if is_empty("hosts_require_tls") {
-        found.push(warn(
-            "without hosts_require_tls: nothing is sent in clear to these hosts, but say so with \
-             hosts_require_tls, which other MTAs need",
-        ));
+    for option in required {
+        let at = transport.options.text(option).map_or(&transport.at, |list| list.at());
+        let mut warn = |text: &str| {
+            let text = format!("transport {}: {option} {text}", transport.name);
+            found.push(Warning { at: at.clone(), text });
+        };
+        let never = is_empty("tls_try_verify_hosts") && is_empty("tls_verify_hosts");
+        if never || is_empty("tls_verify_certificates") {
+            warn(
+                "without a verified certificate (tls_verify_certificates, and tls_verify_hosts or \
+                 tls_try_verify_hosts) is never satisfied: every delivery to these hosts is deferred",
+            );
+        } else if is_empty("tls_verify_hosts") {
+            warn(
+                "without tls_verify_hosts: a certificate for another host satisfies it too, if its status is good",
+            );
+        }
+        if is_empty("hosts_require_tls") {
+            warn(
+                "without hosts_require_tls: nothing is sent in clear to these hosts, but say so with \
+                 hosts_require_tls, which other MTAs need",
+            );
+        }
     }
     found
 }
@@ -71,19 +75,22 @@ mod tests {
 
     #[test]
     fn a_required_status_without_verification_or_required_tls_is_warned_of() {
-        let whole = "  hosts_require_tls = *\n  hosts_require_ocsp = *\n";
-        assert_eq!(of(whole), [""; 0], "the system's authorities are the default");
-        assert_eq!(of("  hosts_require_tls = *\n"), [""; 0]);
-        let clear = of("  hosts_require_ocsp = *\n");
-        assert!(
-            clear.len() == 1
-                && clear[0].starts_with("4: transport out: hosts_require_ocsp without hosts_require_tls")
-        );
-        for unverified in ["  tls_verify_certificates =\n", "  tls_try_verify_hosts =\n"] {
-            let told = of(&format!("{whole}{unverified}"));
-            assert!(told.len() == 1 && told[0].contains("is never satisfied"), "{told:?}");
+        for option in ["hosts_require_ocsp", "hosts_require_status"] {
+            let sure = "  tls_verify_hosts = *\n";
+            let whole = format!("  hosts_require_tls = *\n  {option} = *\n");
+            assert_eq!(of(&format!("{whole}{sure}")), [""; 0], "the system's authorities are the default");
+            assert_eq!(of("  hosts_require_tls = *\n"), [""; 0]);
+            let clear = of(&format!("  {option} = *\n{sure}"));
+            let words = format!("4: transport out: {option} without hosts_require_tls");
+            assert!(clear.len() == 1 && clear[0].starts_with(&words), "{clear:?}");
+            for unverified in ["  tls_verify_certificates =\n", "  tls_try_verify_hosts =\n"] {
+                let told = of(&format!("{whole}{unverified}"));
+                assert!(told.len() == 1 && told[0].contains("is never satisfied"), "{told:?}");
+            }
+            let tried = of(&whole);
+            assert!(tried.len() == 1 && tried[0].contains("a certificate for another host"), "{tried:?}");
+            assert_eq!(of(&format!("{whole}  tls_try_verify_hosts =\n{sure}")), [""; 0]);
+            assert_eq!(of(&format!("  {option} = *\n  tls_verify_certificates =\n")).len(), 2);
         }
-        assert_eq!(of(&format!("{whole}  tls_try_verify_hosts =\n  tls_verify_hosts = *\n")), [""; 0]);
-        assert_eq!(of("  hosts_require_ocsp = *\n  tls_verify_certificates =\n").len(), 2);
     }
 }

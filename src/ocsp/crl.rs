@@ -117,6 +117,11 @@ impl Unsigned {
         texts(bytes)?.into_iter().map(Self::parse).collect()
     }
 
+    /// Bytes of its text.
+    pub fn size(&self) -> usize {
+        self.0.der.len()
+    }
+
     /// DER of its issuer's name.
     pub fn issuer(&self) -> &[u8] {
         &self.0.der[self.0.fields.issuer.clone()]
@@ -221,7 +226,7 @@ impl From<gnutls::Error> for UnfitCrl {
 }
 
 /// The lists of a file, each in DER.
-fn texts(bytes: &[u8]) -> Result<Vec<Vec<u8>>, UnfitCrl> {
+pub fn texts(bytes: &[u8]) -> Result<Vec<Vec<u8>>, UnfitCrl> {
     use base64::Engine;
     if bytes.trim().is_empty() {
         return Err(UnfitCrl::Empty);

@@ -1,20 +1,22 @@
-//! The client's side: what is shown and trusted, the handshake, and the judgement of the server's
-//! certificate and of the proof it stapled (rows C1 to C4).
+//! The client's side: what is shown and trusted, the handshake, and what is made of the [judgement](super::verdict) of the
+//! server's certificate and of the proofs it stapled (rows C1 to C6).
 
 use super::cache::{FileCache, Files};
 use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::ocsp;
 use super::gnutls::priority::PriorityError;
-use super::gnutls::session::{ChainStatus, Session, SessionError, Side};
-use super::gnutls::x509::Certificate;
-use super::notice::{Notice, Notify};
+use super::gnutls::session::{Session, SessionError, Side};
+use super::notice::Notify;
 use super::priorities::Priorities;
+use super::revocation::Lists;
 use super::server::handshake_text;
+use super::status::{Asked, Held};
 use super::stream::TlsStream;
-use super::unit::{UnitError, load_files, load_revocation_lists, load_trust};
+use super::unit::{UnitError, load_files, load_trust};
+use super::verdict::{enforce, judge};
 use super::{gnutls, info};
-use crate::mail::envelope::{OcspState, TlsInfo};
-use crate::ocsp::{Proof, Subject, Unfit};
+use crate::mail::envelope::TlsInfo;
+use crate::ocsp::registry::Registry;
 use crate::text::Value;
 use bstr::{BString, ByteSlice};
 use std::net::TcpStream;
@@ -26,6 +28,7 @@ use std::time::{Instant, SystemTime};
 pub struct ClientTls {
     units: FileCache<ClientSettings, ClientUnit, UnitError>,
     priorities: Priorities,
+    held: Held,
 }
 
 /// Options of the smtp transport that name files, expanded. Empty values are unset.
@@ -69,6 +72,12 @@ pub struct ClientRequest<'a> {
     pub request_ocsp: bool,
     /// `hosts_require_ocsp` matched; implies a request.
     pub require_ocsp: bool,
+    /// `hosts_require_status` matched: a good proof, or a revocation list that does not name the certificate.
+    pub require_status: bool,
+    /// Where lists are asked for that certificates name; none: nowhere.
+    pub registry: Option<&'a Registry>,
+    /// `tls_resumption_hosts` matched: a former session with the same host and requirements may be gone on with.
+    pub resume: bool,
     /// When to give up the handshake. The stream keeps it until another is set.
     pub deadline: Option<Instant>,
     /// TLS from the first byte.
@@ -103,23 +112,22 @@ pub enum ClientError {
     /// A good proof was required. The reason was told as a notice.
     #[error("(certificate status check failed)")]
     Status,
+    /// A status was required, and is not known yet: the list is asked for.
+    #[error("(certificate status check failed): {0}")]
+    StatusUnknown(String),
 }
 
 /// Loaded files.
 struct ClientUnit {
     credentials: Arc<Credentials>,
+    lists: Option<Lists>,
 }
 
-/// What the server showed, judged.
-struct Verdict {
-    /// GnuTLS's whole verdict, and what remains of it without the proof's part.
-    whole: ChainStatus,
-    chain: ChainStatus,
-    host_name_fits: bool,
-    must_staple_broken: bool,
-    ocsp: OcspState,
-    /// Why the proof is not good.
-    unfit: Option<Unfit>,
+impl ClientRequest<'_> {
+    /// The ClientHello has status_request.
+    pub(super) fn asks_for_staple(&self) -> bool {
+        super::OCSP && (self.request_ocsp || self.require_ocsp || self.require_status)
+    }
 }
 
 impl ClientTls {
@@ -142,7 +150,7 @@ impl ClientTls {
         };
         let unit = self.units.get(request.settings, Instant::now(), load).map_err(ClientError::Unit)?;
         let priority = self.priorities.get(request.ciphers)?;
-        let request_status = request.request_ocsp || request.require_ocsp;
+        let request_status = request.asks_for_staple();
         let side = Side::Client { request_status };
         let mut session = Session::new(side, socket, Arc::clone(&unit.credentials), priority)
             .map_err(ClientError::Session)?;
@@ -154,11 +162,9 @@ impl ClientTls {
             ocsp::request_staple(&mut session).map_err(ClientError::Session)?;
         }
         session.handshake(None).map_err(ClientError::Handshake)?;
-        let verdict = judge(&session, &unit.credentials, request);
-        if let Some(unfit) = &verdict.unfit {
-            let host = request.host_name.unwrap_or_default().as_bstr();
-            (request.notify)(Notice::main(format!("OCSP staple of {host} not good: {unfit}")));
-        }
+        let asked = Asked { held: &self.held, registry: request.registry };
+        let verdict = judge(&session, &unit.credentials, unit.lists.as_ref(), &asked, request);
+        verdict.notices(request).into_iter().for_each(request.notify);
         if let Err(error) = enforce(&verdict, request) {
             session.refuse_certificate();
             return Err(error);
@@ -168,18 +174,6 @@ impl ClientTls {
         info.ocsp = verdict.ocsp;
         info.certificate_verified = request.verify != Verify::No && verdict.certificate_is_good();
         Ok((TlsStream::new(session), info))
-    }
-}
-
-impl Verdict {
-    /// The certificate by itself. The absence or failure of a proof that nobody requires does not count
-    /// (row C1), but a revocation does, and the promise of a must-staple certificate.
-    fn certificate_is_good(&self) -> bool {
-        self.chain.is_good() && self.host_name_fits && !self.must_staple_broken
-    }
-
-    fn is_revoked(&self) -> bool {
-        self.whole.is_revoked() || self.unfit.as_ref().is_some_and(Unfit::is_revoked)
     }
 }
 
@@ -195,78 +189,7 @@ fn load_unit(request: &ClientRequest<'_>, files: &mut Files) -> Result<Arc<Clien
     if let Some(place) = &settings.verify_certificates {
         load_trust(place.as_bstr(), true, files, &mut builder)?;
     }
-    if let Some(path) = &settings.crl {
-        load_revocation_lists(path.as_bstr(), files, &mut builder)?;
-    }
-    Ok(Arc::new(ClientUnit { credentials: Arc::new(builder.share()) }))
-}
-
-/// All that can be said of the server's certificate, without deciding.
-fn judge(session: &Session, credentials: &Credentials, request: &ClientRequest<'_>) -> Verdict {
-    // A failure to verify is as bad as the worst verdict.
-    let whole = session.verify_peer().unwrap_or(ChainStatus::UNVERIFIABLE);
-    let chain = whole.without_proof(request.settings.crl.is_some());
-    let certificates: Vec<Certificate> =
-        session.peer_certificates().iter().map_while(|der| Certificate::from_der(der).ok()).collect();
-    let leaf = certificates.first();
-    let host_name_fits = match (request.host_name, leaf) {
-        (None, _) => true,
-        (Some(name), Some(leaf)) => leaf.names_host(name),
-        (Some(_), None) => false,
-    };
-    let (ocsp, unfit) = judge_staple(session, credentials, certificates.as_slice(), whole, request);
-    let demanded = super::OCSP && leaf.is_some_and(Certificate::demands_staple);
-    let shown = matches!(ocsp, OcspState::Verified | OcspState::NotVerified);
-    Verdict { whole, chain, host_name_fits, must_staple_broken: demanded && !shown, ocsp, unfit }
-}
-
-/// The state of the staple. 4 needs GnuTLS's whole verdict and ours (row C4).
-fn judge_staple(
-    session: &Session,
-    credentials: &Credentials,
-    certificates: &[Certificate],
-    whole: ChainStatus,
-    request: &ClientRequest<'_>,
-) -> (OcspState, Option<Unfit>) {
-    if !(request.request_ocsp || request.require_ocsp) {
-        return (OcspState::NotRequested, None);
-    }
-    let Some(staple) = ocsp::received_staple(session) else { return (OcspState::NoResponse, None) };
-    let Some(subject) = subject(certificates, credentials) else {
-        return (OcspState::NotVerified, Some(Unfit::IssuerUnknown));
-    };
-    if let Err(unfit) = Proof::check(&staple, &subject, request.now) {
-        return (OcspState::Failed, Some(unfit));
-    }
-    let believed = request.verify != Verify::No
-        && request.settings.verify_certificates.is_some()
-        && whole.is_good()
-        && ocsp::library_checked_staple(session);
-    (if believed { OcspState::Verified } else { OcspState::NotVerified }, None)
-}
-
-/// The leaf and its issuer: next in the chain, or trusted.
-fn subject(certificates: &[Certificate], credentials: &Credentials) -> Option<Subject> {
-    let leaf = certificates.first()?;
-    let sent = certificates.iter().skip(1).filter_map(|other| other.der().ok());
-    let trusted = std::iter::once_with(|| credentials.trusted_issuer(leaf).ok()).flatten();
-    sent.chain(trusted).find_map(|der| Subject::new(leaf, Certificate::from_der(&der).ok()?))
-}
-
-/// What was required and is not there ends the session.
-fn enforce(verdict: &Verdict, request: &ClientRequest<'_>) -> Result<(), ClientError> {
-    if request.verify == Verify::Require && !verdict.certificate_is_good() {
-        return Err(match verdict.is_revoked() {
-            true => ClientError::Certificate("certificate revoked"),
-            false if verdict.chain.is_good() && !verdict.host_name_fits => ClientError::HostName,
-            false => ClientError::Certificate("certificate invalid"),
-        });
-    }
-    if request.require_ocsp && verdict.ocsp != OcspState::Verified {
-        return Err(match verdict.is_revoked() {
-            true => ClientError::Certificate("certificate revoked"),
-            false => ClientError::Status,
-        });
-    }
-    Ok(())
+    let place = settings.crl.as_ref().map(|place| place.as_bstr());
+    let lists = place.map(|place| Lists::load(place, files, request.notify)).transpose()?;
+    Ok(Arc::new(ClientUnit { credentials: Arc::new(builder.share()), lists }))
 }

@@ -16,10 +16,13 @@ mod kept;
 pub mod listed;
 pub mod notice;
 mod priorities;
+mod revocation;
 pub mod server;
 pub mod settings;
+mod status;
 pub mod stream;
 mod unit;
+mod verdict;
 
 pub use client::{ClientError, ClientRequest, ClientSettings, ClientTls, Verify};
 pub use notice::{Audience, Notice, Notify};

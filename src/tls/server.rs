@@ -13,6 +13,7 @@ use super::gnutls::session::{
 use super::info;
 use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
+use super::revocation::{Word, links};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
 use super::unit::{Offer, Unit, UnitError};
@@ -34,6 +35,9 @@ pub struct ServerTls {
     registry: Option<Registry>,
     news: Arc<News>,
 }
+
+/// The unit that a server name gave, and the certificates whose proofs are loaded in what it offers.
+type Chosen = (Arc<Unit>, Vec<Arc<[u8]>>);
 
 /// What the thread that watches the files has to say. It waits for somebody who can write it down.
 #[derive(Default)]
@@ -157,9 +161,11 @@ impl ServerTls {
         session.set_staples(staples);
         session.ask_certificate(accept.client_certificate);
         let mut failure = None;
+        let mut used = Arc::clone(&unit);
         let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, accept) {
             Ok(None) => Ok(()),
-            Ok(Some(now_loaded)) => {
+            Ok(Some((unit, now_loaded))) => {
+                used = unit;
                 loaded = now_loaded;
                 Ok(())
             }
@@ -177,25 +183,21 @@ impl ServerTls {
         let mut info = info::describe(&session, sni, accept.on_connect);
         let by_credentials = loaded.iter().any(|leaf| **leaf == *info.our_certificate);
         info.ocsp = status(session.status_was_asked(), session.was_stapled() || by_credentials);
-        info.certificate_verified = check_client(&mut session, accept.client_certificate, &info)?;
+        info.certificate_verified = check_client(&mut session, &used, accept, &info)?;
         Ok((TlsStream::new(session), info))
     }
 
     /// After the ClientHello: another unit, if the client named a server. Tells for which certificates it has proofs
     /// loaded.
-    fn choose(
-        &self,
-        hello: &ClientHello<'_>,
-        accept: &Accept<'_>,
-    ) -> Result<Option<Vec<Arc<[u8]>>>, ServerError> {
+    fn choose(&self, hello: &ClientHello<'_>, accept: &Accept<'_>) -> Result<Option<Chosen>, ServerError> {
         let Some(name) = hello.server_name().and_then(|sent| safe_server_name(&sent)) else {
             return Ok(None);
         };
-        let Offer { credentials, staples, loaded } =
-            self.unit(accept, Some(&name))?.offer(accept.now, accept.notify);
+        let unit = self.unit(accept, Some(&name))?;
+        let Offer { credentials, staples, loaded } = unit.offer(accept.now, accept.notify);
         hello.show(&credentials, staples).map_err(ServerError::Session)?;
         hello.ask_certificate(accept.client_certificate);
-        Ok(Some(loaded))
+        Ok(Some((unit, loaded)))
     }
 
     fn unit(&self, accept: &Accept<'_>, sni: Option<&BString>) -> Result<Arc<Unit>, ServerError> {
@@ -232,18 +234,40 @@ fn status(asked: bool, stapled: bool) -> OcspState {
     }
 }
 
-fn check_client(session: &mut Session, wish: ClientCertificate, info: &TlsInfo) -> Result<bool, ServerError> {
+fn check_client(
+    session: &mut Session,
+    unit: &Unit,
+    accept: &Accept<'_>,
+    info: &TlsInfo,
+) -> Result<bool, ServerError> {
+    let wish = accept.client_certificate;
     if wish == ClientCertificate::Ignored || info.peer_certificate.is_empty() {
         return Ok(false);
     }
     // Nobody staples for a client; a status word other than 0 is bad.
     let status = session.verify_peer().unwrap_or(ChainStatus::UNVERIFIABLE);
-    if !status.is_good() && wish == ClientCertificate::Required {
+    let mut revoked = status.is_revoked();
+    let mut good = status.is_good();
+    if let Some(lists) = &unit.lists {
+        for link in links(&session.peer_certificates(), &unit.credentials) {
+            match lists.word(&link, accept.now) {
+                Word::Silent | Word::Good(_) => {}
+                Word::Revoked => (good, revoked) = (false, true),
+                Word::Unfit(unfit) => {
+                    good = false;
+                    let text =
+                        format!("client certificate not verified: its issuer's list in tls_crl: {unfit}");
+                    (accept.notify)(Notice::main(text));
+                }
+            }
+        }
+    }
+    if !good && wish == ClientCertificate::Required {
         session.refuse_certificate();
-        let word = if status.is_revoked() { "certificate revoked" } else { "certificate invalid" };
+        let word = if revoked { "certificate revoked" } else { "certificate invalid" };
         return Err(ServerError::ClientCertificate(word));
     }
-    Ok(status.is_good())
+    Ok(good)
 }
 
 /// Exim says `timed out` where the deadline passed.

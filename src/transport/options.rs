@@ -275,6 +275,7 @@ pub const SMTP: &[OptionDef] = &[
     refuses("hosts_require_auth", HostList, ""),
     refuses("hosts_require_dane", HostList, ""),
     acts("hosts_require_ocsp", HostList, ""),
+    acts("hosts_require_status", HostList, ""),
     acts("hosts_require_tls", HostList, ""),
     refuses("hosts_try_auth", HostList, ""),
     only_as("hosts_try_chunking", HostList, "*", ""),

@@ -61,6 +61,7 @@ pub fn globals(dns: Arc<dyn Resolver>) -> Globals {
         dns,
         log: Arc::new(Log::memory()),
         counters: Arc::default(),
+        status: None,
         users: Arc::new(NoUsers),
     }
 }

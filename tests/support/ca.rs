@@ -3,7 +3,7 @@
 //!
 //! Chain: `root` -> `inter` -> `leaf` (mx.test, localhost), `staple` (the same, must-staple), `pointed` (the same, with
 //! addresses of revocation lists), `other` (other.test).
-//! Beside it: `rogue`, another root that a client may trust; `delegate` and `powerless`, responders with and
+//! Beside it: `strict`, a must-staple intermediate, with `under` (must-staple) and `loose` (not); `rogue`, another root that a client may trust; `delegate` and `powerless`, responders with and
 //! without the key purpose, under `inter` (`brief` too, for one day); `rogue_delegate` under `rogue`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -35,6 +35,8 @@ pub struct ProofSpec {
     pub next_update: Option<i64>,
     /// One bit of the signature is turned.
     pub broken: bool,
+    /// The responder is named by its name, not by its key.
+    pub by_name: bool,
     /// The CertID is made with SHA-256, not SHA-1.
     pub sha256: bool,
     /// The CertID has the key of this one in place of the issuer's.
@@ -68,6 +70,7 @@ pub fn good(subject: &'static str) -> ProofSpec {
         this_update: -3600,
         next_update: Some(DAY),
         broken: false,
+        by_name: false,
         sha256: false,
         id_key: None,
         id_name: None,
@@ -97,6 +100,15 @@ impl Ca {
         let server =
             "subjectAltName=DNS:mx.test,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth";
         ca.issue("leaf", "inter", server);
+        let feature = "1.3.6.1.5.5.7.1.24=DER:30:03:02:01:05";
+        let authority = "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign,digitalSignature";
+        ca.issue("strict", "root", &format!("{authority}\n{feature}"));
+        ca.issue("under", "strict", &format!("{server}\n{feature}"));
+        ca.issue("loose", "strict", server);
+        for name in ["under", "loose"] {
+            let chain = [ca.read(&format!("{name}.pem")), ca.read("strict.pem")].concat();
+            fs::write(ca.path(&format!("{name}-chain.pem")), chain).expect("writing");
+        }
         ca.issue("staple", "inter", &format!("{server}\n1.3.6.1.5.5.7.1.24=DER:30:03:02:01:05"));
         ca.issue("other", "inter", "subjectAltName=DNS:other.test");
         ca.issue("direct", "root", server);
@@ -224,7 +236,11 @@ impl Ca {
         let spec = &specs[0];
         let key = self.certificate(spec.signer).public_key_bits().expect("a key");
         let singles: Vec<u8> = specs.iter().flat_map(|spec| self.single(spec)).collect();
-        let body = [der(0xa2, &octets(&sha1(&key))), time(0x18, 0), der(SEQUENCE, &singles)].concat();
+        let responder = match spec.by_name {
+            false => der(0xa2, &octets(&sha1(&key))),
+            true => der(0xa1, &self.certificate(spec.signer).raw_dn().expect("a name")),
+        };
+        let body = [responder, time(0x18, 0), der(SEQUENCE, &singles)].concat();
         let signed = der(SEQUENCE, &body);
         let mut signature = self.sign(spec.signer, &signed);
         if spec.broken {
@@ -242,7 +258,11 @@ impl Ca {
 
     fn single(&self, spec: &ProofSpec) -> Vec<u8> {
         let subject = self.certificate(spec.subject);
-        let issuer = if spec.subject == "inter" || spec.subject == "direct" { "root" } else { "inter" };
+        let issuer = match spec.subject {
+            "inter" | "direct" | "strict" => "root",
+            "under" | "loose" => "strict",
+            _ => "inter",
+        };
         let key = self.certificate(spec.id_key.unwrap_or(issuer)).public_key_bits().expect("a key");
         let named = self.certificate(spec.id_name.unwrap_or(spec.subject));
         let name = named.raw_issuer_dn().expect("a name");

@@ -94,6 +94,7 @@ fn world(settings: &[(&str, &str)]) -> World {
         log: Arc::new(Log::memory()),
         counters: Arc::default(),
         users: Arc::new(Nobody),
+        status: None,
     };
     let told = Arc::new(Told::default());
     let station = Station {

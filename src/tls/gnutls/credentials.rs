@@ -11,7 +11,7 @@ use std::ffi::c_int;
 use std::ptr;
 
 owned! {
-    /// Certificates, keys, trust and revocation lists.
+    /// Certificates, keys and trust.
     CredentialsHandle: sys::gnutls_certificate_credentials_t, sys::gnutls_certificate_free_credentials
 }
 
@@ -68,17 +68,6 @@ impl CredentialsBuilder {
     pub fn trust_system(&mut self) -> Result<usize, Error> {
         // SAFETY: the handle is ours alone.
         let count = check(unsafe { sys::gnutls_certificate_set_x509_system_trust(self.0.raw()) })?;
-        Ok(usize::try_from(count).unwrap_or(0))
-    }
-
-    /// Adds the revocation lists in a PEM text; tells how many.
-    #[doc(alias = "gnutls_certificate_set_x509_crl_mem")]
-    pub fn revocation_lists_pem(&mut self, pem: &[u8]) -> Result<usize, Error> {
-        let data = datum(pem);
-        // SAFETY: `pem` is only read, and only during the call.
-        let count = check(unsafe {
-            sys::gnutls_certificate_set_x509_crl_mem(self.0.raw(), &data, sys::GNUTLS_X509_FMT_PEM)
-        })?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
 

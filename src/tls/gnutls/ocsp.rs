@@ -266,14 +266,30 @@ pub fn request_staple(session: &mut Session) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the server stapled, byte for byte; none if it did not.
+/// What the server stapled for the certificate of this number in its chain, byte for byte; none if it did not. Only with
+/// TLS 1.3, and a library that knows it (3.6.3), there is one for other certificates than the leaf.
 #[doc(alias = "gnutls_ocsp_status_request_get")]
-pub fn received_staple(session: &Session) -> Option<Vec<u8>> {
+#[doc(alias = "gnutls_ocsp_status_request_get2")]
+pub fn received_staple(session: &Session, at: usize) -> Option<Vec<u8>> {
     let mut response = empty_datum();
-    // SAFETY: the handle is alive; the bytes live in the session and are copied at once.
-    let code: c_int = unsafe { sys::gnutls_ocsp_status_request_get(session.raw(), &mut response) };
+    let code = staple_at(session, at, &mut response);
     // SAFETY: filled by GnuTLS on success.
     (code >= 0 && response.size > 0).then(|| unsafe { bytes_of(&response) }.to_vec())
+}
+
+#[cfg(gnutls_staples_of_chains)]
+fn staple_at(session: &Session, at: usize, response: &mut sys::gnutls_datum_t) -> c_int {
+    let at = c_uint::try_from(at).unwrap_or(c_uint::MAX);
+    // SAFETY: the handle is alive; the bytes live in the session, and the caller copies them at once.
+    unsafe { sys::gnutls_ocsp_status_request_get2(session.raw(), at, response) }
+}
+#[cfg(not(gnutls_staples_of_chains))]
+fn staple_at(session: &Session, at: usize, response: &mut sys::gnutls_datum_t) -> c_int {
+    if at > 0 {
+        return sys::GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
+    }
+    // SAFETY: the handle is alive; the bytes live in the session, and the caller copies them at once.
+    unsafe { sys::gnutls_ocsp_status_request_get(session.raw(), response) }
 }
 
 /// GnuTLS's opinion of the staple; has a meaning only after [`Session::verify_peer`], and is no

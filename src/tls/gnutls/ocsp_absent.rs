@@ -94,7 +94,7 @@ pub fn request_staple(_: &mut Session) -> Result<(), Error> {
 }
 
 /// Nothing is received.
-pub fn received_staple(_: &Session) -> Option<Vec<u8>> {
+pub fn received_staple(_: &Session, _: usize) -> Option<Vec<u8>> {
     None
 }
 

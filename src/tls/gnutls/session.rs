@@ -340,12 +340,11 @@ impl ChainStatus {
     pub fn is_revoked(self) -> bool {
         self.0 & sys::GNUTLS_CERT_REVOKED != 0
     }
-    /// What remains if GnuTLS's verdict about the stapled proof is left out. Old data may be a proof or a
-    /// revocation list; so it counts where lists are in use.
-    pub fn without_proof(self, lists_in_use: bool) -> Self {
+    /// What remains if GnuTLS's verdict about the stapled proof is left out. (Old data could be a revocation list too, but
+    /// GnuTLS is given none.)
+    pub fn without_proof(self) -> Self {
         let proof = INVALID_OCSP_STATUS | MISSING_OCSP_STATUS;
-        let old = if lists_in_use { 0 } else { sys::GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED };
-        let rest = self.0 & !(proof | old);
+        let rest = self.0 & !(proof | sys::GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED);
         // "Invalid" is set beside every other bit; alone it says nothing once that bit is taken out.
         let alone = rest == sys::GNUTLS_CERT_INVALID && rest != self.0;
         Self(if alone { 0 } else { rest })

@@ -22,6 +22,7 @@ use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::session::{Staple, Staples};
 use super::kept::Kept;
 use super::notice::{Notice, Notify};
+use super::revocation::Lists;
 use super::settings::UnitSettings;
 use crate::ocsp::Proof;
 use crate::ocsp::registry::Registry;
@@ -38,7 +39,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 pub(super) use certificates::load_files;
-pub(super) use trust::{load_revocation_lists, load_trust};
+pub(super) use trust::load_trust;
 
 /// Certificate, key and proof are replaced by three renames. How often files that do not fit together are read again,
 /// and after what pause, before they count as what they are.
@@ -48,7 +49,9 @@ const HALF_PAUSE: Duration = Duration::from_millis(50);
 /// What a server shows and trusts.
 pub(super) struct Unit {
     shown: Vec<Shown>,
-    credentials: Arc<Credentials>,
+    pub credentials: Arc<Credentials>,
+    /// `tls_crl`
+    pub lists: Option<Lists>,
     /// Where there are proofs of whole chains.
     chains: Option<Chains>,
 }
@@ -121,6 +124,9 @@ pub enum FileProblem {
     /// Not what it should be.
     #[error("{1}")]
     Malformed(BString, gnutls::Error),
+    /// No revocation list, or one that cannot be used.
+    #[error("{1}")]
+    List(BString, String),
     /// The file has nothing of the kind.
     #[error("No certificate was found.")]
     Nothing(BString),
@@ -134,6 +140,7 @@ impl FileProblem {
             FileProblem::Relative(path) => format!("{path}: not an absolute path"),
             FileProblem::Encrypted(path) => format!("{path}: the private key is encrypted with a password"),
             FileProblem::Malformed(path, error) => format!("{path}: {error}"),
+            FileProblem::List(path, reason) => format!("{path}: {reason}"),
             FileProblem::Nothing(path) => format!("{path}: no certificate in it"),
         }
     }
@@ -255,7 +262,9 @@ impl Unit {
             Shown::new(pair.certificate.clone(), &pair.chain, filed, kept.unwrap_or_default())
         };
         let shown: Vec<Shown> = pairs.iter().zip(places).map(one).collect();
-        let mut unit = Self { shown, credentials, chains: None };
+        let place = settings.crl.as_ref().map(|place| place.as_bstr());
+        let lists = place.map(|place| Lists::load(place, files, notify)).transpose()?;
+        let mut unit = Self { shown, credentials, lists, chains: None };
         unit.chains = unit.load_chains(settings, &pairs, files, now, notify)?;
         Ok(unit)
     }
@@ -359,7 +368,7 @@ fn is_half(loaded: &Result<Unit, UnitError>) -> bool {
     }
 }
 
-/// Credentials with certificates, trust and revocation lists, to which proofs may still be added.
+/// Credentials with certificates and trust, to which proofs may still be added.
 fn build(
     settings: &UnitSettings,
     pairs: &[Pair],
@@ -370,9 +379,6 @@ fn build(
     if let Some(place) = &settings.verify_certificates {
         load_trust(place.as_bstr(), settings.asks_clients, files, &mut builder)?;
     }
-    if let Some(path) = &settings.crl {
-        load_revocation_lists(path.as_bstr(), files, &mut builder)?;
-    }
     builder.staple_by_session();
     Ok(builder)
 }
@@ -382,7 +388,7 @@ fn read(path: &BStr, files: &mut Files) -> Result<Vec<u8>, FileProblem> {
     files.read(path_of(path)?).map_err(unreadable)
 }
 
-fn path_of(path: &BStr) -> Result<&Path, FileProblem> {
+pub(super) fn path_of(path: &BStr) -> Result<&Path, FileProblem> {
     let path = Path::new(OsStr::from_bytes(path));
     if path.is_absolute() { Ok(path) } else { Err(FileProblem::Relative(path.as_os_str().as_bytes().into())) }
 }

@@ -1,6 +1,6 @@
-//! Whom a unit trusts: authorities and revocation lists.
+//! Whom a unit trusts.
 
-use super::{FileProblem, UnitError, path_of, read};
+use super::{FileProblem, UnitError, path_of};
 use crate::tls::cache::Files;
 use crate::tls::gnutls::credentials::CredentialsBuilder;
 use bstr::{BStr, ByteSlice};
@@ -37,18 +37,5 @@ pub(in crate::tls) fn load_trust(
         let malformed = |error| problem(FileProblem::Malformed(place.to_owned(), error));
         builder.trust_pem(&pem).map_err(malformed)?;
     }
-    Ok(())
-}
-
-/// `tls_crl`: one PEM file.
-pub(in crate::tls) fn load_revocation_lists(
-    path: &BStr,
-    files: &mut Files,
-    builder: &mut CredentialsBuilder,
-) -> Result<(), UnitError> {
-    let problem = |problem| UnitError::Trust { option: "tls_crl", path: path.to_owned(), problem };
-    let pem = read(path, files).map_err(problem)?;
-    let malformed = |error| problem(FileProblem::Malformed(path.to_owned(), error));
-    builder.revocation_lists_pem(&pem).map_err(malformed)?;
     Ok(())
 }

@@ -283,14 +283,7 @@ impl Delivery<'_> {
     }
 
     fn open(&self, host: &Host, policy: &Policy) -> Result<Session, Failure> {
-        session::open(
-            host,
-            policy,
-            &self.smtp.tls,
-            &|line| self.log_line(line),
-            &self.job.context.globals.log,
-            &self.job.context.globals.counters,
-        )
+        session::open(host, policy, &self.smtp.tls, &|line| self.log_line(line), &self.job.context.globals)
     }
 
     fn keep(&self, key: Key, mut session: Session) {

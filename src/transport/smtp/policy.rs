@@ -48,6 +48,10 @@ pub struct TlsPolicy {
     pub request_ocsp: bool,
     /// A good, verified status is required (`hosts_require_ocsp`).
     pub require_ocsp: bool,
+    /// A good proof or list is required (`hosts_require_status`).
+    pub require_status: bool,
+    /// A former session may be gone on with (`tls_resumption_hosts`).
+    pub resume: bool,
     /// How the chain is verified (`tls_verify_hosts`, `tls_try_verify_hosts`).
     pub verify: Verify,
     /// The certificate's names are compared (`tls_verify_cert_hostnames`).
@@ -80,7 +84,8 @@ impl Policy {
         let protocol = options.plain("protocol").unwrap_or_default();
         let tls_on_connect = protocol == "smtps";
         let require_ocsp = crate::tls::OCSP && reader.matches("hosts_require_ocsp")?;
-        let tls = reader.tls_policy(require_ocsp)?;
+        let require_status = reader.matches("hosts_require_status")?;
+        let tls = reader.tls_policy(require_ocsp, require_status)?;
         Ok(Self {
             port: reader.port(tls_on_connect)?,
             tls_on_connect,
@@ -89,7 +94,7 @@ impl Policy {
             avoid_esmtp: reader.matches("hosts_avoid_esmtp")?,
             avoid_pipelining: reader.matches("hosts_avoid_pipelining")?,
             avoid_tls: reader.matches("hosts_avoid_tls")?,
-            require_tls: require_ocsp || reader.matches("hosts_require_tls")?,
+            require_tls: require_ocsp || require_status || reader.matches("hosts_require_tls")?,
             clear_after_tempfail: options.bool("tls_tempfail_tryclear"),
             keepalive: options.bool("keepalive"),
             tls,
@@ -111,7 +116,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn tls_policy(&self, require_ocsp: bool) -> Result<TlsPolicy, Failure> {
+    fn tls_policy(&self, require_ocsp: bool, require_status: bool) -> Result<TlsPolicy, Failure> {
         let verify = match (self.matches("tls_verify_hosts")?, self.matches("tls_try_verify_hosts")?) {
             (true, _) => Verify::Require,
             (false, true) => Verify::Try,
@@ -120,6 +125,8 @@ impl Reader<'_> {
         Ok(TlsPolicy {
             request_ocsp: crate::tls::OCSP && (require_ocsp || self.matches("hosts_request_ocsp")?),
             require_ocsp,
+            require_status,
+            resume: self.matches("tls_resumption_hosts")?,
             verify,
             verify_names: self.matches("tls_verify_cert_hostnames")?,
             files: ClientSettings {

@@ -4,10 +4,12 @@
 use super::connection::{Connection, Stream};
 use super::policy::Policy;
 use super::trouble::{Failure, Scope, exim_errno, host_field};
+use crate::expand::context::Globals;
 use crate::log::Log;
 use crate::mail::Reply;
 use crate::mail::envelope::TlsInfo;
 use crate::metrics::{Counter, Counters, Side};
+use crate::ocsp::registry::Registry;
 use crate::tls::{ClientRequest, ClientTls, Notice};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
@@ -72,10 +74,10 @@ pub fn open(
     policy: &Policy,
     tls: &ClientTls,
     log: &dyn Fn(&[u8]),
-    watch: &Arc<Log>,
-    counters: &Counters,
+    globals: &Globals,
 ) -> Result<Session, Failure> {
-    let target = Target { host, policy, tls, log, watch, counters };
+    let (watch, counters, registry) = (&globals.log, &globals.counters, globals.status.as_ref());
+    let target = Target { host, policy, tls, log, watch, counters, registry };
     match target.open(policy.avoid_tls) {
         Err(Opening::TlsFailed(text)) if !policy.require_tls && !policy.tls_on_connect => {
             let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
@@ -121,6 +123,7 @@ struct Target<'a> {
     log: &'a dyn Fn(&[u8]),
     watch: &'a Arc<Log>,
     counters: &'a Counters,
+    registry: Option<&'a Registry>,
 }
 
 impl Target<'_> {
@@ -198,6 +201,9 @@ impl Target<'_> {
             host_name: policy.verify_names.then_some(self.host.name.as_slice()),
             request_ocsp: policy.request_ocsp,
             require_ocsp: policy.require_ocsp,
+            require_status: policy.require_status,
+            registry: self.registry,
+            resume: policy.resume,
             deadline: Some(Instant::now() + self.policy.limits.command),
             on_connect: self.policy.tls_on_connect,
             now: SystemTime::now(),

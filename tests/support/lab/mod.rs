@@ -244,6 +244,7 @@ pub fn lab_with(rule: &str, extra: &str) -> Lab {
         dns: Arc::new(NoDns),
         log: Arc::clone(&log),
         counters: Arc::default(),
+        status: None,
         users: Arc::new(oxim::as_user::SystemUsers),
     });
     let transports = Registry::compile(&written.transports, &remote).unwrap_or_else(|e| panic!("{e:?}"));

@@ -1,0 +1,202 @@
+//! `tls_crl`: what revocation lists say of a peer's chain (client and server).
+//!
+//! GnuTLS would take the lists too, but believes each of them: whether unsigned, of another issuer of that name, out of
+//! date, or a part only; and it needs minutes for a large one. So the lists are read and judged here
+//! ([`crate::ocsp::crl`]):
+//!
+//! | of a certificate's issuer there is | meaning |
+//! |---|---|
+//! | a list, however old, that names the certificate | revoked |
+//! | a list that is complete, signed by the issuer, and in time | good |
+//! | lists that are none of that | the certificate is not verified |
+//! | no list | nothing is said, as with Exim and GnuTLS (`hosts_require_status` asks for more) |
+
+use super::cache::Files;
+use super::gnutls::credentials::Credentials;
+use super::gnutls::hash::{Digest, digest};
+use super::gnutls::x509::{Certificate, MAX_CHAIN};
+use super::notice::{Notice, Notify};
+use super::unit::{FileProblem, UnitError, path_of};
+use crate::ocsp::crl::Unsigned;
+use crate::ocsp::{Crl, UnfitCrl};
+use bstr::{BStr, ByteSlice};
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Most issuers for which it is remembered which lists they signed.
+const MAX_PROVEN: usize = 1024;
+/// Most bytes that the lists of one option take: the largest ones of a hundred authorities.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// The lists of one option.
+#[derive(Default)]
+pub(super) struct Lists {
+    all: Vec<Unsigned>,
+    proven: Mutex<Proven>,
+}
+
+/// By number of the list and hash of the issuer: the list, if that issuer signed it.
+type Proven = HashMap<(usize, Vec<u8>), Option<Crl>>;
+
+/// A certificate of a chain, and who issued it.
+pub(super) struct Link {
+    /// Its number in what the peer sent.
+    pub at: usize,
+    pub certificate: Certificate,
+    pub issuer: Certificate,
+}
+
+/// What lists say of a certificate.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Nothing.
+    Silent,
+    /// Not revoked; this holds up to then.
+    Good(SystemTime),
+    /// Revoked.
+    Revoked,
+    /// There should be a word, and it is of no use.
+    Unfit(UnfitCrl),
+}
+
+impl Lists {
+    /// Loads a file, or a directory of files. What is no list makes a file an error, as with Exim; in a directory it is
+    /// left out and told, as is a list that proves nothing (a delta, for instance).
+    pub fn load(place: &BStr, files: &mut Files, notify: Notify<'_>) -> Result<Self, UnitError> {
+        let problem = |problem| UnitError::Trust { option: "tls_crl", path: place.to_owned(), problem };
+        let path = path_of(place).map_err(problem)?;
+        let unreadable = |error| problem(FileProblem::Unreadable(place.to_owned(), error));
+        let mut lists = Self::default();
+        if files.is_directory(path).map_err(unreadable)? {
+            for path in files.list(path).map_err(unreadable)? {
+                if is_hidden(&path) {
+                    continue; // an unfinished copy, as rsync and editors make them
+                }
+                let read = files.read(&path).map_err(UnfitCrl::Unreadable);
+                if let Err(unfit) = read.and_then(|bytes| lists.add(&bytes, &path, notify)) {
+                    tell(&path, &unfit, notify);
+                }
+            }
+            return Ok(lists);
+        }
+        let bytes = files.read(path).map_err(unreadable)?;
+        match lists.add(&bytes, path, notify) {
+            Err(unfit) => Err(problem(FileProblem::List(place.to_owned(), unfit.to_string()))),
+            Ok(()) => Ok(lists),
+        }
+    }
+
+    /// The lists of one file. An error: it has none at all, or what cannot be read.
+    fn add(&mut self, bytes: &[u8], path: &Path, notify: Notify<'_>) -> Result<(), UnfitCrl> {
+        for der in crate::ocsp::crl::texts(bytes)? {
+            let held: usize = self.all.iter().map(Unsigned::size).sum();
+            if held + der.len() > MAX_BYTES {
+                return Err(UnfitCrl::NoRoom(MAX_BYTES));
+            }
+            match Unsigned::parse(der) {
+                Ok(list) => self.all.push(list),
+                Err(unfit @ UnfitCrl::Malformed(_)) => return Err(unfit),
+                Err(unfit) => tell(path, &unfit, notify),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the lists say of a certificate.
+    pub fn word(&self, link: &Link, now: SystemTime) -> Word {
+        weigh(&link.certificate, self.of(&link.issuer), now)
+    }
+
+    /// The lists that bear the issuer's name; an error in place of one that it did not sign.
+    fn of(&self, issuer: &Certificate) -> Vec<Result<Crl, UnfitCrl>> {
+        let Ok(name) = issuer.raw_dn() else { return Vec::new() };
+        let named = self.all.iter().enumerate().filter(|(_, list)| list.issuer() == name);
+        named.map(|(at, list)| self.proven(at, list, issuer)).collect()
+    }
+
+    /// The hash over a large list is made once for each issuer.
+    fn proven(&self, at: usize, list: &Unsigned, issuer: &Certificate) -> Result<Crl, UnfitCrl> {
+        let key = issuer.der().and_then(|der| digest(Digest::Sha256, &der)).map(|hash| (at, hash))?;
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(crl) = proven.get(&key) {
+            return crl.clone().ok_or(UnfitCrl::BadSignature);
+        }
+        let crl = list.signed_by(issuer);
+        if proven.len() >= MAX_PROVEN {
+            proven.clear();
+        }
+        proven.insert(key, crl.as_ref().ok().cloned());
+        crl
+    }
+}
+
+/// What these lists of its issuer say of a certificate.
+pub(super) fn weigh(
+    certificate: &Certificate,
+    lists: impl IntoIterator<Item = Result<Crl, UnfitCrl>>,
+    now: SystemTime,
+) -> Word {
+    let Ok(serial) = certificate.serial() else { return Word::Silent };
+    let mut word = Word::Silent;
+    for list in lists {
+        let said = match list {
+            Err(unfit) => Word::Unfit(unfit),
+            Ok(crl) => match (crl.revoked(&serial), crl.usable(now)) {
+                // An authority does not take back a revocation; so it counts in an old list too, and in one of any part.
+                (Some(_), _) => return Word::Revoked,
+                _ if !crl.covers(certificate) => Word::Silent,
+                (None, Ok(())) => Word::Good(crl.until()),
+                (None, Err(unfit)) => Word::Unfit(unfit),
+            },
+        };
+        word = match (word, said) {
+            (Word::Good(a), Word::Good(b)) => Word::Good(a.max(b)),
+            (Word::Good(end), _) | (_, Word::Good(end)) => Word::Good(end),
+            (Word::Silent, said) => said,
+            (word, _) => word,
+        };
+    }
+    word
+}
+
+/// The way from the leaf to a trusted authority, as far as it is known: each certificate that the peer sent with its
+/// issuer. Trusted ones are not themselves looked at: nobody could revoke them.
+pub(super) fn links(sent: &[Vec<u8>], credentials: &Credentials) -> Vec<Link> {
+    let read = |at: usize| Certificate::from_der(sent.get(at)?).ok();
+    let mut links = Vec::new();
+    let mut next = (!sent.is_empty()).then_some(0);
+    while let Some(at) = next.take() {
+        let Some(certificate) = read(at).filter(|_| links.len() < MAX_CHAIN) else { break };
+        let trusted =
+            credentials.trusted_issuer(&certificate).and_then(|der| Certificate::from_der(&der)).ok();
+        if certificate.raw_dn() == certificate.raw_issuer_dn() {
+            break;
+        }
+        if let Some(issuer) = trusted.filter(|issuer| certificate.is_signed_by(issuer)) {
+            links.push(Link { at, certificate, issuer });
+            break;
+        }
+        let passed = |other: &usize| *other == at || links.iter().any(|link: &Link| link.at == *other);
+        let issuer = (0..sent.len()).filter(|other| !passed(other)).find_map(|other| {
+            let issuer = read(other).filter(|issuer| certificate.is_signed_by(issuer))?;
+            Some((other, issuer))
+        });
+        if let Some((other, issuer)) = issuer {
+            links.push(Link { at, certificate, issuer });
+            next = Some(other);
+        }
+    }
+    links
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.as_bytes().starts_with(b".") || name.as_bytes().ends_with(b"~"))
+}
+
+fn tell(path: &Path, unfit: &UnfitCrl, notify: Notify<'_>) {
+    let path = path.as_os_str().as_bytes().as_bstr();
+    notify(Notice::main(format!("TLS: a list of {path} is left out (tls_crl): {unfit}")));
+}
