@@ -64,7 +64,7 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
         Ok(hosts) => hosts,
         Err(problem) => return defer_all(attempt, group.items, &problem, transport),
     };
-    let usable = usable_hosts(attempt, &hosts);
+    let usable = usable_hosts(attempt, driver, &hosts);
     // A transport without hosts says itself what is wrong.
     if usable.hosts.is_empty() && !hosts.is_empty() {
         return give_up(attempt, group.items, &usable, transport);
@@ -78,9 +78,10 @@ fn deliver_group(attempt: &mut Attempt, group: Group, transport: &Arc<Transport>
                 expired &= note_host(attempt, &tried.host, first_of(&group.items), problem);
             }
             None => {
-                let key = host_key(&tried.host);
-                if usable.known.contains(&key) {
-                    attempt.env.hints.remove_retry(key.as_bstr());
+                for key in host_keys(attempt, driver, &tried.host) {
+                    if usable.known.contains(&key) {
+                        attempt.env.hints.remove_retry(key.as_bstr());
+                    }
                 }
             }
         }
@@ -115,23 +116,23 @@ struct Usable {
     skipped_expired: bool,
 }
 
-fn usable_hosts(attempt: &Attempt, hosts: &[Host]) -> Usable {
+fn usable_hosts(attempt: &Attempt, driver: &Arc<dyn Remote>, hosts: &[Host]) -> Usable {
     let mut usable =
         Usable { hosts: Vec::new(), known: Vec::new(), all_expired: true, skipped_expired: false };
     let now = Attempt::seconds(attempt.now);
-    for host in hosts {
-        let key = host_key(host);
-        if let Some(record) = retry::record(attempt, key.as_bstr()) {
+    'hosts: for host in hosts {
+        for key in host_keys(attempt, driver, host) {
+            let Some(record) = retry::record(attempt, key.as_bstr()) else { continue };
             usable.known.push(key.clone());
             let overdue = || retry::is_overdue(attempt, key.as_bstr(), &record);
             if !attempt.how.force && now < record.next_try && (record.expired || !overdue()) {
                 usable.skipped_expired |= record.expired;
                 usable.all_expired &= record.expired;
-                continue;
+                continue 'hosts;
             }
         }
         // Only a message that was tried before can have a record of its own.
-        let message_key = message_key(&key, attempt);
+        let message_key = message_key(&host_key(host), attempt);
         if !attempt.how.force
             && !attempt.message.envelope.first_time
             && retry::is_waiting(attempt, message_key.as_bstr())
@@ -151,7 +152,10 @@ fn message_key(key: &BString, attempt: &Attempt) -> BString {
 /// Writes the retry record of a host, or of this message at this host; true: its rule has run out.
 fn note_host(attempt: &Attempt, host: &Host, item: Option<&Item>, problem: &Problem) -> bool {
     let Some(item) = item else { return false };
-    let key = host_key(host);
+    let key = match &problem.requirement {
+        Some(requirement) => with_requirement(&host_key(host), requirement),
+        None => host_key(host),
+    };
     let by_message = problem.message_problem;
     let record = RetryKey {
         key: if by_message { message_key(&key, attempt) } else { key },
@@ -282,6 +286,20 @@ fn settle(
             defer(attempt, Setback { retry: vec![key], ..base(item, problem, transport) });
         }
     }
+}
+
+/// The keys of the records that concern deliveries of this transport to a host: the host's own, and the one for what the
+/// transport requires of its TLS, if that is more than others do (row C7).
+fn host_keys(attempt: &Attempt, driver: &Arc<dyn Remote>, host: &Host) -> Vec<BString> {
+    let mut keys = vec![host_key(host)];
+    let requirement = driver.requirement(host, &attempt.context);
+    keys.extend(requirement.map(|requirement| with_requirement(&host_key(host), &requirement)));
+    keys
+}
+
+/// `T:name:address/ocsp-0a1b2c3d`
+fn with_requirement(key: &BString, requirement: &BString) -> BString {
+    format!("{key}/{requirement}").into()
 }
 
 /// `T:name:address`, with the port if it is not SMTP's own.

@@ -117,6 +117,13 @@ pub enum ClientError {
     StatusUnknown(String),
 }
 
+impl ClientError {
+    /// The server's certificate or its status is not good enough.
+    pub fn is_of_the_certificate(&self) -> bool {
+        matches!(self, Self::Certificate(_) | Self::HostName | Self::Status | Self::StatusUnknown(_))
+    }
+}
+
 /// Loaded files.
 struct ClientUnit {
     credentials: Arc<Credentials>,

@@ -6,7 +6,7 @@
 use super::revocation::{Link, Word};
 use crate::ocsp::Crl;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, ListEntry, MAX_LISTS, Registry, WantedList};
+use crate::ocsp::registry::{Key, ListEntry, MAX_LISTS, Registry};
 use bstr::ByteSlice;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,14 +45,14 @@ pub(super) struct Asked<'a> {
 
 impl Held {
     /// The entry of a list; it stays wanted.
-    fn entry(&self, registry: &Registry, link: &Link, url: &str) -> Option<Arc<ListEntry>> {
-        let (key, wanted) = WantedList::new(&link.issuer, url).ok()?;
+    fn entry(&self, registry: &Registry, link: &Link, url: &str, now: SystemTime) -> Option<Arc<ListEntry>> {
+        let key = Key::of_list(&link.issuer, url).ok()?;
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((entry, used)) = held.get_mut(&key) {
             *used = Instant::now();
             return Some(Arc::clone(entry));
         }
-        let entry = registry.want_list(key, wanted)?;
+        let entry = registry.look_after_list(&link.issuer, url, now).ok()??;
         if held.len() >= MAX_HELD {
             let oldest = held.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
             oldest.and_then(|oldest| held.remove(&oldest));
@@ -73,7 +73,8 @@ impl Asked<'_> {
         if wanted.is_empty() {
             return Status::Unproven;
         }
-        let entries: Vec<_> = wanted.iter().filter_map(|url| self.held.entry(registry, leaf, url)).collect();
+        let entries: Vec<_> =
+            wanted.iter().filter_map(|url| self.held.entry(registry, leaf, url, now)).collect();
         match weigh(entries.iter().filter_map(|entry| entry.crl()).collect()) {
             Word::Good(end) => Status::Good(end),
             Word::Revoked => Status::Revoked,

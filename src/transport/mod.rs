@@ -131,6 +131,8 @@ pub struct Problem {
     pub tls: Option<TlsInfo>,
     /// True: the problem is the host's (retry keyed by host), not the address's.
     pub host_problem: bool,
+    /// The problem concerns only deliveries to this host with this TLS requirement ([`Remote::requirement`]).
+    pub requirement: Option<BString>,
     /// True: the problem is this message's at this host (retry keyed by host and message id).
     pub message_problem: bool,
     /// Our own machinery failed: nothing is known of host or mailbox, and no retry time is set.

@@ -30,6 +30,11 @@ pub trait Remote: Send + Sync {
     fn hosts(&self, routed: Vec<Host>, _context: &Context) -> Result<Vec<Host>, Problem> {
         Ok(routed)
     }
+    /// What is required of the TLS session with this host beyond what others may require, as a word that changes with it:
+    /// a host that fails it may still serve others, so retry records are kept for each.
+    fn requirement(&self, _host: &Host, _context: &Context) -> Option<BString> {
+        None
+    }
 }
 
 /// The drivers.

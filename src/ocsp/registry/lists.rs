@@ -79,6 +79,24 @@ impl Registry {
         Some(entry)
     }
 
+    /// As [`Self::want_list`]; what an earlier run of the keeper has left is taken at once, if it still holds `now`.
+    pub fn look_after_list(
+        &self,
+        issuer: &Certificate,
+        url: &str,
+        now: SystemTime,
+    ) -> Result<Option<Arc<ListEntry>>, gnutls::Error> {
+        let (key, wanted) = WantedList::new(issuer, url)?;
+        let Some(entry) = self.want_list(key, wanted) else { return Ok(None) };
+        if entry.crl().is_none()
+            && let Some(bytes) = self.0.keeper.stored(key)
+        {
+            // What does not hold any more is as good as none.
+            let _ = self.heard_list(key, &bytes, now);
+        }
+        Ok(Some(entry))
+    }
+
     /// All lists that are looked after.
     pub fn lists(&self) -> Vec<Arc<ListEntry>> {
         lock(&self.0.lists).values().filter_map(Weak::upgrade).collect()

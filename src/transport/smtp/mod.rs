@@ -97,6 +97,17 @@ impl Remote for Smtp {
         Ok(hosts)
     }
 
+    /// Only where an option asks for a status: nothing is expanded for other transports.
+    fn requirement(&self, host: &Host, context: &Context) -> Option<BString> {
+        let asks = |name| self.options.text(name).is_some_and(|list| !list.text().trim().is_empty());
+        if !asks("hosts_require_ocsp") && !asks("hosts_require_status") {
+            return None;
+        }
+        let context = at_host(context, host);
+        // What cannot be expanded is told when the host is tried.
+        Policy::of(&self.options, host, &context).ok()?.tls.requirement()
+    }
+
     /// A constant; an expansion is the limit of each transaction of one job.
     fn max_rcpt(&self) -> usize {
         match self.options.number("max_rcpt") {
@@ -206,9 +217,7 @@ impl Delivery<'_> {
 
     fn try_host(&mut self, host: &Host) {
         ::log::debug!(target: "transport", "{} to {} {:?}", self.smtp.name, host.name, host.address);
-        let mut context = self.job.context.clone();
-        context.address.host = Some(Value::clean(host.name.clone()));
-        context.address.host_address = host.address.map(|address| Value::clean(address.to_string()));
+        let context = at_host(self.job.context, host);
         let result = Policy::of(&self.smtp.options, host, &context)
             .and_then(|policy| self.run_session(host, policy, &context));
         let problem = match result {
@@ -355,6 +364,14 @@ impl Delivery<'_> {
             .collect();
         Report { outcomes, hosts: self.hosts }
     }
+}
+
+/// `$host` and `$host_address` say which.
+fn at_host<'c>(context: &Context<'c>, host: &Host) -> Context<'c> {
+    let mut context = context.clone();
+    context.address.host = Some(Value::clean(host.name.clone()));
+    context.address.host_address = host.address.map(|address| Value::clean(address.to_string()));
+    context
 }
 
 /// The job's message in the form it is sent.

@@ -6,6 +6,7 @@ use crate::config::Options;
 use crate::expand::{Context, ExpandError, expand};
 use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::syntax::Template;
+use crate::tls::gnutls::hash::{Digest, digest};
 use crate::tls::{ClientSettings, Verify};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
@@ -62,6 +63,26 @@ pub struct TlsPolicy {
     pub ciphers: Option<BString>,
     /// Server name to ask for (`tls_sni`).
     pub sni: Option<BString>,
+}
+
+impl TlsPolicy {
+    /// A word for what is required of a session where a status is: which kinds, and eight digits that change with
+    /// whatever else decides whether a certificate and its status are good. Short enough to be read in a list of records.
+    pub fn requirement(&self) -> Option<BString> {
+        let kinds = match (self.require_ocsp, self.require_status) {
+            (false, false) => return None,
+            (true, false) => "ocsp",
+            (false, true) => "status",
+            (true, true) => "ocsp+status",
+        };
+        let text = format!(
+            "{:?} {} {:?} {:?} {:?}",
+            self.verify, self.verify_names, self.files, self.ciphers, self.sni
+        );
+        let hash = digest(Digest::Sha256, text.as_bytes()).unwrap_or_default();
+        let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("{kinds}-{digits}").into())
+    }
 }
 
 /// Deadlines, each for one wait.

@@ -79,14 +79,14 @@ pub fn open(
     let (watch, counters, registry) = (&globals.log, &globals.counters, globals.status.as_ref());
     let target = Target { host, policy, tls, log, watch, counters, registry };
     match target.open(policy.avoid_tls) {
-        Err(Opening::TlsFailed(text)) if !policy.require_tls && !policy.tls_on_connect => {
+        Err(Opening::TlsFailed(text, _)) if !policy.require_tls && !policy.tls_on_connect => {
             let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
             line.extend_from_slice(&host_field(host));
             line.extend_from_slice(b" (not in hosts_require_tls)");
             log(&line);
-            target.open(true).map_err(Opening::into_failure)
+            target.open(true).map_err(|opening| opening.into_failure(policy))
         }
-        Err(opening) => Err(opening.into_failure()),
+        Err(opening) => Err(opening.into_failure(policy)),
         Ok(session) => Ok(session),
     }
 }
@@ -94,16 +94,20 @@ pub fn open(
 /// Why a session could not be opened.
 enum Opening {
     Failed(Box<Failure>),
-    /// The handshake or the verification failed, in Exim's words after `TLS session: `.
-    TlsFailed(String),
+    /// The handshake or the verification failed, in Exim's words after `TLS session: `; and whether it was the verification.
+    TlsFailed(String, bool),
 }
 
 impl Opening {
-    fn into_failure(self) -> Failure {
+    /// A certificate or status that is not good enough for this policy may be for another (row C7).
+    fn into_failure(self, policy: &Policy) -> Failure {
         match self {
             Self::Failed(failure) => *failure,
-            Self::TlsFailed(text) => {
-                Failure::new(Scope::Host, exim_errno::TLS_FAILURE, format!("TLS session: {text}"))
+            Self::TlsFailed(text, verified) => {
+                let text = format!("TLS session: {text}");
+                let mut failure = Failure::new(Scope::Host, exim_errno::TLS_FAILURE, text);
+                failure.problem.requirement = policy.tls.requirement().filter(|_| verified);
+                failure
             }
         }
     }
@@ -216,7 +220,7 @@ impl Target<'_> {
             }
             Err(error) => {
                 self.counters.count(Counter::OutTlsFailed);
-                Err(Opening::TlsFailed(error.to_string()))
+                Err(Opening::TlsFailed(error.to_string(), error.is_of_the_certificate()))
             }
         }
     }
