@@ -146,7 +146,7 @@ fn shake(address: SocketAddr, version: &str, credentials: &Arc<Credentials>) -> 
     let mut greeting = [0; 64];
     assert!(session.receive(&mut greeting).unwrap() > 0);
     let _ = session.bye();
-    (session.peer_certificates().swap_remove(0), ocsp::received_staple(&session))
+    (session.peer_certificates().swap_remove(0), ocsp::received_staple(&session, 0))
 }
 
 /// Resident memory of this process in KiB.
