@@ -66,12 +66,20 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_status_is_checked", (3, 1, 4)),
     // gnutls_session_get_desc
     ("gnutls_session_desc", (3, 1, 10)),
+    // gnutls_alpn_* and gnutls_handshake_set_hook_function
+    ("gnutls_alpn", (3, 2, 2)),
+    // GNUTLS_SEC_PARAM_MEDIUM is surely there
+    ("gnutls_sec_param_medium", (3, 3, 0)),
     // GNUTLS_NO_SIGNAL
     ("gnutls_no_signal", (3, 4, 2)),
     // GNUTLS_CERT_MISSING_OCSP_STATUS, GNUTLS_CERT_INVALID_OCSP_STATUS
     ("gnutls_names_proof_bits", (3, 5, 1)),
     // GNUTLS_SIGN_EDDSA_ED25519
     ("gnutls_ed25519", (3, 6, 0)),
+    // GNUTLS_E_NO_APPLICATION_PROTOCOL is surely there
+    ("gnutls_no_application_protocol", (3, 5, 0)),
+    // GNUTLS_ENABLE_EARLY_START
+    ("gnutls_early_start", (3, 6, 4)),
     // GNUTLS_TL_GET_COPY is surely there (its first version is not documented)
     ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_certificate_set_ocsp_status_request_mem, gnutls_ext_raw_parse: proofs of whole chains
@@ -114,6 +122,9 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_certificate_status_t", OLD),
     ("gnutls_x509_subject_alt_name_t", OLD),
     ("gnutls_info_access_what_t", (3, 0, 0)),
+    ("gnutls_sign_algorithm_t", OLD),
+    ("gnutls_sec_param_t", OLD),
+    ("gnutls_handshake_description_t", OLD),
     ("gnutls_pkcs_encrypt_flags_t", OLD),
     ("gnutls_certificate_verify_flags", OLD),
     ("gnutls_handshake_description_t", OLD),
@@ -158,6 +169,19 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_mac_get_name", OLD),
     ("gnutls_session_get_desc", (3, 1, 10)),
     ("gnutls_ciphersuite_get", (3, 7, 4)),
+    ("gnutls_session_enable_compatibility_mode", OLD),
+    ("gnutls_dh_set_prime_bits", OLD),
+    ("gnutls_alpn_set_protocols", (3, 2, 0)),
+    ("gnutls_alpn_get_selected_protocol", (3, 2, 0)),
+    ("gnutls_handshake_set_hook_function", (3, 2, 2)),
+    // Diffie-Hellman parameters
+    ("gnutls_dh_params_init", OLD),
+    ("gnutls_dh_params_deinit", OLD),
+    ("gnutls_dh_params_import_raw", OLD),
+    ("gnutls_dh_params_import_pkcs3", OLD),
+    ("gnutls_dh_params_generate2", OLD),
+    ("gnutls_dh_params_export_pkcs3", OLD),
+    ("gnutls_sec_param_to_pk_bits", (2, 12, 0)),
     // priorities
     ("gnutls_priority_init", OLD),
     ("gnutls_priority_deinit", OLD),
@@ -167,6 +191,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_certificate_free_credentials", OLD),
     ("gnutls_credentials_set", OLD),
     ("gnutls_certificate_set_x509_key", OLD),
+    ("gnutls_certificate_set_dh_params", OLD),
     ("gnutls_certificate_set_x509_trust_mem", OLD),
     ("gnutls_certificate_set_x509_system_trust", (3, 0, 20)),
     ("gnutls_certificate_server_set_request", OLD),
@@ -193,7 +218,6 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_get_key_purpose_oid", OLD),
     ("gnutls_x509_crt_get_ca_status", OLD),
     ("gnutls_x509_crt_get_key_usage", OLD),
-    ("gnutls_x509_crt_get_crl_dist_points", OLD),
     ("gnutls_x509_crt_get_fingerprint", OLD),
     ("gnutls_x509_crt_check_hostname", OLD),
     ("gnutls_x509_crt_check_issuer", OLD),
@@ -203,7 +227,6 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_get_signature", OLD),
     ("gnutls_x509_crt_get_crl_dist_points", OLD),
     ("gnutls_sign_get_name", (3, 0, 0)),
-    ("gnutls_sign_algorithm_t", OLD),
     ("gnutls_x509_crt_set_version", OLD),
     ("gnutls_x509_crt_set_serial", OLD),
     ("gnutls_x509_crt_set_activation_time", OLD),
@@ -260,6 +283,9 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_E_NO_CERTIFICATE_STATUS", STAPLING),
     ("GNUTLS_CLIENT", OLD),
     ("GNUTLS_SERVER", OLD),
+    ("GNUTLS_HANDSHAKE_CLIENT_HELLO", OLD),
+    ("GNUTLS_HOOK_PRE", (3, 2, 2)),
+    ("GNUTLS_E_NO_APPLICATION_PROTOCOL", (3, 5, 0)),
     ("GNUTLS_NO_EXTENSIONS", (3, 1, 2)),
     ("GNUTLS_NO_SIGNAL", (3, 4, 2)),
     ("GNUTLS_NO_STATUS_REQUEST", (3, 8, 0)),
@@ -286,6 +312,8 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_X509_FMT_DER", OLD),
     ("GNUTLS_X509_FMT_PEM", OLD),
     ("GNUTLS_PK_RSA", OLD),
+    ("GNUTLS_PK_DH", OLD),
+    ("GNUTLS_SEC_PARAM_MEDIUM", (3, 3, 0)),
     ("GNUTLS_PKCS_PLAIN", OLD),
     ("GNUTLS_VERIFY_DISABLE_TIME_CHECKS", OLD),
     ("GNUTLS_TL_GET_COPY", (3, 6, 0)),

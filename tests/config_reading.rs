@@ -93,10 +93,9 @@ fn a_driver_that_is_not_supported_yet_is_refused_once_and_can_still_be_listed() 
 
 #[test]
 fn a_value_equal_to_the_default_is_never_refused() {
-    let text =
-        "tls_dh_max_bits = 2236\ncallout_positive_expire = 24h\nno_mua_wrapper\nchunking_advertise_hosts =\n";
+    let text = "callout_positive_expire = 24h\nno_mua_wrapper\nchunking_advertise_hosts =\n";
     assert!(read(text).1.is_empty());
-    assert_eq!(read("tls_dh_max_bits = 2235\n").1.len(), 1);
+    assert_eq!(read("callout_positive_expire = 25h\n").1.len(), 1);
     assert_eq!(read("chunking_advertise_hosts = 10.0.0.0/8\n").1.len(), 1);
 }
 

@@ -192,6 +192,24 @@ fn tls_receiver() -> Daemon {
 }
 
 #[test]
+fn a_tls_session_serves_one_message_where_the_options_say_so_and_a_clear_one_more() {
+    let far = tls_receiver();
+    for option in ["hosts_nopass_tls", "hosts_noproxy_tls"] {
+        let only_one = format!("  {option} = *\n");
+        let daemon =
+            sender(far.port, &format!("  hosts_require_tls = *\n  tls_verify_certificates =\n{only_one}"));
+        send(&daemon, 1);
+        let log = send(&daemon, 2);
+        assert_eq!(log.matches("[127.0.0.1] X=TLS").count(), 2, "{log}");
+        let sink = Sink::start();
+        let daemon = sender(sink.port, &only_one);
+        send(&daemon, 1);
+        send(&daemon, 2);
+        assert_eq!((sink.connections(), sink.count("MAIL")), (1, 2));
+    }
+}
+
+#[test]
 fn kept_tls_connections_are_closed_as_tls_asks_for() {
     let far = tls_receiver();
     let daemon = sender(far.port, "  hosts_require_tls = *\n  tls_verify_certificates =\n");

@@ -58,6 +58,7 @@ fn seen(port: u16, sni: &str) -> OcspState {
         ..ClientSettings::default()
     };
     let request = ClientRequest {
+        terms: oxim::tls::ClientTerms::default(),
         settings: &settings,
         ciphers: None,
         sni: Some(sni.as_bytes()),

@@ -50,6 +50,7 @@ fn one(
     let told = Mutex::new(String::new());
     let ciphers = format!("NORMAL:-VERS-ALL:+VERS-TLS{version}");
     let request = ClientRequest {
+        terms: oxim::tls::ClientTerms::default(),
         settings: &settings,
         ciphers: Some(ciphers.as_bytes()),
         sni: None,

@@ -63,6 +63,7 @@ fn connect_to(address: SocketAddr, version: &str, wish: Wish) -> (Result<TlsInfo
         on_connect: true,
         now: SystemTime::now(),
         notify: &notify,
+        terms: oxim::tls::ClientTerms::default(),
     };
     let result = ClientTls::new().connect(TcpStream::connect(address).unwrap(), &request);
     let result = result.map_err(|error| error.to_string()).map(|(mut stream, info)| {

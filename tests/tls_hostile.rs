@@ -205,6 +205,7 @@ fn what_follows_the_end_of_tls_in_clear_is_not_answered() {
         on_connect: false,
         now: std::time::SystemTime::now(),
         notify: &|_| {},
+        terms: oxim::tls::ClientTerms::default(),
     };
     let (mut stream, _) = ClientTls::new().connect(socket, &request).unwrap();
     stream.write_all(b"EHLO x\r\n").unwrap();

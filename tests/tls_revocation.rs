@@ -56,6 +56,7 @@ impl Client {
 
     fn connect(&self, address: SocketAddr, version: &str) -> Result<TlsInfo, String> {
         let request = ClientRequest {
+            terms: oxim::tls::ClientTerms::default(),
             settings: &self.settings,
             ciphers: Some(version.as_bytes()),
             sni: None,

@@ -54,6 +54,7 @@ fn accept(
         on_connect: false,
         own_name: b"self.test",
         now: SystemTime::now(),
+        terms: oxim::tls::ServerTerms::default(),
     };
     let prepared = tls.prepare(&accept)?;
     tls.accept(prepared, socket, &accept).map(|(stream, _)| stream)
@@ -81,6 +82,7 @@ fn client_of(socket: TcpStream, ciphers: &'static str) -> JoinHandle<Option<TlsS
             on_connect: false,
             now: SystemTime::now(),
             notify: &|_| {},
+            terms: oxim::tls::ClientTerms::default(),
         };
         ClientTls::new().connect(socket, &request).ok().map(|(stream, _)| stream)
     })

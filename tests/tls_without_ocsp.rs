@@ -46,6 +46,7 @@ fn client(server: &Server, require_ocsp: bool) -> Result<TlsInfo, String> {
         on_connect: true,
         now: SystemTime::now(),
         notify: &|_| {},
+        terms: oxim::tls::ClientTerms::default(),
     };
     let socket = TcpStream::connect(server.address).unwrap();
     let (mut stream, info) = ClientTls::new().connect(socket, &request).map_err(|error| error.to_string())?;

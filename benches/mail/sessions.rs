@@ -101,6 +101,7 @@ fn session(client: &ClientTls, port: u16, staple: bool, name: Option<&str>) -> a
         on_connect: false,
         now: SystemTime::now(),
         notify: &|_| {},
+        terms: oxim::tls::ClientTerms::default(),
     };
     let (mut tls, info) = client.connect(socket, &request).map_err(|error| anyhow::anyhow!("{error}"))?;
     let stapled = info.ocsp != OcspState::NoResponse;

@@ -9,8 +9,8 @@ use crate::mail::date;
 use crate::syntax::tree::{Branches, Tree};
 use crate::text::Value;
 use crate::tls::gnutls::certificate_fields::AltName;
-use crate::tls::gnutls::ocsp;
 use crate::tls::gnutls::x509::Certificate;
+use crate::tls::gnutls::{crl, ocsp};
 use bstr::{BString, ByteSlice};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -62,7 +62,7 @@ fn read(
         b"signature" => certificate.signature().ok().map(|bytes| spaced(&bytes)),
         b"subj_altname" => modified.alt_names(certificate.alt_names().unwrap_or_default()),
         b"ocsp_uri" => modified.list(ocsp::responders(certificate)),
-        b"crl_uri" => modified.list(certificate.revocation_list_uris()),
+        b"crl_uri" => modified.list(crl::distribution_points(certificate)),
         // an empty selector selects nothing
         b"" => None,
         other => return failed(format!("bad field selector \"{}\" for certextract", other.as_bstr())),

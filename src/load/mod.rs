@@ -71,6 +71,7 @@ pub fn read(
 fn check_sections(written: &Written, known: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = unsupported_sections(written);
     errors.extend(Acls::compile(&written.acls).1);
+    errors.extend(check_prime_bits(&written.main));
     if crate::tls::OCSP {
         errors.extend(fetching::check(&written.main));
     }
@@ -97,6 +98,13 @@ pub fn openmetrics_place(main: &Options) -> Result<Option<ListenPlace>, ConfigEr
         line: None,
         unsupported: false,
     })
+}
+
+/// Clients refuse smaller primes.
+fn check_prime_bits(main: &Options) -> Option<ConfigError> {
+    let setting = main.written("tls_dh_max_bits").filter(|_| main.int("tls_dh_max_bits") < 1024)?;
+    let message = "tls_dh_max_bits is too small, must be at least 1024 for interop".into();
+    Some(ConfigError { at: setting.at.clone(), message, line: None, unsupported: false })
 }
 
 /// What is wrong with the ACLs that main options name. Expansions and listings need none of them.

@@ -54,10 +54,25 @@ fn acl_words(modifiers: bool) -> Vec<&'static str> {
 }
 
 /// What is built, as `_HAVE_*` macros name it.
-const FEATURES: &[&str] = if cfg!(ocsp_stapling) {
-    &["GNUTLS", "IPV6", "OCSP", "TLS", "TLS_OCSP", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
-} else {
-    &["GNUTLS", "IPV6", "TLS", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
+const FEATURES: &[&str] = match (crate::tls::OCSP, crate::tls::ALPN) {
+    (true, true) => &[
+        "GNUTLS",
+        "IPV6",
+        "OCSP",
+        "TLS",
+        "TLS_ALPN",
+        "TLS_CA_CACHE",
+        "TLS_OCSP",
+        "TLS1_3",
+        "TRANSPORT_APPEND_MAILDIR",
+    ],
+    (true, false) => {
+        &["GNUTLS", "IPV6", "OCSP", "TLS", "TLS_CA_CACHE", "TLS_OCSP", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
+    }
+    (false, true) => {
+        &["GNUTLS", "IPV6", "TLS", "TLS_ALPN", "TLS_CA_CACHE", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
+    }
+    (false, false) => &["GNUTLS", "IPV6", "TLS", "TLS_CA_CACHE", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"],
 };
 
 #[cfg(test)]

@@ -18,6 +18,11 @@
 //! | a damaged -H older than `keep_malformed` (4 days) | the message is removed | it is kept until somebody mends or removes it | what a newer Exim wrote, or a disk garbled, may still be read by a human | `5-spool/corrupt_header_is_frozen` |
 //! | a message whose -D is not there | never mentioned by queue runs | the same as a damaged -H | nothing may be lost without a word | `5-spool/body_is_missing` |
 //! | message data that comes a byte at a time | waited for without end, as long as each byte is in time | given up (`421`, the same log line as a time-out) once all waits are over half an hour and the average is below 100 bytes/s | every wait has a deadline | `smtp_in::data_reader` |
+//! | `hosts_require_alpn` of the smtp transport without `tls_alpn` | 4.96 asks for nothing | the host is deferred, as documented | a requirement that nothing can meet must show | `tls_options` |
+//! | `tls_early_banner_hosts` | not in 4.96 | as documented since 4.98 | – | `tls_options` |
+//! | `exim.dev.20160529.1` to `.3` and `default` in `tls_dhparam` | primes of Exim's own | the group `ffdhe2048` of RFC 7919, as strong; with GnuTLS 3.6 or later Exim offers that too | Exim's numbers are in no document | `7-tls/dhparam` |
+//! | a deprecated group in `tls_dhparam` | warned of in each connection | warned of when it is loaded | one line for each change of state | `7-tls/dh_min_bits` |
+//! | `hosts_noproxy_tls` | TLS is ended and begun anew on the same connection | the connection is closed after its message | there is no proxy process; few servers go on in clear after TLS | `kept_connections` |
 //! | an option that is known but not built | – | the start is refused, file and line | silence would be a lie | `load` |
 //! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |
 //! | a connection to another host | closed after the messages that wait for that host | kept two seconds for the next message (`connection_max_messages` at most); then, and when the daemon stops, QUIT | a burst of messages costs one handshake | `kept_connections` |

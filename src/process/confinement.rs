@@ -1,4 +1,5 @@
-//! What the SMTP worker may still write to: the spool and the logs (Landlock).
+//! What the SMTP worker may still write to: the spool, the logs, and where `tls_dhparam` names a file that is to be made
+//! (Landlock).
 //!
 //! A worker that was taken over cannot leave anything elsewhere, whatever the rights of its uid are. It is done
 //! where it breaks nothing that the configuration asks for; else, and where the kernel cannot, the debug log says so.
@@ -17,6 +18,7 @@ pub fn confine(globals: &Globals, snapshot: &Snapshot) {
         None => {
             let mut places = writable_places(&globals.spool_directory);
             places.extend(globals.log.places());
+            places.extend(place_of_parameters(globals));
             // A directory that is still to be made needs its parent.
             let there = |place: &PathBuf| place.ancestors().find(|part| part.exists()).map(Path::to_path_buf);
             sandbox::confine_writes(&places.iter().filter_map(there).collect::<Vec<_>>())
@@ -35,6 +37,13 @@ fn writable_places(spool: &Path) -> Vec<PathBuf> {
     let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
     places.extend(links.filter_map(|entry| std::fs::canonicalize(entry.path()).ok()));
     places
+}
+
+/// Where the file of `tls_dhparam` is still to be made.
+fn place_of_parameters(globals: &Globals) -> Option<PathBuf> {
+    let written = globals.main.text("tls_dhparam").filter(|template| template.is_literal())?;
+    let path = written.text().as_bytes().to_path().ok()?.to_path_buf();
+    (path.is_absolute() && !path.exists()).then(|| path.parent().map(Path::to_path_buf))?
 }
 
 /// A word in the configuration (comments apart) that may make an expansion write somewhere: it starts a program,

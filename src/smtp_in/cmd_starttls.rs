@@ -16,6 +16,13 @@ impl<'h> Session<'_, 'h> {
         if !self.tls_advertised {
             return self.protocol_error(command, 503, "STARTTLS command used when not advertised");
         }
+        if self.context.session.origin.tls.is_some() {
+            // reached where tls_remember_esmtp keeps what was advertised in clear
+            let peer = self.peer(false);
+            let line = format!("TLS error on connection from {peer} (STARTTLS received after TLS started): ");
+            self.log(Which::Main, &line);
+            return self.reply(&Reply::new(554, "Already in TLS"));
+        }
         let answer = self.ask_acl(Place::Starttls, None);
         if let Some(answer) = &answer
             && answer.verdict != Verdict::Accept
@@ -25,7 +32,7 @@ impl<'h> Session<'_, 'h> {
         }
         // whatever was said in clear is forgotten (RFC 3207 section 4.2)
         self.reset_transaction();
-        let Some(handshake) = self.prepare_tls() else {
+        let Some(handshake) = self.prepare_tls(false) else {
             return self.reply(&Reply::new(454, "TLS currently unavailable"));
         };
         if self.wire.has_input() {
@@ -46,17 +53,13 @@ impl<'h> Session<'_, 'h> {
 
     /// TLS on connect: before the banner. An error closes the connection without a word.
     pub(super) fn start_tls_on_connect(&mut self) -> Next {
-        let Some(handshake) = self.prepare_tls() else { return Next::Close("tls-failed") };
-        let next = self.shake_hands(handshake);
-        if let Some(tls) = &mut self.context.session.origin.tls {
-            tls.on_connect = true;
-        }
-        next
+        let Some(handshake) = self.prepare_tls(true) else { return Next::Close("tls-failed") };
+        self.shake_hands(handshake)
     }
 
-    fn prepare_tls(&mut self) -> Option<Box<dyn TlsHandshake + 'h>> {
+    fn prepare_tls(&mut self, on_connect: bool) -> Option<Box<dyn TlsHandshake + 'h>> {
         let acceptor = self.server.tls.clone()?;
-        match acceptor.prepare(&self.context) {
+        match acceptor.prepare(&self.context, on_connect) {
             Ok(handshake) => Some(handshake),
             Err(why) => {
                 let line = format!("TLS error on connection from {} {why}", self.peer(false));
@@ -76,10 +79,13 @@ impl<'h> Session<'_, 'h> {
                 origin.tls = Some(session.info);
                 origin.helo = None;
                 origin.helo_verified = false;
-                self.greeted = false;
-                self.esmtp = false;
-                self.tls_advertised = false;
-                self.pipelining_advertised = false;
+                // Against RFC 3207: for clients that do not say EHLO again.
+                if !self.context.globals.main.bool("tls_remember_esmtp") {
+                    self.greeted = false;
+                    self.esmtp = false;
+                    self.tls_advertised = false;
+                    self.pipelining_advertised = false;
+                }
                 self.counts.tls_started();
                 self.set_protocol();
                 Next::Command

@@ -31,7 +31,12 @@ pub trait Transport: Send {
 pub trait TlsAcceptor: Send + Sync {
     /// Gets everything ready that can fail before `220` is sent (certificate, key, options that are
     /// expanded). An error is for the log; the peer hears 454.
-    fn prepare<'h>(&self, context: &Context<'h>) -> Result<Box<dyn TlsHandshake + 'h>, String>;
+    /// `on_connect`: TLS comes before anything else.
+    fn prepare<'h>(
+        &self,
+        context: &Context<'h>,
+        on_connect: bool,
+    ) -> Result<Box<dyn TlsHandshake + 'h>, String>;
     /// Loads, before anybody connects, what does not depend on the peer; what is wrong with it goes into the log
     /// (STARTTLS tries again each time).
     fn preload(&self, _: &Context) {}

@@ -13,7 +13,8 @@ use crate::text::Value;
 use crate::tls::gnutls::session::ClientCertificate;
 use crate::tls::server::Prepared;
 use crate::tls::{
-    Accept, Audience, ExpandFailure, Notice, Notify, ServerError, ServerTls, TlsStream, refers_to_sni,
+    Accept, Audience, ExpandFailure, Making, Notice, Notify, ServerError, ServerTerms, ServerTls, TlsStream,
+    refers_to_sni,
 };
 use bstr::{BString, ByteSlice};
 use std::cell::RefCell;
@@ -49,26 +50,29 @@ impl Acceptor {
         if context.globals.main.plain("tls_certificate").is_none_or(|written| written.is_empty()) {
             return Vec::new();
         }
-        let denied = self.load_constant(context, &|notice| texts.borrow_mut().push(notice.text));
+        let denied =
+            self.load_constant(context, Making::Nothing, &|notice| texts.borrow_mut().push(notice.text));
         if denied.is_some_and(|error| error.is_denied()) { Vec::new() } else { texts.into_inner() }
     }
 
     /// What does not depend on the peer; none if something does.
-    fn constant<'h>(&self, context: &Context<'h>) -> Option<Handshake<'h>> {
+    fn constant<'h>(&self, context: &Context<'h>, making: Making) -> Option<Handshake<'h>> {
         let main = &context.globals.main;
         let names = UNIT_OPTIONS.iter().filter(|name| crate::tls::OCSP || !name.starts_with("tls_ocsp_"));
         let mut written = names.filter_map(|name| main.text(name));
         written.all(Template::is_literal).then(|| Handshake {
             tls: Arc::clone(&self.tls),
             client_certificate: ClientCertificate::Ignored,
+            terms: dh_terms(context, making),
+            on_connect: false,
             context: context.clone(),
             prepared: None,
         })
     }
 
     /// Loads it, and tells what is wrong with it.
-    fn load_constant(&self, context: &Context, notify: Notify<'_>) -> Option<ServerError> {
-        let handshake = self.constant(context)?;
+    fn load_constant(&self, context: &Context, making: Making, notify: Notify<'_>) -> Option<ServerError> {
+        let handshake = self.constant(context, making)?;
         let error = handshake.with_accept(None, notify, |accept| self.tls.prepare(accept)).err()?;
         if !error.was_told() {
             notify(Notice::main(format!("TLS cannot be offered: {error}")));
@@ -78,38 +82,51 @@ impl Acceptor {
 }
 
 /// The options that make what the server shows. Where they are constant it is known before anybody connects.
-const UNIT_OPTIONS: [&str; 7] = [
+const UNIT_OPTIONS: [&str; 8] = [
     "tls_certificate",
     "tls_privatekey",
     "tls_ocsp_file",
     "tls_ocsp_responder",
     "tls_verify_certificates",
     "tls_crl",
+    "tls_dhparam",
     "tls_require_ciphers",
 ];
 
 impl TlsAcceptor for Acceptor {
-    fn prepare<'h>(&self, context: &Context<'h>) -> Result<Box<dyn TlsHandshake + 'h>, String> {
+    fn prepare<'h>(
+        &self,
+        context: &Context<'h>,
+        on_connect: bool,
+    ) -> Result<Box<dyn TlsHandshake + 'h>, String> {
         let handshake = Handshake {
             tls: Arc::clone(&self.tls),
             client_certificate: wish(context)?,
+            terms: terms(context)?,
+            on_connect,
             context: context.clone(),
             prepared: None,
         };
-        let prepared =
-            handshake.with_log(None, |accept| self.tls.prepare(accept)).map_err(|e| e.to_string())?;
+        let prepared = handshake.with_log(None, |accept| self.tls.prepare(accept));
+        let prepared = prepared.map_err(|error| {
+            // An option that fails to expand is the administrator's to mend: it is told where he looks first.
+            let ServerError::Option(option) = &error else { return error.to_string() };
+            context.globals.log.panic(option.to_string().as_bytes().as_bstr());
+            "Internal error".to_owned()
+        })?;
         Ok(Box::new(Handshake { prepared: Some(prepared), ..handshake }))
     }
 
     fn register(&self, context: &Context) {
-        if let Some(handshake) = self.constant(context) {
+        if let Some(handshake) = self.constant(context, making(context)) {
             // What fails here fails again when it is told.
             let _ = handshake.with_log(None, |accept| self.tls.load(accept));
         }
     }
 
     fn preload(&self, context: &Context) {
-        let _ = self.load_constant(context, &|notice| write(&context.globals.log, &notice)); // told
+        // what is wrong is told
+        let _ = self.load_constant(context, making(context), &|notice| write(&context.globals.log, &notice));
     }
 
     fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
@@ -119,20 +136,52 @@ impl TlsAcceptor for Acceptor {
 
 /// Is the peer asked for a certificate, and must it be good?
 fn wish(context: &Context) -> Result<ClientCertificate, String> {
+    if is_listed(context, "tls_verify_hosts")? {
+        Ok(ClientCertificate::Required)
+    } else if is_listed(context, "tls_try_verify_hosts")? {
+        Ok(ClientCertificate::Requested)
+    } else {
+        Ok(ClientCertificate::Ignored)
+    }
+}
+
+/// What else is asked of this peer's session.
+fn terms(context: &Context) -> Result<ServerTerms, String> {
+    let main = &context.globals.main;
+    Ok(ServerTerms {
+        require_protocol: is_listed(context, "hosts_require_alpn")?,
+        early_start: is_listed(context, "tls_early_banner_hosts")?,
+        compatible: main.bool("gnutls_compat_mode"),
+        ..dh_terms(context, making(context))
+    })
+}
+
+/// The part of the terms that makes what is loaded.
+fn dh_terms(context: &Context, making: Making) -> ServerTerms {
+    let main = &context.globals.main;
+    let directory = main.plain("spool_directory").unwrap_or_default();
+    ServerTerms {
+        dh_max_bits: u32::try_from(main.int("tls_dh_max_bits")).unwrap_or(0),
+        spool_directory: Some(directory.to_path_lossy().into_owned()),
+        making,
+        ..ServerTerms::default()
+    }
+}
+
+/// A file whose name may come from an expansion is not made.
+fn making(context: &Context) -> Making {
+    let written = context.globals.main.text("tls_dhparam");
+    if written.is_none_or(Template::is_literal) { Making::Anywhere } else { Making::InSpool }
+}
+
+fn is_listed(context: &Context, option: &'static str) -> Result<bool, String> {
     let origin = &context.session.origin;
     let subject = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
-    let listed = |option: &'static str| match context.globals.main.text(option) {
+    match context.globals.main.text(option) {
         None => Ok(false),
         Some(list) => matching::host(context, &subject, list)
             .map(|found| found != Match::No)
             .map_err(|error| format!("failed to check {option}: {error}")),
-    };
-    if listed("tls_verify_hosts")? {
-        Ok(ClientCertificate::Required)
-    } else if listed("tls_try_verify_hosts")? {
-        Ok(ClientCertificate::Requested)
-    } else {
-        Ok(ClientCertificate::Ignored)
     }
 }
 
@@ -140,6 +189,8 @@ struct Handshake<'h> {
     tls: Arc<ServerTls>,
     context: Context<'h>,
     client_certificate: ClientCertificate,
+    terms: ServerTerms,
+    on_connect: bool,
     prepared: Option<Prepared>,
 }
 
@@ -164,9 +215,10 @@ impl Handshake<'_> {
             notify,
             client_certificate: self.client_certificate,
             deadline,
-            on_connect: session.origin.tls.as_ref().is_some_and(|tls| tls.on_connect),
+            on_connect: self.on_connect,
             own_name,
             now: SystemTime::now(),
+            terms: self.terms.clone(),
         })
     }
 }

@@ -12,6 +12,7 @@ use super::revocation::Lists;
 use super::server::handshake_text;
 use super::status::{Asked, Held};
 use super::stream::TlsStream;
+use super::terms::ClientTerms;
 use super::unit::{UnitError, load_files, load_trust};
 use super::verdict::{enforce, judge};
 use super::{gnutls, info};
@@ -86,6 +87,8 @@ pub struct ClientRequest<'a> {
     pub now: SystemTime,
     /// Takes notices.
     pub notify: Notify<'a>,
+    /// What is asked of the session besides.
+    pub terms: ClientTerms,
 }
 
 /// Why there is no TLS, in Exim's words: what follows `TLS session: `. The host is deferred with errno -37.
@@ -95,13 +98,19 @@ pub enum ClientError {
     #[error("{0}")]
     Unit(Arc<UnitError>),
     /// `tls_require_ciphers` is wrong.
-    #[error("(gnutls_priority_init): {0}")]
+    #[error("{0}")]
     Priority(#[from] PriorityError),
+    /// `tls_alpn` is wrong.
+    #[error("(gnutls_alpn_set_protocols): {0}")]
+    Protocols(gnutls::Error),
+    /// The server agreed on no protocol name, which it has to.
+    #[error("(handshake): ALPN required but not negotiated")]
+    NoProtocol,
     /// The session could not be made.
     #[error("(gnutls_init): {0}")]
     Session(gnutls::Error),
     /// The handshake failed.
-    #[error("(gnutls_handshake): {}", handshake_text(.0))]
+    #[error("(gnutls_handshake): {}", alert_or_text(.0))]
     Handshake(SessionError),
     /// The certificate is not good.
     #[error("(certificate verification failed): {0}")]
@@ -168,7 +177,12 @@ impl ClientTls {
         if request_status {
             ocsp::request_staple(&mut session).map_err(ClientError::Session)?;
         }
+        set_terms(&mut session, &request.terms)?;
         session.handshake(None).map_err(ClientError::Handshake)?;
+        if request.terms.require_protocol && super::ALPN && session.protocol().is_none() {
+            session.refuse_protocol();
+            return Err(ClientError::NoProtocol);
+        }
         let asked = Asked { held: &self.held, registry: request.registry };
         let verdict = judge(&session, &unit.credentials, unit.lists.as_ref(), &asked, request);
         verdict.notices(request).into_iter().for_each(request.notify);
@@ -182,6 +196,24 @@ impl ClientTls {
         info.certificate_verified = request.verify != Verify::No && verdict.certificate_is_good();
         Ok((TlsStream::new(session), info))
     }
+}
+
+/// Of an alert a client's line has the name alone, as with Exim.
+fn alert_or_text(error: &SessionError) -> String {
+    match error {
+        SessionError::Alert(name) => (*name).to_owned(),
+        other => handshake_text(other),
+    }
+}
+
+fn set_terms(session: &mut Session, terms: &ClientTerms) -> Result<(), ClientError> {
+    if terms.compatible {
+        session.be_compatible();
+    }
+    if terms.dh_min_bits > 0 {
+        session.require_prime_bits(terms.dh_min_bits);
+    }
+    session.offer_protocols(&terms.protocols).map_err(ClientError::Protocols)
 }
 
 fn load_unit(request: &ClientRequest<'_>, files: &mut Files) -> Result<Arc<ClientUnit>, UnitError> {

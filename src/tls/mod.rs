@@ -9,29 +9,36 @@
 
 pub mod cache;
 pub mod client;
+mod dh;
 #[allow(unsafe_code, reason = "room 2: GnuTLS by FFI")]
 pub mod gnutls;
 mod info;
 mod kept;
 pub mod listed;
 pub mod notice;
+mod primes;
 mod priorities;
 mod revocation;
 pub mod server;
 pub mod settings;
 mod status;
 pub mod stream;
+pub mod terms;
 mod unit;
 mod verdict;
 
 pub use client::{ClientError, ClientRequest, ClientSettings, ClientTls, Verify};
 pub use notice::{Audience, Notice, Notify};
-pub use server::{Accept, ServerError, ServerTls};
+pub use server::{Accept, ServerError, ServerTls, protocol_names};
 pub use settings::{Expand, ExpandFailure, refers_to_sni};
 pub use stream::TlsStream;
+pub use terms::{ClientTerms, Making, ServerTerms};
 
 /// Certificate status (OCSP stapling) is compiled in: GnuTLS is new enough and nobody disabled it.
 pub const OCSP: bool = cfg!(ocsp_stapling);
+
+/// Application layer protocol names can be agreed on: GnuTLS is new enough.
+pub const ALPN: bool = gnutls::alpn::ALPN;
 
 /// The version of GnuTLS that this program was built against, as pkg-config told.
 pub const GNUTLS_BUILD_VERSION: &str = env!("OXIM_GNUTLS_VERSION");

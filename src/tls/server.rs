@@ -16,12 +16,14 @@ use super::priorities::Priorities;
 use super::revocation::{Word, links};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
+use super::terms::ServerTerms;
 use super::unit::{Offer, Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
 use crate::ocsp::registry::Registry;
 use crate::ocsp::standing::CertificateStanding;
-use crate::text::Value;
-use bstr::BString;
+use crate::text::quote::printable;
+use crate::text::{Value, list};
+use bstr::{BString, ByteSlice};
 use std::collections::HashSet;
 use std::io;
 use std::net::TcpStream;
@@ -48,7 +50,7 @@ const MAX_NEWS: usize = 1024;
 /// One connection's circumstances.
 pub struct Accept<'a> {
     /// Expands `tls_certificate`, `tls_privatekey`, `tls_verify_certificates`, `tls_crl`, `tls_ocsp_file`,
-    /// `tls_ocsp_responder` and `tls_require_ciphers`.
+    /// `tls_ocsp_responder`, `tls_dhparam`, `tls_require_ciphers` and `tls_alpn`.
     pub expand: Expand<'a>,
     /// Takes notices.
     pub notify: Notify<'a>,
@@ -62,12 +64,16 @@ pub struct Accept<'a> {
     pub own_name: &'a [u8],
     /// The time.
     pub now: SystemTime,
+    /// What is asked of the session besides.
+    pub terms: ServerTerms,
 }
 
 /// All that a handshake needs, loaded.
 pub struct Prepared {
     unit: Arc<Unit>,
     priority: Arc<Priority>,
+    /// `tls_alpn`
+    protocols: Vec<BString>,
 }
 
 /// What the server name has led to.
@@ -87,8 +93,14 @@ pub enum ServerError {
     #[error("{0}")]
     Unit(Arc<UnitError>),
     /// `tls_require_ciphers` is wrong.
-    #[error("(gnutls_priority_init): {0}")]
+    #[error("{0}")]
     Priority(#[from] PriorityError),
+    /// `tls_alpn` is wrong.
+    #[error("(gnutls_alpn_set_protocols): {0}")]
+    Protocols(gnutls::Error),
+    /// The client offered no protocol name of ours, which it has to.
+    #[error("(handshake): ALPN required but not negotiated")]
+    NoProtocol,
     /// The session could not be made.
     #[error("(gnutls_init): {0}")]
     Session(gnutls::Error),
@@ -167,7 +179,9 @@ impl ServerTls {
         unit.offer(accept.now, accept.notify);
         let ciphers = value(accept.expand, "tls_require_ciphers", None)?;
         let priority = self.priorities.get(ciphers.as_ref().map(|text| text.as_slice()))?;
-        Ok(Prepared { unit, priority })
+        let protocols = value(accept.expand, "tls_alpn", None)?.unwrap_or_default();
+        let protocols = protocol_names(&protocols);
+        Ok(Prepared { unit, priority, protocols })
     }
 
     /// Shakes hands. `socket` must have no byte left in any buffer of the caller: whatever the client sent
@@ -178,20 +192,38 @@ impl ServerTls {
         socket: TcpStream,
         accept: &Accept<'_>,
     ) -> Result<(TlsStream, TlsInfo), ServerError> {
-        let Prepared { unit, priority } = prepared;
-        let Offer { credentials, staples, mut loaded } = unit.offer(accept.now, accept.notify);
+        let Prepared { unit, priority, protocols } = prepared;
+        let Offer { credentials, staples, loaded } = unit.offer(accept.now, accept.notify);
         let mut session =
-            Session::new(Side::Server, socket, credentials, priority).map_err(ServerError::Session)?;
+            Session::new(side(accept), socket, credentials, priority).map_err(ServerError::Session)?;
         session.set_deadline(accept.deadline);
         session.set_staples(staples);
+        match self.shake_hands(&mut session, Chosen { unit, loaded }, &protocols, accept) {
+            Ok(info) => Ok((TlsStream::new(session), info)),
+            Err(error) => {
+                session.part();
+                Err(error)
+            }
+        }
+    }
+
+    fn shake_hands(
+        &self,
+        session: &mut Session,
+        mut chosen: Chosen,
+        protocols: &[BString],
+        accept: &Accept<'_>,
+    ) -> Result<TlsInfo, ServerError> {
         session.ask_certificate(accept.client_certificate);
+        session.accept_protocols(protocols).map_err(ServerError::Protocols)?;
+        if accept.terms.compatible {
+            session.be_compatible();
+        }
         let mut failure = None;
-        let mut used = Arc::clone(&unit);
         let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, accept) {
             Ok(None) => Ok(()),
-            Ok(Some(Chosen { unit, loaded: now_loaded })) => {
-                used = unit;
-                loaded = now_loaded;
+            Ok(Some(other)) => {
+                chosen = other;
                 Ok(())
             }
             Err(error) => {
@@ -203,13 +235,25 @@ impl ServerTls {
         if let Some(error) = failure {
             return Err(error);
         }
+        // One name that is not ours says all in GnuTLS's words; of several it would not say which.
+        if let Some(names) = session.refused_protocols().filter(|names| names.len() > 1) {
+            let names: Vec<BString> = names.iter().map(|name| printable(name, true)).collect();
+            (accept.notify)(Notice::main(format!(
+                "TLS ALPN ({}) rejected",
+                bstr::join(":", names).as_bstr()
+            )));
+        }
         result.map_err(ServerError::Handshake)?;
+        if accept.terms.require_protocol && super::ALPN && session.protocol().is_none() {
+            session.refuse_protocol();
+            return Err(ServerError::NoProtocol);
+        }
         let sni = session.server_name().and_then(|name| safe_server_name(&name)).map(Value::tainted);
-        let mut info = info::describe(&session, sni, accept.on_connect);
-        let by_credentials = loaded.iter().any(|leaf| **leaf == *info.our_certificate);
+        let mut info = info::describe(session, sni, accept.on_connect);
+        let by_credentials = chosen.loaded.iter().any(|leaf| **leaf == *info.our_certificate);
         info.ocsp = status(session.status_was_asked(), session.was_stapled() || by_credentials);
-        info.certificate_verified = check_client(&mut session, &used, accept, &info)?;
-        Ok((TlsStream::new(session), info))
+        info.certificate_verified = check_client(session, &chosen.unit, accept, &info)?;
+        Ok(info)
     }
 
     /// After the ClientHello: another unit, if the client named a server. Tells for which certificates it has proofs
@@ -229,7 +273,7 @@ impl ServerTls {
         self.news.take().into_iter().for_each(accept.notify);
         let asks = accept.client_certificate != ClientCertificate::Ignored;
         let sni = sni.map(|name| name.as_slice());
-        let settings = UnitSettings::expand(accept.expand, sni, asks, accept.own_name)?;
+        let settings = UnitSettings::expand(accept.expand, sni, asks, accept.own_name, &accept.terms)?;
         let load = |files: &mut Files, before: Option<&Arc<Unit>>| {
             Unit::load(&settings, files, before, self.registry.as_ref(), accept.now, accept.notify)
         };
@@ -248,6 +292,19 @@ impl News {
     fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A client whose certificate matters has to finish the handshake first.
+fn side(accept: &Accept<'_>) -> Side {
+    let early = accept.terms.early_start
+        && accept.on_connect
+        && accept.client_certificate == ClientCertificate::Ignored;
+    if early { Side::EarlyServer } else { Side::Server }
+}
+
+/// The names in a value of `tls_alpn`.
+pub fn protocol_names(text: &[u8]) -> Vec<BString> {
+    list::items(text).filter(|name| !name.is_empty()).collect()
 }
 
 /// `$tls_in_ocsp`. What is stapled was verified before, so there is nothing between 1 and 4.

@@ -1,5 +1,7 @@
 //! The options of a server's TLS, expanded: plain values, which are also the key of the unit they give.
 
+use super::dh::DhSettings;
+use super::terms::ServerTerms;
 use bstr::{BString, ByteSlice};
 
 /// Expands one option, by name, for a server name that the client asked for (lower-cased and safe in a
@@ -31,6 +33,8 @@ pub(super) struct UnitSettings {
     pub ocsp_file: Option<BString>,
     /// `tls_ocsp_responder`.
     pub ocsp_responder: Option<BString>,
+    /// `tls_dhparam`, and what bounds it.
+    pub dh: DhSettings,
     /// Client certificates are asked for, so that even the system's trust is loaded.
     pub asks_clients: bool,
     /// Name for a self-signed certificate.
@@ -54,12 +58,20 @@ impl UnitSettings {
         sni: Option<&[u8]>,
         asks_clients: bool,
         own_name: &[u8],
+        terms: &ServerTerms,
     ) -> Result<Self, OptionError> {
         let certificate = value(expand, "tls_certificate", sni)?;
         let verify_certificates = value(expand, "tls_verify_certificates", sni)?;
         Ok(Self {
             // What makes no difference to the unit makes none to the key.
-            asks_clients: asks_clients && verify_certificates.as_ref().is_some_and(|place| place == "system"),
+            dh: DhSettings {
+                // not one of those that follow the server name
+                written: value(expand, "tls_dhparam", None)?,
+                max_bits: terms.dh_max_bits,
+                spool_directory: terms.spool_directory.clone(),
+                making: terms.making,
+            },
+            asks_clients: asks_clients && verify_certificates.as_ref().is_some_and(|place| is_system(place)),
             own_name: if certificate.is_none() { own_name.into() } else { BString::default() },
             certificate,
             private_key: value(expand, "tls_privatekey", sni)?,
@@ -69,6 +81,11 @@ impl UnitSettings {
             ocsp_responder: if super::OCSP { value(expand, "tls_ocsp_responder", sni)? } else { None },
         })
     }
+}
+
+/// The system's authorities; `system,cache` asks for what is always done: they are loaded once.
+pub(super) fn is_system(place: &[u8]) -> bool {
+    matches!(place, b"system" | b"system,cache")
 }
 
 /// One option; unset, empty and forced failure are all None.

@@ -73,7 +73,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// `text` may name `@DIR@`, `@USER@` (the user deliveries run as) and whatever else the caller has replaced.
+    /// `text` may name `@DIR@`, `@USER@` (the user deliveries run as), `@PORT@` (the daemon's) and whatever else the caller has replaced.
     pub fn new(program: Program, text: &str) -> Self {
         let directory =
             tempfile::Builder::new().prefix("oxim-test").tempdir().expect("a temporary directory");
@@ -206,6 +206,8 @@ impl Daemon {
 
     fn start(place: Place) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let text = fs::read_to_string(place.path("configure")).expect("the configuration");
+        fs::write(place.path("configure"), text.replace("@PORT@", &port.to_string())).expect("writing");
         let child = spawn(&place, port);
         let daemon = Self { place, port, child };
         daemon.wait_until_it_listens();

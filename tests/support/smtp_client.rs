@@ -82,6 +82,7 @@ pub fn shake(port: u16, broken: bool) {
         on_connect: false,
         now: SystemTime::now(),
         notify: &|_| {},
+        terms: oxim::tls::ClientTerms::default(),
     };
     let (mut stream, _) = ClientTls::new().connect(socket, &request).unwrap();
     stream.write_all(b"QUIT\r\n").unwrap();

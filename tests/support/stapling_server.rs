@@ -147,6 +147,7 @@ fn serve(
         on_connect: true,
         own_name: b"self.test",
         now: SystemTime::now(),
+        terms: oxim::tls::ServerTerms::default(),
     };
     let prepared = tls.prepare(&accept).map_err(|error| error.to_string())?;
     let (mut stream, info) = tls.accept(prepared, socket, &accept).map_err(|error| error.to_string())?;

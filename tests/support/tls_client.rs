@@ -46,6 +46,7 @@ pub fn open(
         on_connect: true,
         now: SystemTime::now(),
         notify: &|_| {},
+        terms: oxim::tls::ClientTerms::default(),
     };
     let (mut stream, info) = ClientTls::new().connect(TcpStream::connect(address).unwrap(), &request)?;
     let _ = stream.read(&mut [0; 64]);

@@ -76,33 +76,4 @@ impl Certificate {
         }
         Ok(names)
     }
-
-    /// Where the issuer publishes its revocation lists, as URIs (RFC 5280 4.2.1.13).
-    #[doc(alias = "gnutls_x509_crt_get_crl_dist_points")]
-    pub fn revocation_list_uris(&self) -> Vec<Vec<u8>> {
-        let mut uris = Vec::new();
-        for sequence in 0..MAX_ENTRIES {
-            let mut kind = 0;
-            let name = grow(|buffer, size| {
-                // SAFETY: `buffer` has room for `*size` bytes; neither reasons nor criticality are asked for.
-                kind = unsafe {
-                    sys::gnutls_x509_crt_get_crl_dist_points(
-                        self.raw(),
-                        sequence,
-                        buffer.cast(),
-                        size,
-                        ptr::null_mut(),
-                        ptr::null_mut(),
-                    )
-                };
-                kind
-            });
-            match name {
-                Ok(name) if kind == sys::GNUTLS_SAN_URI as c_int => uris.push(name),
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-        uris
-    }
 }

@@ -4,6 +4,7 @@
 //! function that changes it, which is the condition under which GnuTLS allows threads to share them.
 
 use super::check::{Error, check};
+use super::dh::DhParameters;
 use super::gnutls_sys as sys;
 use super::memory::{datum, owned};
 use super::x509::{Certificate, PrivateKey};
@@ -19,10 +20,14 @@ owned! {
 pub const STAPLES_CHAINS: bool = cfg!(all(ocsp_stapling, gnutls_loads_proofs));
 
 /// Credentials that nobody shares yet.
-pub struct CredentialsBuilder(CredentialsHandle);
+pub struct CredentialsBuilder(CredentialsHandle, Option<DhParameters>);
 
 /// Credentials that sessions of many threads use at once; never changed again.
-pub struct Credentials(CredentialsHandle);
+// The order matters: the handle, which is freed first, points to the parameters.
+pub struct Credentials(
+    CredentialsHandle,
+    #[allow(dead_code, reason = "only kept: the handle points to it")] Option<DhParameters>,
+);
 
 // SAFETY: no function here changes the credentials after `CredentialsBuilder::share` (which takes the
 // builder by value), and GnuTLS only reads them in handshakes and verification. Its manual (Thread
@@ -37,7 +42,7 @@ impl CredentialsBuilder {
         let mut handle: sys::gnutls_certificate_credentials_t = ptr::null_mut();
         // SAFETY: the out pointer is ours; on success it holds a handle that we own.
         check(unsafe { sys::gnutls_certificate_allocate_credentials(&mut handle) })?;
-        Ok(Self(CredentialsHandle::own(handle)))
+        Ok(Self(CredentialsHandle::own(handle), None))
     }
 
     /// The certificate to show, leaf first, with its key. Fails if they do not belong together.
@@ -50,6 +55,14 @@ impl CredentialsBuilder {
             sys::gnutls_certificate_set_x509_key(self.0.raw(), handles.as_mut_ptr(), count, key.raw())
         })?;
         Ok(())
+    }
+
+    /// What a server offers for Diffie-Hellman key exchange; without it that is not offered (but in TLS 1.3).
+    #[doc(alias = "gnutls_certificate_set_dh_params")]
+    pub fn set_dh(&mut self, parameters: DhParameters) {
+        // SAFETY: both handles are alive. GnuTLS keeps the pointer; the parameters are freed after the credentials.
+        unsafe { sys::gnutls_certificate_set_dh_params(self.0.raw(), parameters.raw()) };
+        self.1 = Some(parameters);
     }
 
     /// Trusts the certificates in a PEM text; tells how many.
@@ -88,7 +101,7 @@ impl CredentialsBuilder {
 
     /// No more changes: from here on it is shared.
     pub fn share(self) -> Credentials {
-        Credentials(self.0)
+        Credentials(self.0, self.1)
     }
 
     #[cfg(ocsp_stapling)]

@@ -10,11 +10,13 @@
 //!
 //! The names of the C functions are given as `doc(alias)`, so that they can be searched for.
 
+pub mod alpn;
 pub mod certificate_fields;
 pub mod check;
 pub mod credentials;
 pub mod crl;
 pub mod der;
+pub mod dh;
 pub mod hash;
 mod memory;
 #[cfg_attr(not(ocsp_stapling), path = "ocsp_absent.rs")]

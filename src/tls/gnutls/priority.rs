@@ -22,11 +22,13 @@ unsafe impl Sync for Priority {}
 #[derive(Debug, thiserror::Error)]
 pub enum PriorityError {
     /// It has a NUL byte.
-    #[error("NUL byte in priority string")]
+    #[error("(gnutls_priority_init): NUL byte in priority string")]
     Nul,
-    /// GnuTLS stopped at the text given.
-    #[error("at offset {offset}, \"{rest}\" failed: {error}")]
+    /// GnuTLS stopped at the text given. In Exim's words.
+    #[error("(gnutls_priority_init({text}) failed at offset {offset}, \"{rest}..\"): {error}")]
     Syntax {
+        /// The whole string.
+        text: String,
         /// Bytes before the text that was refused.
         offset: usize,
         /// Up to six characters from there.
@@ -51,7 +53,8 @@ impl Priority {
             let start = string.as_ptr() as usize;
             let offset = (stopped as usize).checked_sub(start).filter(|at| *at <= text.len()).unwrap_or(0);
             let rest = String::from_utf8_lossy(&text[offset..]).chars().take(6).collect();
-            PriorityError::Syntax { offset, rest, error }
+            let text = String::from_utf8_lossy(text).into_owned();
+            PriorityError::Syntax { text, offset, rest, error }
         })?;
         Ok(Self(PriorityHandle::own(handle)))
     }

@@ -64,6 +64,9 @@ pub(super) struct Reach {
     pub status_asked: Cell<bool>,
     /// GnuTLS took one from the callback.
     pub stapled: Cell<bool>,
+    /// What a server looks for in the ClientHello.
+    #[cfg(gnutls_alpn)]
+    pub hello_watch: RefCell<Option<super::alpn::Watch>>,
     /// Credentials that the handle was ever given: GnuTLS may still point into earlier ones.
     credentials: RefCell<Vec<Arc<Credentials>>>,
     parked: Cell<Option<Box<dyn Any + Send>>>,
@@ -78,6 +81,8 @@ impl Reach {
             staples: RefCell::default(),
             status_asked: Cell::new(false),
             stapled: Cell::new(false),
+            #[cfg(gnutls_alpn)]
+            hello_watch: RefCell::new(None),
             credentials: RefCell::new(Vec::new()),
             parked: Cell::new(None),
         }
@@ -158,7 +163,7 @@ impl Reach {
     }
 
     /// Runs the body of a callback; a panic is parked, and `otherwise` returned to C.
-    fn guarded<T>(&self, otherwise: T, body: impl FnOnce() -> T) -> T {
+    pub fn guarded<T>(&self, otherwise: T, body: impl FnOnce() -> T) -> T {
         catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
             self.parked.set(Some(panic));
             otherwise
@@ -255,7 +260,7 @@ pub(super) unsafe fn register(session: sys::gnutls_session_t, reach: &Rc<Reach>)
 ///
 /// # Safety
 /// `pointer` must be the one that [`register`] set, and the session must be alive, for `'a`.
-unsafe fn reach_of<'a>(pointer: *mut c_void) -> &'a Reach {
+pub(super) unsafe fn reach_of<'a>(pointer: *mut c_void) -> &'a Reach {
     // SAFETY: set from Rc::as_ptr of a `Reach` that outlives the handle; only shared references are made.
     unsafe { &*pointer.cast::<Reach>() }
 }

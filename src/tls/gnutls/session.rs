@@ -57,6 +57,9 @@ pub enum SessionError {
 pub enum Side {
     /// We accepted the connection.
     Server,
+    /// The same, and may speak before the client has shown that it shares the keys (TLS 1.3, where the library can): what
+    /// is said is no secret, and no certificate is asked for.
+    EarlyServer,
     /// We opened it; `request_status` decides whether the ClientHello carries status_request.
     Client {
         /// Ask the server for a stapled proof.
@@ -140,6 +143,20 @@ impl Session {
         self.reach.ask_certificate(wish);
     }
 
+    /// Leaves out what old or broken implementations stumble over.
+    #[doc(alias = "gnutls_session_enable_compatibility_mode")]
+    pub fn be_compatible(&mut self) {
+        // SAFETY: the handle is alive.
+        unsafe { sys::gnutls_session_enable_compatibility_mode(self.handle.raw()) };
+    }
+
+    /// A client refuses a server's Diffie-Hellman prime of fewer bits.
+    #[doc(alias = "gnutls_dh_set_prime_bits")]
+    pub fn require_prime_bits(&mut self, bits: u32) {
+        // SAFETY: the handle is alive; a plain number.
+        unsafe { sys::gnutls_dh_set_prime_bits(self.handle.raw(), bits) };
+    }
+
     /// The name a client asks for.
     #[doc(alias = "gnutls_server_name_set")]
     pub fn set_server_name(&mut self, name: &[u8]) -> Result<(), Error> {
@@ -216,13 +233,26 @@ impl Session {
     }
 
     /// Tells the peer that its certificate is refused, and ends the session. Best effort.
-    #[doc(alias = "gnutls_alert_send")]
     pub fn refuse_certificate(&mut self) {
+        self.end(sys::GNUTLS_A_BAD_CERTIFICATE);
+    }
+
+    /// Tells the peer that no common application protocol was found, and ends the session. Best effort.
+    pub fn refuse_protocol(&mut self) {
+        self.end(NO_APPLICATION_PROTOCOL_ALERT);
+    }
+
+    #[doc(alias = "gnutls_alert_send")]
+    fn end(&mut self, alert: sys::gnutls_alert_description_t) {
         // SAFETY: the handle is alive; plain numbers.
-        unsafe {
-            sys::gnutls_alert_send(self.handle.raw(), sys::GNUTLS_AL_FATAL, sys::GNUTLS_A_BAD_CERTIFICATE);
-        }
+        unsafe { sys::gnutls_alert_send(self.handle.raw(), sys::GNUTLS_AL_FATAL, alert) };
         self.reach.raise_parked();
+    }
+
+    /// Ends a session that failed: what the peer still sends is thrown away for a moment, so that the reset which the
+    /// system would answer it with does not overtake the alert.
+    pub fn part(&mut self) {
+        self.reach.transport.part();
     }
 
     /// True if the client asked for a staple (known only where the credentials have the callback).
@@ -287,7 +317,12 @@ impl Session {
         Ok(ChainStatus(status))
     }
 
-    #[cfg(ocsp_stapling)]
+    #[cfg(gnutls_alpn)]
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    #[cfg(any(ocsp_stapling, gnutls_alpn))]
     pub(super) fn raw(&self) -> sys::gnutls_session_t {
         self.handle.raw()
     }
@@ -351,6 +386,8 @@ impl ChainStatus {
     }
 }
 
+/// no_application_protocol (RFC 7301), by its number on the wire: old versions have no name for it.
+const NO_APPLICATION_PROTOCOL_ALERT: sys::gnutls_alert_description_t = 120;
 /// `GNUTLS_CERT_MISSING_OCSP_STATUS`. Known whatever the version we are built against: we may run with a newer one.
 const MISSING_OCSP_STATUS: u32 = 1 << 19;
 /// `GNUTLS_CERT_INVALID_OCSP_STATUS`, likewise.
@@ -365,11 +402,19 @@ const _: () = assert!(
 fn init_flags(side: Side) -> c_uint {
     let flags = match side {
         Side::Server => sys::GNUTLS_SERVER,
+        Side::EarlyServer => sys::GNUTLS_SERVER | EARLY_START,
         Side::Client { request_status: true } => sys::GNUTLS_CLIENT,
         Side::Client { request_status: false } => sys::GNUTLS_CLIENT | without_status_request(),
     };
     flags as c_uint | no_signal()
 }
+
+/// `GNUTLS_ENABLE_EARLY_START`, by its number: the bindings have only those flags that are macros.
+#[cfg(gnutls_early_start)]
+const EARLY_START: c_uint = 1 << 17;
+/// These versions know no other than the whole handshake.
+#[cfg(not(gnutls_early_start))]
+const EARLY_START: c_uint = 0;
 
 /// A client asks for a proof unless told otherwise when it is made.
 #[cfg(gnutls_no_status_request)]

@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 /// How long after a deadline bytes that need no wait are still taken: enough for any record that is there.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a peer has to take notice of an alert before its connection is closed.
+const PARTING: Duration = Duration::from_millis(500);
+/// Most pieces of what it still sends that are thrown away meanwhile.
+const PARTING_READS: usize = 64;
 
 /// A socket, when to give up, and what went wrong on it.
 pub(super) struct Transport {
@@ -47,6 +51,21 @@ impl Transport {
             Errno::ETIMEDOUT => Some(io::ErrorKind::TimedOut.into()),
             errno => Some(errno.into()),
         }
+    }
+
+    /// Nothing more is sent; what comes is thrown away, for [`PARTING`] or up to the peer's end. Best effort.
+    pub(super) fn part(&self) {
+        if self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+            return;
+        }
+        self.deadline.set(Some(Instant::now() + PARTING));
+        let mut buffer = [0; 4096];
+        for _ in 0..PARTING_READS {
+            if !matches!(self.pull(&mut buffer), Ok(1..)) {
+                break;
+            }
+        }
+        self.take_failure();
     }
 
     /// Receives at least one byte, or 0 at the end of the stream. What is there may be taken after the deadline too

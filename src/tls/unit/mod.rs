@@ -17,6 +17,7 @@ mod shown;
 mod trust;
 
 use super::cache::Files;
+use super::dh::{self, DhError};
 use super::gnutls;
 use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::session::{Staple, Staples};
@@ -105,6 +106,9 @@ pub enum UnitError {
         /// What is wrong.
         problem: FileProblem,
     },
+    /// `tls_dhparam`.
+    #[error("{0}")]
+    DhParameters(#[from] DhError),
     /// GnuTLS has no memory, or no randomness.
     #[error("(credentials): {0}")]
     Library(#[from] gnutls::Error),
@@ -243,7 +247,7 @@ impl Unit {
         notify: Notify<'_>,
     ) -> Result<Self, UnitError> {
         let pairs = load_pairs(settings, files, now, notify)?;
-        let credentials = Arc::new(build(settings, &pairs, files)?.share());
+        let credentials = Arc::new(build(settings, &pairs, files, notify)?.share());
         let place = settings.crl.as_ref().map(|place| place.as_bstr());
         let lists = place.map(|place| Lists::load(place, files, notify)).transpose()?;
         let mut places =
@@ -283,7 +287,8 @@ impl Unit {
         if proofs.iter().all(Vec::is_empty) {
             return Ok(None);
         }
-        let mut builder = build(settings, pairs, files)?;
+        // What there is to say was said of the credentials without proofs.
+        let mut builder = build(settings, pairs, files, &|_| {})?;
         let load = |(at, proofs): (usize, &Vec<Proof>)| {
             let responses: Vec<&[u8]> = proofs.iter().map(|proof| &**proof.der()).collect();
             if responses.is_empty() { Ok(()) } else { builder.staple_chain(at, &responses) }
@@ -379,12 +384,14 @@ fn build(
     settings: &UnitSettings,
     pairs: &[Pair],
     files: &mut Files,
+    notify: Notify<'_>,
 ) -> Result<CredentialsBuilder, UnitError> {
     let mut builder = CredentialsBuilder::new()?;
     pairs.iter().try_for_each(|pair| pair.show(&mut builder))?;
     if let Some(place) = &settings.verify_certificates {
         load_trust(place.as_bstr(), settings.asks_clients, files, &mut builder)?;
     }
+    dh::load(&settings.dh, files, &mut builder, notify)?;
     builder.staple_by_session();
     Ok(builder)
 }
@@ -400,7 +407,7 @@ pub(super) fn path_of(path: &BStr) -> Result<&Path, FileProblem> {
 }
 
 /// As the C library says it, without Rust's number.
-fn io_text(error: &io::Error) -> String {
+pub(super) fn io_text(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
         None => error.to_string(),

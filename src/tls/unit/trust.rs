@@ -3,6 +3,7 @@
 use super::{FileProblem, UnitError, path_of};
 use crate::tls::cache::Files;
 use crate::tls::gnutls::credentials::CredentialsBuilder;
+use crate::tls::settings::is_system;
 use bstr::{BStr, ByteSlice};
 
 /// Authorities: a file, a directory of files, or the system's (`system`; loaded only where certificates of
@@ -14,7 +15,7 @@ pub(in crate::tls) fn load_trust(
     builder: &mut CredentialsBuilder,
 ) -> Result<(), UnitError> {
     let option = "tls_verify_certificates";
-    if place == "system" {
+    if is_system(place) {
         if needed {
             builder.trust_system()?;
         }

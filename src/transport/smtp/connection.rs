@@ -28,6 +28,8 @@ pub enum Trouble {
     TimedOut,
     /// What came was no SMTP reply.
     Malformed(BString),
+    /// TLS broke, or the peer ended it with an alert.
+    Tls(String),
     /// Any other error of the socket.
     Io(io::Error),
 }
@@ -40,6 +42,7 @@ impl From<io::Error> for Trouble {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionAborted => Self::Closed,
+            _ if error.raw_os_error().is_none() => Self::Tls(error.to_string()),
             _ => Self::Io(error),
         }
     }
@@ -303,7 +306,7 @@ impl Write for Connection {
         self.flush_out().map_err(|trouble| match trouble {
             Trouble::TimedOut => io::ErrorKind::TimedOut.into(),
             Trouble::Io(error) => error,
-            Trouble::Closed | Trouble::Malformed(_) => io::ErrorKind::BrokenPipe.into(),
+            Trouble::Closed | Trouble::Malformed(_) | Trouble::Tls(_) => io::ErrorKind::BrokenPipe.into(),
         })
     }
 }

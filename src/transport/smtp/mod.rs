@@ -17,7 +17,7 @@ use crate::config::{ConfigError, Flag, Instance, Number, Options};
 use crate::expand::Context;
 use crate::log::Which;
 use crate::text::Value;
-use crate::tls::ClientTls;
+use crate::tls::{Audience, ClientTls};
 use crate::transport::write_message::{BodyPart, HeaderChanges, header_block};
 use crate::transport::{Host, HostReport, Job, JobAddress, Outcome, Problem, Remote, Report};
 use bstr::{BString, ByteSlice};
@@ -292,12 +292,14 @@ impl Delivery<'_> {
     }
 
     fn open(&self, host: &Host, policy: &Policy) -> Result<Session, Failure> {
-        session::open(host, policy, &self.smtp.tls, &|line| self.log_line(line), &self.job.context.globals)
+        let log = |audience, line: &[u8]| self.log_for(audience, line);
+        session::open(host, policy, &self.smtp.tls, &log, &self.job.context.globals)
     }
 
     fn keep(&self, key: Key, mut session: Session) {
         let most = u32::try_from(self.smtp.options.int("connection_max_messages")).unwrap_or(0);
-        if most != 0 && session.messages >= most {
+        let one_only = key.policy.tls.one_message && session.tls.is_some();
+        if one_only || most != 0 && session.messages >= most {
             return self.smtp.connections.leave(session);
         }
         if !session.needs_reset {
@@ -344,10 +346,19 @@ impl Delivery<'_> {
     }
 
     fn log_line(&self, text: &[u8]) {
+        self.log_for(Audience::Main, text);
+    }
+
+    fn log_for(&self, audience: Audience, text: &[u8]) {
         let mut line = BString::from(&self.job.message.id);
         line.push(b' ');
         line.extend_from_slice(text);
-        self.job.context.globals.log.write(Which::Main, line.as_bstr());
+        let log = &self.job.context.globals.log;
+        match audience {
+            Audience::Main => log.write(Which::Main, line.as_bstr()),
+            Audience::Panic => log.panic(line.as_bstr()),
+            Audience::Debug => ::log::debug!(target: "tls", "{line}"),
+        }
     }
 
     fn report(self) -> Report {

@@ -1,17 +1,20 @@
 //! What the transport's options say for one host: expanded and matched once, before the connection.
 //! Two deliveries may share a connection only if their policies are equal.
 
-use super::trouble::{Failure, Scope, exim_errno};
+use super::trouble::{Failure, Scope};
 use crate::config::Options;
 use crate::expand::{Context, ExpandError, expand};
 use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::syntax::Template;
 use crate::tls::gnutls::hash::{Digest, digest};
-use crate::tls::{ClientSettings, Verify};
+use crate::tls::{ClientSettings, ClientTerms, Verify, protocol_names};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
 use std::net::IpAddr;
 use std::time::Duration;
+
+/// No fewer bits of a Diffie-Hellman prime are ever accepted, whatever `tls_dh_min_bits` says.
+const LEAST_DH_BITS: u32 = 512;
 
 /// How the connection to one host is made and what must hold for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Policy {
     pub avoid_tls: bool,
     /// Nothing goes in clear (`hosts_require_tls`, or a status is required).
     pub require_tls: bool,
-    /// After a temporary refusal of STARTTLS clear text may be used (`tls_tempfail_tryclear`).
+    /// After a temporary refusal of STARTTLS, or a handshake that failed, clear text may be used (`tls_tempfail_tryclear`).
     pub clear_after_tempfail: bool,
     /// TCP keep-alive probes are sent (`keepalive`).
     pub keepalive: bool,
@@ -63,6 +66,12 @@ pub struct TlsPolicy {
     pub ciphers: Option<BString>,
     /// Server name to ask for (`tls_sni`).
     pub sni: Option<BString>,
+    /// Protocol names, least bits of a prime, compatibility.
+    pub terms: ClientTerms,
+    /// A session that has TLS is not used for another message (`hosts_nopass_tls`, `hosts_noproxy_tls`).
+    pub one_message: bool,
+    /// What could not be expanded, for the log: there is no TLS to be had.
+    pub broken: Option<BString>,
 }
 
 impl TlsPolicy {
@@ -99,6 +108,11 @@ pub struct Limits {
 }
 
 impl Policy {
+    /// After a handshake that failed the message may go in clear, over another connection.
+    pub fn may_go_clear(&self) -> bool {
+        !self.require_tls && !self.tls_on_connect && self.clear_after_tempfail
+    }
+
     /// Expands and matches all that depends on the host; `context` has `$host` and `$host_address` set.
     pub fn of(options: &Options, host: &Host, context: &Context) -> Result<Self, Failure> {
         let reader = Reader { options, context, host };
@@ -141,24 +155,59 @@ impl Reader<'_> {
         let verify = match (self.matches("tls_verify_hosts")?, self.matches("tls_try_verify_hosts")?) {
             (true, _) => Verify::Require,
             (false, true) => Verify::Try,
+            // Where neither option says anything, what is to be checked has to be good.
+            (false, false) if self.says_nothing_of_verification() => Verify::Require,
             (false, false) => Verify::No,
         };
+        let mut broken = None;
+        let mut text = |name: &'static str| self.tls_text(name, &mut broken);
+        let files = ClientSettings {
+            certificate: text("tls_certificate"),
+            private_key: text("tls_privatekey"),
+            verify_certificates: text("tls_verify_certificates"),
+            crl: text("tls_crl"),
+        };
+        let (ciphers, sni) = (text("tls_require_ciphers"), text("tls_sni"));
+        let protocols = protocol_names(&text("tls_alpn").unwrap_or_default());
         Ok(TlsPolicy {
+            terms: ClientTerms {
+                protocols,
+                require_protocol: self.matches("hosts_require_alpn")?,
+                dh_min_bits: dh_min_bits(self.options.int("tls_dh_min_bits")),
+                compatible: self.options.bool("gnutls_compat_mode"),
+            },
+            one_message: self.matches("hosts_nopass_tls")? || self.matches("hosts_noproxy_tls")?,
+            broken,
             request_ocsp: crate::tls::OCSP && (require_ocsp || self.matches("hosts_request_ocsp")?),
             require_ocsp,
             require_status,
             resume: self.matches("tls_resumption_hosts")?,
             verify,
             verify_names: self.matches("tls_verify_cert_hostnames")?,
-            files: ClientSettings {
-                certificate: self.text("tls_certificate")?,
-                private_key: self.text("tls_privatekey")?,
-                verify_certificates: self.text("tls_verify_certificates")?,
-                crl: self.text("tls_crl")?,
-            },
-            ciphers: self.text("tls_require_ciphers")?,
-            sni: self.text("tls_sni")?,
+            files,
+            ciphers,
+            sni,
         })
+    }
+
+    /// `tls_verify_certificates` is set, and neither of the options that say for which hosts (a list without items does).
+    fn says_nothing_of_verification(&self) -> bool {
+        let is_set =
+            |name: &'static str| self.options.text(name).is_some_and(|template| !template.text().is_empty());
+        is_set("tls_verify_certificates") && !is_set("tls_verify_hosts") && !is_set("tls_try_verify_hosts")
+    }
+
+    /// An option of TLS. What cannot be expanded is kept for when TLS is wanted.
+    fn tls_text(&self, name: &'static str, broken: &mut Option<BString>) -> Option<BString> {
+        let template = self.options.text(name)?;
+        match expand(template, self.context) {
+            Ok(value) => Some(value.into_bytes()).filter(|value| !value.is_empty()),
+            Err(ExpandError::Forced(_)) => None,
+            Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => {
+                broken.get_or_insert_with(|| format!("expansion of {name} failed: {text}").into());
+                None
+            }
+        }
     }
 
     /// Is the host in this host-list option?
@@ -218,6 +267,11 @@ impl Reader<'_> {
     }
 }
 
+/// `tls_dh_min_bits`: less than 512 bits protect nobody.
+fn dh_min_bits(written: i64) -> u32 {
+    u32::try_from(written).unwrap_or(0).max(LEAST_DH_BITS)
+}
+
 /// Expands one option; a forced failure leaves it unset.
 pub fn expand_option(
     name: &'static str,
@@ -229,8 +283,7 @@ pub fn expand_option(
         Ok(value) => Ok(Some(value.into_bytes())),
         Err(ExpandError::Forced(_)) => Ok(None),
         Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => {
-            let errno = if name.starts_with("tls_") { exim_errno::TLS_FAILURE } else { -1 };
-            Err(Failure::new(Scope::Message, errno, format!("failed to expand {name}: {text}")))
+            Err(Failure::new(Scope::Message, -1, format!("failed to expand {name}: {text}")))
         }
     }
 }

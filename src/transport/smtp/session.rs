@@ -10,7 +10,7 @@ use crate::mail::Reply;
 use crate::mail::envelope::TlsInfo;
 use crate::metrics::{Counter, Counters, Side};
 use crate::ocsp::registry::Registry;
-use crate::tls::{ClientRequest, ClientTls, Notice};
+use crate::tls::{Audience, ClientRequest, ClientTls, Notice};
 use crate::transport::Host;
 use bstr::{BString, ByteSlice};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -73,17 +73,17 @@ pub fn open(
     host: &Host,
     policy: &Policy,
     tls: &ClientTls,
-    log: &dyn Fn(&[u8]),
+    log: &dyn Fn(Audience, &[u8]),
     globals: &Globals,
 ) -> Result<Session, Failure> {
     let (watch, counters, registry) = (&globals.log, &globals.counters, globals.status.as_ref());
     let target = Target { host, policy, tls, log, watch, counters, registry };
     match target.open(policy.avoid_tls) {
-        Err(Opening::TlsFailed(text, _)) if !policy.require_tls && !policy.tls_on_connect => {
+        Err(Opening::TlsFailed(text, _)) if policy.may_go_clear() => {
             let mut line = BString::from(format!("TLS session: {text}: delivering unencrypted to H="));
             line.extend_from_slice(&host_field(host));
             line.extend_from_slice(b" (not in hosts_require_tls)");
-            log(&line);
+            log(Audience::Main, &line);
             target.open(true).map_err(|opening| opening.into_failure(policy))
         }
         Err(opening) => Err(opening.into_failure(policy)),
@@ -124,7 +124,7 @@ struct Target<'a> {
     host: &'a Host,
     policy: &'a Policy,
     tls: &'a ClientTls,
-    log: &'a dyn Fn(&[u8]),
+    log: &'a dyn Fn(Audience, &[u8]),
     watch: &'a Arc<Log>,
     counters: &'a Counters,
     registry: Option<&'a Registry>,
@@ -143,7 +143,7 @@ impl Target<'_> {
         let mut connection = Connection::new(stream);
         connection.watch(self.watch);
         connection.set_limit(self.policy.limits.command);
-        check_greeting(&mut connection)?;
+        check_greeting(&mut connection).map_err(|failure| self.first_read(failure))?;
         let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
         let mut session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
         if session.tls.is_some() {
@@ -191,12 +191,31 @@ impl Target<'_> {
         connection.watch(self.watch);
         connection.set_limit(self.policy.limits.command);
         // All that was offered in clear is forgotten (RFC 3207 section 4.2).
-        let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
+        let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)
+            .map_err(|failure| self.first_read(failure))?;
         Ok(Session { connection, features, tls: Some(info), ..session })
+    }
+
+    /// With TLS 1.3 a server's refusal of our certificate, or of our having none, comes after the handshake: when we first
+    /// read.
+    fn first_read(&self, failure: Failure) -> Opening {
+        if failure.problem.errno != exim_errno::TLS_FAILURE {
+            return failure.into();
+        }
+        let mut line = BString::from("H=");
+        line.extend_from_slice(&host_field(self.host));
+        line.push(b' ');
+        line.extend_from_slice(&failure.problem.text);
+        (self.log)(Audience::Main, &line);
+        Opening::TlsFailed("error on first read".to_owned(), false)
     }
 
     fn start_tls(&self, socket: TcpStream) -> Result<(Stream, TlsInfo), Opening> {
         let policy = &self.policy.tls;
+        if let Some(text) = &policy.broken {
+            (self.log)(Audience::Panic, text);
+            return Err(Opening::TlsFailed("Internal error".to_owned(), false));
+        }
         let request = ClientRequest {
             settings: &policy.files,
             ciphers: policy.ciphers.as_ref().map(|text| text.as_slice()),
@@ -212,6 +231,7 @@ impl Target<'_> {
             on_connect: self.policy.tls_on_connect,
             now: SystemTime::now(),
             notify: &|notice: Notice| self.tell(&notice),
+            terms: policy.terms.clone(),
         };
         match self.tls.connect(socket, &request) {
             Ok((stream, info)) => {
@@ -230,7 +250,7 @@ impl Target<'_> {
         line.extend_from_slice(&host_field(self.host));
         line.extend_from_slice(b": ");
         line.extend_from_slice(&notice.text);
-        (self.log)(&line);
+        (self.log)(notice.audience, &line);
     }
 }
 

@@ -93,6 +93,9 @@ impl Failure {
                 text.extend_from_slice(line);
                 Self::new(scope, exim_errno::FORMAT, text)
             }
+            Trouble::Tls(text) => {
+                Self::new(scope, exim_errno::TLS_FAILURE, format!("TLS error on connection (recv): {text}"))
+            }
             Trouble::Io(error) => {
                 Self::new(scope, error.raw_os_error().unwrap_or(libc::EIO), format!("after {stage}"))
             }
