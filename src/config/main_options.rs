@@ -330,6 +330,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("tls_alpn", Expanded, "smtp:esmtp"),
     acts("tls_certificate", Expanded, ""),
     acts("tls_crl", Expanded, ""),
+    acts("tls_crl_fetch", Bool, "false"),
     refuses("tls_dh_max_bits", Int, "2236"),
     refuses("tls_dhparam", Expanded, ""),
     refuses("tls_early_banner_hosts", HostList, ""),

@@ -22,8 +22,13 @@ pub enum Fetching {
     Listed(Vec<PathBuf>),
 }
 
+/// May anything be fetched under this configuration, proofs or revocation lists? Then there is a staple keeper.
+pub fn needs_keeper(main: &Options) -> bool {
+    may_be_on(main) || main.bool("tls_crl_fetch")
+}
+
 /// May proofs be fetched under this configuration? What is expanded counts as yes.
-pub fn may_be_on(main: &Options) -> bool {
+fn may_be_on(main: &Options) -> bool {
     if !crate::tls::OCSP {
         return false; // there is no such option
     }

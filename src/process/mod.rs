@@ -18,6 +18,7 @@ pub mod order_check;
 pub mod order_shape;
 pub mod orders;
 pub mod parcel;
+mod peer_lists;
 pub mod reading;
 pub mod restarts;
 pub mod role;

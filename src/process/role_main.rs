@@ -253,17 +253,23 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
 
 fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
-    let Handed { control, counters, announce, trigger, after_death, .. } = handed;
+    let Handed { control, counters, announce, trigger, after_death, links, .. } = handed;
     let (Some(announce), Some(trigger)) = (announce, trigger) else {
         return Err(io::Error::other("no trigger was handed over"));
     };
-    let service = services::Delivery::new(reading, control.try_clone()?, announce, counters)?;
+    let mut service = services::Delivery::new(reading, control.try_clone()?, announce, counters)?;
+    let lists = service.start_lists(links)?;
+    let link = |links| {
+        if let Some(lists) = &lists {
+            lists.link(links);
+        }
+    };
     let settings = Settings { after_death, ..service.settings(&reading.snapshot) };
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     loop {
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Go(()), _)) => break,
-            Some((ToRole::Link(()), _)) => {}
+            Some((ToRole::Link(()), links)) => link(links),
             _ => return Ok(()),
         }
     }
@@ -274,7 +280,11 @@ fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
             Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),
-            Some((ToRole::Start(_) | ToRole::Go(()) | ToRole::Link(()), _)) => continue,
+            Some((ToRole::Link(()), links)) => {
+                link(links);
+                continue;
+            }
+            Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         return Ok(());
     }

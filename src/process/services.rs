@@ -3,6 +3,7 @@
 use super::certificate_status::{CertificateStatus, Started};
 use super::delivery_worker::Settings;
 use super::orders::Orders;
+use super::peer_lists::PeerLists;
 use super::reading::{self, Reading};
 use super::smtp_worker::{AcceptLimits, Accepted, Sessions};
 use super::snapshot::Snapshot;
@@ -46,6 +47,9 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
     if setting("verbose").is_some() {
         globals.log = Arc::new(globals.log.shown_by(Echo::to_standard_error()));
     }
+    // A process that delivers by itself has no link with the keeper, but can use what the keeper has stored.
+    let lists = PeerLists::of(&globals.main, &globals.spool_directory).map_err(|error| error.to_string())?;
+    globals.status = lists.map(|lists| lists.registry().clone());
     if let Some(time) = setting("smtp_timeout") {
         globals.main.overrule("smtp_receive_timeout", &time.to_str_lossy());
     }
@@ -343,6 +347,8 @@ pub struct Delivery {
     env: Env,
     station: Station,
     run: Run,
+    /// Until it is started.
+    lists: Option<PeerLists>,
 }
 
 impl Delivery {
@@ -354,7 +360,10 @@ impl Delivery {
         announce: Trigger,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
+        let mut globals = Globals { counters, ..globals(reading).map_err(io::Error::other)? };
+        let lists = PeerLists::of(&globals.main, &globals.spool_directory)?;
+        globals.status = lists.as_ref().map(|lists| lists.registry().clone());
+        let globals = Arc::new(globals);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let orders: Arc<dyn AsUser> = Arc::new(Orders::new(control));
         let configuration =
@@ -366,7 +375,13 @@ impl Delivery {
         }
         let submit = Arc::new(submitter(&station)?);
         let run = queue_run(&reading.snapshot);
-        Ok(Self { env: environment(&configuration, &station, submit, orders), station, run })
+        Ok(Self { env: environment(&configuration, &station, submit, orders), station, run, lists })
+    }
+    /// Begins to have revocation lists fetched, if the configuration wants it; what takes up later links.
+    pub fn start_lists(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<PeerLists>> {
+        let Some(lists) = self.lists.take() else { return Ok(None) };
+        lists.start(self.env.globals.log.clone(), links)?;
+        Ok(Some(lists))
     }
     /// What one request delivers with: who asked with `-v` is shown what is logged.
     fn env_for(&self, echo: Option<Echo>) -> Env {
