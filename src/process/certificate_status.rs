@@ -57,12 +57,13 @@ impl CertificateStatus {
     }
 
     /// Reads the files that are listed, and begins to speak with the keeper at the other end of this link (the newest
-    /// of several; none: it may come later). Gives what takes up later links.
-    pub fn start(mut self, links: Vec<OwnedFd>) -> io::Result<Started> {
+    /// of several; none: it may come later). `refresh` is called now and then: it loads what is shown if its files have
+    /// changed, so that a new certificate has its proof before the next client comes. Gives what takes up later links.
+    pub fn start(mut self, links: Vec<OwnedFd>, refresh: Box<dyn Fn() + Send>) -> io::Result<Started> {
         self.has_keeper = !links.is_empty();
         self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
         let Self { registry, link, listed, log, has_keeper } = self;
-        link.start(Ear { registry: registry.clone(), listed, log })?;
+        link.start(Ear { registry: registry.clone(), listed, log, refresh })?;
         links.into_iter().for_each(|fd| link.replace(fd));
         Ok(Started { registry, link, has_keeper })
     }
@@ -122,6 +123,7 @@ struct Ear {
     registry: Registry,
     listed: Listed,
     log: Arc<Log>,
+    refresh: Box<dyn Fn() + Send>,
 }
 
 impl Ear {
@@ -156,6 +158,7 @@ impl Hears for Ear {
         self.registry.entries().len() + self.registry.lists().len()
     }
     fn tick(&mut self) {
+        (self.refresh)();
         self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
         self.registry.entries().iter().for_each(|entry| self.tell_change(entry));
     }

@@ -11,6 +11,7 @@ pub mod interfaces;
 pub mod ipc;
 pub mod keeper_link;
 pub mod keeper_wire;
+pub mod links;
 pub mod listeners;
 pub mod master;
 pub mod openmetrics;

@@ -24,6 +24,7 @@ use crate::metrics::{Counter, Counters};
 use crate::ocsp::registry::Registry;
 use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
+use crate::smtp_in::stream::TlsAcceptor;
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
 use crate::spool::{Layout, commit, message_log};
@@ -163,16 +164,27 @@ impl Smtp {
     /// Begins to have the status of certificates looked after, if the configuration wants it. In the main thread, once
     /// it is confined.
     pub fn start_status(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<Started>> {
-        self.status.take().map(|status| status.start(links)).transpose()
+        let Some(status) = self.status.take() else { return Ok(None) };
+        let (tls, globals) = (self.shown_tls(), self.server.station.globals.clone());
+        let refresh = move || {
+            if let Some(tls) = &tls {
+                tls.register(&Context::new(globals.clone(), &NoHooks));
+            }
+        };
+        status.start(links, Box::new(refresh)).map(Some)
+    }
+
+    /// TLS, where it is offered at all.
+    fn shown_tls(&self) -> Option<Arc<dyn TlsAcceptor>> {
+        let main = &self.server.station.globals.main;
+        let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
+        self.server.tls.clone().filter(|_| offered || self.always_tls || !self.tls_ports.is_empty())
     }
 
     /// Loads what TLS shows, where it is offered at all, and tells what is wrong with it, before anybody connects; a
     /// certificate that demands a proof has a while to get one first.
     pub fn preload_tls(&self, status: Option<&Started>) {
-        let main = &self.server.station.globals.main;
-        let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
-        let tls =
-            self.server.tls.as_ref().filter(|_| offered || self.always_tls || !self.tls_ports.is_empty());
+        let tls = self.shown_tls();
         let context = Context::new(self.server.station.globals.clone(), &NoHooks);
         if let Some(status) = status {
             tls.iter().for_each(|tls| tls.register(&context));

@@ -18,6 +18,8 @@ use std::time::Duration;
 pub enum Mode {
     /// Answers with these bytes as the body.
     Answer(Vec<u8>),
+    /// Answers with the second of the first two whose first stands in the question: serial numbers and proofs.
+    Each(Vec<(Vec<u8>, Vec<u8>)>),
     /// The same in chunks of HTTP/1.1.
     Chunked(Vec<u8>),
     /// Another status, with a field.
@@ -34,6 +36,30 @@ pub enum Mode {
     CutShort,
     /// Ends the connection with a reset.
     Reset,
+}
+
+impl Mode {
+    /// What is said to this question.
+    fn about(&self, question: &[u8]) -> Self {
+        let Mode::Each(answers) = self else { return self.clone() };
+        let der = der_of(question);
+        let fits = |serial: &[u8]| der.windows(serial.len()).any(|part| part == serial);
+        match answers.iter().find(|(serial, _)| fits(serial)) {
+            Some((_, answer)) => Mode::Answer(answer.clone()),
+            None => Mode::Status("404 Not Found", "X-Why: unknown"),
+        }
+    }
+}
+
+/// The question in the path of a GET, or in the body of a POST.
+fn der_of(question: &[u8]) -> Vec<u8> {
+    use base64::Engine;
+    let end = question.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&question[..end]).into_owned();
+    let Some(path) = head.strip_prefix("GET /") else { return question[end + 4..].to_vec() };
+    let path = path.split(' ').next().unwrap_or_default();
+    let text = path.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+    base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
 }
 
 /// It listens as long as it lives, unless it is down.
@@ -99,13 +125,13 @@ impl Responder {
                     at_once.most.fetch_max(now, Ordering::SeqCst);
                     if let Some(question) = hear(&stream) {
                         asked.fetch_add(1, Ordering::Relaxed);
-                        questions.lock().expect("no panic").push(question);
+                        questions.lock().expect("no panic").push(question.clone());
                         if let Mode::Late(time, _) = &mode {
                             std::thread::sleep(*time);
                         }
                         // before the client can see the end and come again
                         at_once.now.fetch_sub(1, Ordering::SeqCst);
-                        let _ = say(&stream, &mode); // the client may be gone
+                        let _ = say(&stream, &mode.about(&question)); // the client may be gone
                     }
                 });
             }
@@ -190,6 +216,7 @@ fn say(mut stream: &TcpStream, mode: &Mode) -> std::io::Result<()> {
             write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(body)
         }
+        Mode::Each(_) => Ok(()), // chosen by now
         Mode::Chunked(body) => {
             write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n")?;
             for chunk in body.chunks(100) {

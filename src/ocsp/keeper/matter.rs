@@ -6,7 +6,7 @@
 use crate::ocsp::crl::Crl;
 use crate::ocsp::fetch;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, Report, Wanted};
+use crate::ocsp::registry::{Key, Report, Wanted, WantedList};
 use crate::ocsp::schedule::Life;
 use crate::ocsp::store::Kind;
 use crate::ocsp::{Proof, Subject, Unfit, obtain};
@@ -18,15 +18,6 @@ use std::time::{Duration, SystemTime};
 
 /// Longest certificate that is looked after; the largest real ones are a tenth of it.
 pub const MAX_CERTIFICATE: usize = 64 * 1024;
-
-/// A revocation list that is to be fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    /// Where it is published.
-    pub url: String,
-    /// The certificate of who signs it, in DER.
-    pub issuer: Vec<u8>,
-}
 
 /// Something that is looked after, read once.
 #[derive(Clone)]
@@ -94,7 +85,7 @@ impl Matter {
     }
 
     /// A revocation list, with its key.
-    pub fn of_list(list: &List) -> Result<(Key, Self), String> {
+    pub fn of_list(list: &WantedList) -> Result<(Key, Self), String> {
         if list.issuer.len() > MAX_CERTIFICATE {
             return Err(format!("the certificate is longer than {MAX_CERTIFICATE} bytes"));
         }

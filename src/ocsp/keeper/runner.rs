@@ -5,9 +5,9 @@
 //! is handed on all the same, and written later.
 
 use super::engine::{Engine, Holder, Job, News, Tidings};
-use super::matter::{List, Matter, Outcome};
+use super::matter::{Matter, Outcome};
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, Wanted};
+use crate::ocsp::registry::{Key, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -113,7 +113,7 @@ impl Runner {
     }
 
     /// Looks after a revocation list for this holder.
-    pub fn want_list(&self, holder: Holder, key: Key, list: &List) {
+    pub fn want_list(&self, holder: Holder, key: Key, list: &WantedList) {
         let matter = Matter::of_list(list).and_then(|(own, matter)| match own == key {
             true => Ok(matter),
             false => Err("the key is not the list's".to_owned()),
