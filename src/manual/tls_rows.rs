@@ -21,6 +21,24 @@
 //! | S11 | must-staple is recognised: a warning of the check, the panic log at start | `tls_daemon::a_must_staple_certificate_without_a_proof_is_warned_of_by_the_check_and_told_at_start`, `tls_server::a_must_staple_certificate_without_a_proof_is_for_the_panic_log`, `tls_server::a_must_staple_certificate_with_a_proof_is_quiet`, `der::features_are_read_number_by_number` |
 //! | S12 | a handshake after the first touches neither disk nor network; bounded caches | `tls_daemon::after_the_first_a_handshake_touches_neither_disk_nor_network`, `cache::a_watched_file_is_looked_at_by_the_watcher_not_by_who_asks`, `cache::names_that_peers_make_up_do_not_grow_the_cache`, `cache::the_least_recently_used_value_makes_room`, `tls_server::a_name_without_certificate_ends_the_handshake_and_is_told_once`, `tls_hostile::two_thousand_handshakes_good_and_bad_leave_memory_and_threads_as_they_were` |
 //!
+//! # Proofs that come by themselves (`tls_ocsp_fetch`)
+//!
+//! What happens in each kind of trouble is [the fault table](super::fault_table); who the keeper is and what it may,
+//! [the page on privileges](super::privileges).
+//!
+//! | what holds | tests |
+//! |---|---|
+//! | a proof is fetched, stored and stapled; nothing is logged while all is well, and nothing at all happens without a URL | `staple_keeper::a_proof_is_fetched_stored_and_stapled_without_anybodys_doing_and_without_a_line_in_the_log`, `staple_keeper::without_a_url_nobody_is_asked_and_nothing_is_said` |
+//! | stored proofs are stapled from the first connection, the responder being dead; they are checked before | `staple_keeper::after_a_restart_with_the_responder_gone_the_first_client_gets_the_stored_proof`, `tls_kept::what_an_earlier_run_has_stored_is_stapled_at_the_first_handshake_if_it_holds` |
+//! | usable is not due: a proof past half of its life goes out while the responder is dead, up to its end; a line for each change | `staple_keeper::a_responder_that_is_dead_at_renewal_costs_nothing_before_the_proof_ends_and_each_change_has_its_line`, `tls_kept::each_change_of_state_is_told_once_and_a_good_start_not_at_all` |
+//! | of the file's proof and the fetched one that goes out which lasts longer; after a revocation neither | `tls_kept::of_the_files_proof_and_the_fetched_one_that_is_stapled_which_may_be_shown_longer`, `tls_kept::a_revoked_certificate_has_no_staple_whatever_the_file_says_and_the_panic_log_hears_of_it_once`, `staple_keeper::a_revoked_certificate_is_told_to_the_panic_log_once_and_nothing_is_stapled` |
+//! | known by issuer and serial number: never shown with another certificate | `staple_keeper::the_proof_of_a_replaced_certificate_is_never_shown_with_the_new_one` |
+//! | keeper and worker may die | `staple_keeper::a_killed_keeper_stops_neither_stapling_nor_mail_and_the_next_one_goes_on`, `staple_keeper::a_killed_smtp_worker_comes_back_with_its_proofs_and_its_link` |
+//! | every element of the chain whose issuer is known; listed files before anybody asks for them | `tls_kept::each_element_of_the_chain_whose_issuer_is_known_is_looked_after_and_the_named_responder_is_the_leafs`, `staple_keeper::listed_files_have_their_proofs_before_the_first_client_names_them`, `listed::a_pattern_finds_files_in_many_directories_and_nothing_else` |
+//! | must-staple: the first connection waits for the proof, not for ever (S11) | `staple_keeper::a_certificate_that_demands_a_proof_has_it_before_the_first_connection_is_served` |
+//! | reload, `http_proxy` of the daemon's environment | `staple_keeper::a_reload_turns_it_on_and_off_and_the_proxy_of_the_environment_reaches_the_keeper` |
+//! | mistakes in the options have file, line and cure | `fetching::constant_mistakes_are_refused_where_they_stand_with_the_cure`, `fetching::what_is_to_be_fetched_is_yes_no_or_files_and_nothing_else` |
+//!
 //! # Client
 //!
 //! | row | what holds | tests |
