@@ -56,7 +56,7 @@
 //!
 //! Where `tls_ocsp_fetch` asks for it, one process of each configuration generation fetches proofs and revocation lists.
 //! It reads what strangers send, so it has a uid of its own, no supplementary group, and neither the configuration (which
-//! may hold passwords) nor the counters nor any socket but its links. A root's daemon without that user, or with a store
+//! may hold passwords) nor any socket but its links. A root's daemon without that user, or with a store
 //! that is somebody else's, is refused at the start; without root all is one uid, and Landlock alone keeps it from the
 //! spool. Its store is `ocsp/` below the spool directory (mode 2750, oxim's group reads it): root makes it through
 //! descriptors, and gives away only what it has just made.
@@ -109,7 +109,7 @@
 //! came over SMTP would be. It cannot name a recipient's program or file: those come from the configuration, which the
 //! master reads by itself.
 //!
-//! Every role but the staple keeper has the memory of the counters that `openmetrics_listen` shows, and can write what it likes there: numbers
+//! Every role has the memory of the counters that `openmetrics_listen` shows, and can write what it likes there: numbers
 //! may lie after a break-in, and nothing but a reader of numbers believes them. The memory's size is sealed, so that no role
 //! ends another by cutting it off. Whoever connects to the numbers is read with a limit and a deadline, and only on this
 //! host.
