@@ -101,3 +101,25 @@ fn a_revoked_server_gets_nothing_and_a_dead_address_is_told() {
     run_until(&daemon.place, "TLS session: (certificate verification failed): certificate revoked");
     assert!(server.place.log().matches(" <= ").count() == 0, "{}", server.place.log());
 }
+
+#[test]
+fn a_certificate_of_our_own_that_a_list_names_is_told_to_the_panic_log_once() {
+    let responder = Responder::start(Mode::Silent);
+    let names = "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth";
+    let url = format!("{}list.crl", responder.url());
+    ca().issue("owned", "inter", &format!("{names}\ncrlDistributionPoints=URI:{url}"));
+    responder.set(Mode::Answer(list_of_inter(&["owned"]).der()));
+    let text = "tls_advertise_hosts = *\ntls_certificate = @DIR@/chain.pem\ntls_privatekey = @DIR@/key.pem\n\
+                tls_ocsp_fetch = true\ntls_crl_fetch = true\n";
+    let place = Place::new(Program::Oxim, text).with_keepers_user();
+    let chain = [ca().read("owned.pem"), ca().read("inter.pem")].concat();
+    fs::write(place.path("chain.pem"), chain).unwrap();
+    fs::write(place.path("key.pem"), ca().read("owned.key")).unwrap();
+    fs::set_permissions(place.path("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    let daemon = place.daemon();
+    let words = format!("): the revocation list {url} says that it is revoked");
+    daemon.place.wait_for_log(&words);
+    let panic = fs::read_to_string(daemon.place.path("log/paniclog")).unwrap();
+    assert_eq!(panic.lines().filter(|line| line.contains(&words)).count(), 1, "{panic}");
+    assert_eq!(responder.asked(), 1);
+}

@@ -22,9 +22,10 @@ pub enum Fetching {
     Listed(Vec<PathBuf>),
 }
 
-/// May anything be fetched under this configuration, proofs or revocation lists? Then there is a staple keeper.
-pub fn needs_keeper(main: &Options) -> bool {
-    may_be_on(main) || main.bool("tls_crl_fetch")
+/// May anything be fetched under this configuration, proofs (for a daemon that `listens`) or revocation lists? Then there is
+/// a staple keeper.
+pub fn needs_keeper(main: &Options, listens: bool) -> bool {
+    (listens && may_be_on(main)) || main.bool("tls_crl_fetch")
 }
 
 /// May proofs be fetched under this configuration? What is expanded counts as yes.

@@ -37,6 +37,7 @@
 //! | every element of the chain whose issuer is known; listed files before anybody asks for them | `tls_kept::each_element_of_the_chain_whose_issuer_is_known_is_looked_after_and_the_named_responder_is_the_leafs`, `staple_keeper::listed_files_have_their_proofs_before_the_first_client_names_them`, `listed::a_pattern_finds_files_in_many_directories_and_nothing_else` |
 //! | must-staple: the first connection waits for the proof, not for ever (S11) | `staple_keeper::a_certificate_that_demands_a_proof_has_it_before_the_first_connection_is_served` |
 //! | reload, `http_proxy` of the daemon's environment | `staple_keeper::a_reload_turns_it_on_and_off_and_the_proxy_of_the_environment_reaches_the_keeper` |
+//! | with `tls_crl_fetch` too: a certificate of our own that its authority's list names is told to the panic log | `tls_crl_fetch::a_certificate_of_our_own_that_a_list_names_is_told_to_the_panic_log_once` |
 //! | mistakes in the options have file, line and cure | `fetching::constant_mistakes_are_refused_where_they_stand_with_the_cure`, `fetching::what_is_to_be_fetched_is_yes_no_or_files_and_nothing_else` |
 //!
 //! # Client

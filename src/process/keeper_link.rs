@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How often [`Hears::tick`] is called.
 const TICK: Duration = Duration::from_secs(10);
+/// How long after the start it is called first.
+const FIRST_TICK: Duration = Duration::from_secs(1);
 /// In this time ...
 const FLOOD_TIME: Duration = Duration::from_secs(60);
 /// ... the keeper may send so many packets, ...
@@ -34,7 +36,7 @@ pub trait Hears: Send {
     /// There is a new keeper: tell it everything that is wanted.
     fn tell_all(&self);
     /// This was found for that key. It is to be checked.
-    fn answer(&self, key: Key, kind: Kind, bytes: &[u8]);
+    fn answer(&mut self, key: Key, kind: Kind, bytes: &[u8]);
     /// How the fetching goes.
     fn report(&self, key: Key, report: Report);
     /// How many things are wanted.
@@ -154,7 +156,9 @@ struct Talk<H> {
 impl<H: Hears> Talk<H> {
     fn new(shared: Arc<Shared>, hears: H) -> Self {
         let now = Instant::now();
-        Self { shared, hears, link: None, came: (now, 0), ticked: now }
+        // What is loaded while the process starts is looked at soon.
+        let ticked = now.checked_sub(TICK - FIRST_TICK).unwrap_or(now);
+        Self { shared, hears, link: None, came: (now, 0), ticked }
     }
 
     fn run(mut self) {
@@ -318,7 +322,7 @@ mod tests {
             }
             self.note("tell all".into());
         }
-        fn answer(&self, key: Key, kind: Kind, bytes: &[u8]) {
+        fn answer(&mut self, key: Key, kind: Kind, bytes: &[u8]) {
             self.note(format!("answer {} {kind:?} {}", key.0[0], bytes.len()));
         }
         fn report(&self, key: Key, report: Report) {

@@ -18,6 +18,7 @@ pub mod openmetrics;
 pub mod order_check;
 pub mod order_shape;
 pub mod orders;
+mod own_lists;
 pub mod parcel;
 mod peer_lists;
 pub mod reading;

@@ -50,6 +50,18 @@ impl PeerLists {
     }
 }
 
+/// One line for each list that begins to fail, and one when it is over: the deliveries' own lines tell the rest. `report`
+/// is the newest, which the registry has not heard yet.
+pub fn tell_change(registry: &Registry, key: Key, report: &Report, log: &dyn Fn(&str)) {
+    let Some(list) = registry.list(key) else { return };
+    let (before, url) = (list.report(), &list.wanted().url);
+    match (before.last_error.is_empty(), report.last_error.is_empty()) {
+        (true, false) => log(&format!("TLS: revocation list {url} cannot be had: {}", report.last_error)),
+        (false, true) => log(&format!("TLS: revocation list {url} comes again")),
+        _ => {}
+    }
+}
+
 /// Hears the keeper.
 struct Ear {
     registry: Registry,
@@ -60,7 +72,7 @@ impl Hears for Ear {
     fn tell_all(&self) {
         self.registry.tell_all();
     }
-    fn answer(&self, key: Key, kind: Kind, bytes: &[u8]) {
+    fn answer(&mut self, key: Key, kind: Kind, bytes: &[u8]) {
         if kind == Kind::List
             && let Err(unfit) = self.registry.heard_list(key, bytes, SystemTime::now())
         {
@@ -68,20 +80,7 @@ impl Hears for Ear {
         }
     }
     fn report(&self, key: Key, report: Report) {
-        // One line for each list that begins to fail, and one when it is over: the deliveries' own lines tell the rest.
-        if let Some(list) = self.registry.list(key) {
-            let (before, url) = (list.report(), &list.wanted().url);
-            match (before.last_error.is_empty(), report.last_error.is_empty()) {
-                (true, false) => {
-                    self.log(
-                        &format!("TLS: revocation list {url} cannot be had: {}", report.last_error),
-                        false,
-                    );
-                }
-                (false, true) => self.log(&format!("TLS: revocation list {url} comes again"), false),
-                _ => {}
-            }
-        }
+        tell_change(&self.registry, key, &report, &|line| self.log(line, false));
         self.registry.told(key, report);
     }
     fn wanted(&self) -> usize {

@@ -139,9 +139,12 @@ impl Smtp {
         let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let status = CertificateStatus::of(&globals).map_err(io::Error::other)?;
+        // Callouts ask for the same lists as deliveries, and here there is a link.
+        let of_peers = status.as_ref().and_then(CertificateStatus::of_peers);
+        let globals = Arc::new(Globals { status: of_peers, ..(*globals).clone() });
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
         let trigger = Arc::new(trigger);
-        let registry = status.as_ref().map(|status| status.registry().clone());
+        let registry = status.as_ref().and_then(CertificateStatus::of_shown);
         let server = server(&configuration, trigger.clone(), Arc::default(), registry)?;
         Ok(Self {
             status,
