@@ -100,7 +100,7 @@
 //! | dead, it stops nothing | `a_keeper_that_cannot_begin_stops_nothing_and_a_start_does_not_wait_for_it`, `a_killed_keeper_stops_neither_stapling_nor_mail_and_the_next_one_goes_on` |
 //! | `--role` is for the master alone | `a_role_cannot_be_started_by_hand` |
 //! | a set-uid start forgets what its caller prepared | `a_callers_timers_signals_and_limits_are_forgotten` |
-//! | a panic ends one connection or message, or the role | `beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own`, `a_panic_frees_its_place_and_is_told`, `a_process_whose_vital_thread_dies_does_not_linger` |
+//! | a panic ends one connection or message, or the role | `beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own`, `a_panic_frees_its_place_and_is_told`, `a_process_whose_vital_thread_dies_does_not_linger`, `a_fault_in_hearing_costs_the_link_and_the_next_one_is_taken_up` |
 //!
 //! # What remains
 //!

@@ -37,6 +37,8 @@ const FLOOD_TIME: Duration = Duration::from_secs(60);
 /// ... a worker may send so many packets: everything that can be wanted, and the same again after a change of all
 /// certificates at once.
 const FLOOD: usize = 4 * MAX_ENTRIES;
+/// How often it is looked at whether the runner lives.
+const LOOK: Duration = Duration::from_secs(60);
 /// Packets that are taken of one worker before the others have their turn.
 const TURN: usize = 64;
 
@@ -128,6 +130,9 @@ impl Office {
         loop {
             self.wait(control)?;
             let _ = self.outbox.wake.read(); // it may be another thing that woke us
+            if !self.runner.is_at_work() {
+                return Err(io::Error::other("internal error: nothing is planned any more"));
+            }
             while ipc::is_readable(control) {
                 match ipc::hear::<ToRole>(control)? {
                     Some((ToRole::Link(()), mut descriptors)) => {
@@ -162,7 +167,7 @@ impl Office {
             own.into_iter().chain(links).collect()
         };
         let mut fds = fds;
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }

@@ -157,6 +157,11 @@ impl Runner {
         self.shared.ring();
     }
 
+    /// Its thread is alive; after a fault in it nothing is planned any more.
+    pub fn is_at_work(&self) -> bool {
+        self.planner.as_ref().is_some_and(|planner| !planner.is_finished())
+    }
+
     /// How many questions are under way.
     pub fn running(&self) -> usize {
         self.shared.lock().engine.running()
