@@ -140,6 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_only_runs_the_queue_needs_a_keeper_for_lists_and_not_for_proofs() {
+        let needs = |text: &str, listens| {
+            let mut opener = |_: &Path| Ok(None);
+            let (written, errors) =
+                crate::load::read(Path::new("c"), text.as_bytes(), &MacroOverrides::default(), &mut opener);
+            super::needs_keeper(&written.unwrap_or_else(|| panic!("{errors:?}")).main, listens)
+        };
+        for (text, listening, not_listening) in [
+            ("", false, false),
+            ("tls_ocsp_fetch = false\n", false, false),
+            ("tls_ocsp_fetch = true\n", true, false),
+            ("tls_ocsp_fetch = ${if exists{/x}{yes}{no}}\n", true, false),
+            ("tls_crl_fetch\n", true, true),
+        ] {
+            assert_eq!((needs(text, true), needs(text, false)), (listening, not_listening), "{text}");
+        }
+    }
+
+    #[test]
     fn constant_mistakes_are_refused_where_they_stand_with_the_cure() {
         let text = "qualify_domain = a\ntls_ocsp_fetch = maybe\ntls_ocsp_responder = https://a/\n";
         assert_eq!(
