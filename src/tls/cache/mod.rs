@@ -24,6 +24,8 @@ pub use watch::{WATCHER, Watch};
 
 /// A changed file is in use for connections that come this much later.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// A changed file that the watcher has not come to by then, since many changed at once, is loaded by who asks.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Most things kept. A host with more certificates than this still works, and loads some again. Each costs 10 to 20 KiB
 /// (`tests/tls_hosts.rs` measures it), so that a thousand virtual hosts stay below 20 MiB.
 const MAX_LOADED: usize = 1024;
@@ -186,8 +188,8 @@ impl<K: Clone + Eq + Hash, V, E> Inner<K, V, E> {
             // The watcher is about to load it anew; only if it comes behind with that is it done here. One that
             // stands still waits for a disk, and nobody else should.
             let behind = |since: Instant, beat: Instant| {
-                let long = |then: Instant| now.saturating_duration_since(then) >= CHECK_INTERVAL;
-                long(since) && !long(beat)
+                let longer = |then: Instant, time| now.saturating_duration_since(then) >= time;
+                longer(since, PATIENCE) && !longer(beat, CHECK_INTERVAL)
             };
             let in_hand = match (entry.stale, watcher) {
                 (Some(since), Some(beat)) => !behind(since, beat),
