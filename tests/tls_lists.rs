@@ -217,6 +217,46 @@ fn the_second_pair_of_a_list_is_named_if_it_cannot_be_used() {
 }
 
 #[test]
+fn a_key_list_that_is_empty_means_the_files_of_the_certificates() {
+    with_rsa();
+    let directory = tempfile::tempdir().unwrap();
+    let both = |name: &str| {
+        let bytes = [ca().read(&format!("{name}-chain.pem")), ca().read(&format!("{name}.key"))].concat();
+        put(directory.path(), &format!("{name}.pem"), &bytes)
+    };
+    let certificates = format!("<; {} ; {}", both("rsa"), both("leaf"));
+    for keys in [None, Some(""), Some("FAIL")] {
+        let mut options = Options::from([("tls_certificate", certificates.clone())]);
+        keys.map(|keys| options.insert("tls_privatekey", keys.to_owned()));
+        let server = start(options);
+        for (priority, name) in [(ONLY_ECDSA[1], "leaf"), (ONLY_RSA[1], "rsa")] {
+            assert_eq!(session(&server, priority, None).0.peer_certificate, der(name), "{keys:?}");
+        }
+    }
+}
+
+#[test]
+fn the_promise_of_a_certificate_that_a_server_name_chose_is_for_the_panic_log_once() {
+    let options = Options::from([
+        ("tls_certificate", in_ca("SNI-chain.pem")),
+        ("tls_privatekey", in_ca("SNI.key")),
+        ("tls_ocsp_file", in_ca("SNI.none")),
+    ]);
+    let server = start(options);
+    for priority in VERSIONS.into_iter().cycle().take(4) {
+        session(&server, priority, Some("staple.test"));
+    }
+    let notices = server.notices.lock().unwrap();
+    let panics: Vec<_> = notices.iter().filter(|notice| notice.audience == Audience::Panic).collect();
+    assert_eq!(panics.len(), 1, "{notices:?}");
+    let text = panics[0].text.to_string();
+    assert!(
+        text.contains("staple.none is not stapled: no such file; ") && text.contains("must-staple"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_list_of_lists_by_server_name_shows_each_name_its_own() {
     let directory = tempfile::tempdir().unwrap();
     with_rsa();

@@ -183,16 +183,16 @@ impl<K: Clone + Eq + Hash, V, E> Drop for Turn<'_, K, V, E> {
 impl<K: Clone + Eq + Hash, V, E> Inner<K, V, E> {
     /// What is known, if it need not be loaded.
     fn known(&mut self, key: &K, now: Instant) -> Option<Result<Arc<V>, Arc<E>>> {
-        let watcher = self.watcher;
+        let (watcher, is_loading) = (self.watcher, self.loading.contains(key));
         if let Some(entry) = self.loaded.get_mut(key) {
             // The watcher is about to load it anew; only if it comes behind with that is it done here. One that
-            // stands still waits for a disk, and nobody else should.
+            // stands still waits for a disk, and nobody else should; nor for somebody who loads it already.
             let behind = |since: Instant, beat: Instant| {
                 let longer = |then: Instant, time| now.saturating_duration_since(then) >= time;
                 longer(since, PATIENCE) && !longer(beat, CHECK_INTERVAL)
             };
             let in_hand = match (entry.stale, watcher) {
-                (Some(since), Some(beat)) => !behind(since, beat),
+                (Some(since), Some(beat)) => is_loading || !behind(since, beat),
                 _ => entry.is_fresh(now, watcher.is_some()),
             };
             if !in_hand {
