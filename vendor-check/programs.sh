@@ -117,7 +117,7 @@ programs() {
 behaviour() {
     echo "== TLS as built against other versions"
     must "build.rs and its tables" prepare || return
-    local tests="--test tls_client --test tls_server --test tls_stream --test tls_without_ocsp"
+    local tests="--test tls_client --test tls_server --test tls_lists --test tls_stream --test tls_without_ocsp"
     must "GnuTLS $stapling: tests of TLS" with "$stapling" on $cargo test --quiet --locked $tests
     must "GnuTLS $floor: tests of TLS" with "$floor" on $cargo test --quiet --locked $tests
     must "GnuTLS $real, OCSP off: tests of TLS" with "$real" off $cargo test --quiet --locked $tests
