@@ -76,6 +76,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_certificate_set_ocsp_status_request_mem, gnutls_ext_raw_parse: proofs of whole chains
     ("gnutls_loads_proofs", (3, 6, 3)),
+    // GNUTLS_SFLAGS_SESSION_TICKET: a ticket has come
+    ("gnutls_tells_tickets", (3, 6, 3)),
     // gnutls_ocsp_status_request_get2: what was stapled for each certificate of a chain
     ("gnutls_staples_of_chains", (3, 6, 3)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
@@ -147,6 +149,13 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_server_name_get", OLD),
     ("gnutls_server_name_set", OLD),
     ("gnutls_session_is_resumed", OLD),
+    ("gnutls_session_set_data", OLD),
+    ("gnutls_session_get_data2", OLD),
+    ("gnutls_session_ticket_key_generate", OLD),
+    ("gnutls_session_ticket_enable_server", OLD),
+    ("gnutls_session_ticket_enable_client", OLD),
+    ("gnutls_session_get_flags", (3, 5, 0)),
+    ("gnutls_session_flags_t", (3, 5, 0)),
     ("gnutls_protocol_get_version", OLD),
     ("gnutls_protocol_get_name", OLD),
     ("gnutls_kx_get", OLD),
@@ -282,6 +291,7 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_HANDSHAKE_CLIENT_HELLO", OLD),
     ("GNUTLS_HOOK_PRE", (3, 2, 2)),
     ("GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO", (3, 6, 3)),
+    ("GNUTLS_SFLAGS_SESSION_TICKET", (3, 6, 3)),
     ("GNUTLS_SHUT_WR", OLD),
     ("GNUTLS_X509_FMT_DER", OLD),
     ("GNUTLS_X509_FMT_PEM", OLD),

@@ -347,7 +347,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("tls_privatekey", Expanded, ""),
     refuses("tls_remember_esmtp", Bool, "false"),
     acts("tls_require_ciphers", Expanded, ""),
-    refuses("tls_resumption_hosts", HostList, ""),
+    acts("tls_resumption_hosts", HostList, ""),
     acts("tls_try_verify_hosts", HostList, ""),
     acts("tls_verify_certificates", Expanded, "system"),
     acts("tls_verify_hosts", HostList, ""),

@@ -61,6 +61,7 @@ impl Acceptor {
         written.all(Template::is_literal).then(|| Handshake {
             tls: Arc::clone(&self.tls),
             client_certificate: ClientCertificate::Ignored,
+            resume: false,
             context: context.clone(),
             prepared: None,
         })
@@ -93,6 +94,7 @@ impl TlsAcceptor for Acceptor {
         let handshake = Handshake {
             tls: Arc::clone(&self.tls),
             client_certificate: wish(context)?,
+            resume: is_listed(context, "tls_resumption_hosts")?,
             context: context.clone(),
             prepared: None,
         };
@@ -119,20 +121,24 @@ impl TlsAcceptor for Acceptor {
 
 /// Is the peer asked for a certificate, and must it be good?
 fn wish(context: &Context) -> Result<ClientCertificate, String> {
+    if is_listed(context, "tls_verify_hosts")? {
+        Ok(ClientCertificate::Required)
+    } else if is_listed(context, "tls_try_verify_hosts")? {
+        Ok(ClientCertificate::Requested)
+    } else {
+        Ok(ClientCertificate::Ignored)
+    }
+}
+
+/// Is the peer in this host list?
+fn is_listed(context: &Context, option: &'static str) -> Result<bool, String> {
     let origin = &context.session.origin;
     let subject = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
-    let listed = |option: &'static str| match context.globals.main.text(option) {
+    match context.globals.main.text(option) {
         None => Ok(false),
         Some(list) => matching::host(context, &subject, list)
             .map(|found| found != Match::No)
             .map_err(|error| format!("failed to check {option}: {error}")),
-    };
-    if listed("tls_verify_hosts")? {
-        Ok(ClientCertificate::Required)
-    } else if listed("tls_try_verify_hosts")? {
-        Ok(ClientCertificate::Requested)
-    } else {
-        Ok(ClientCertificate::Ignored)
     }
 }
 
@@ -140,6 +146,7 @@ struct Handshake<'h> {
     tls: Arc<ServerTls>,
     context: Context<'h>,
     client_certificate: ClientCertificate,
+    resume: bool,
     prepared: Option<Prepared>,
 }
 
@@ -163,6 +170,7 @@ impl Handshake<'_> {
             expand: &|option, sni| expand_for(&self.context, option, sni),
             notify,
             client_certificate: self.client_certificate,
+            resume: self.resume,
             deadline,
             on_connect: session.origin.tls.as_ref().is_some_and(|tls| tls.on_connect),
             own_name,

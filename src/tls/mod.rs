@@ -16,6 +16,7 @@ mod kept;
 pub mod listed;
 pub mod notice;
 mod priorities;
+mod resume;
 mod revocation;
 pub mod server;
 pub mod settings;

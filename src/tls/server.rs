@@ -7,12 +7,14 @@
 use super::cache::{FileCache, Files, Watch};
 use super::gnutls;
 use super::gnutls::priority::{Priority, PriorityError};
+use super::gnutls::resumption::offer_tickets;
 use super::gnutls::session::{
     ChainStatus, ClientCertificate, ClientHello, Refusal, Session, SessionError, Side,
 };
 use super::info;
 use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
+use super::resume::TicketKeys;
 use super::revocation::{Word, links};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
@@ -33,6 +35,7 @@ pub struct ServerTls {
     units: FileCache<UnitSettings, Unit, UnitError>,
     priorities: Priorities,
     depends_on_sni: bool,
+    ticket_keys: TicketKeys,
     /// Where what is shown is looked after; none: nothing is fetched.
     registry: Option<Registry>,
     news: Arc<News>,
@@ -54,6 +57,8 @@ pub struct Accept<'a> {
     pub notify: Notify<'a>,
     /// `tls_try_verify_hosts` matched: `Requested`; `tls_verify_hosts` matched: `Required`.
     pub client_certificate: ClientCertificate,
+    /// `tls_resumption_hosts` matched: tickets are given out and taken.
+    pub resume: bool,
     /// When to give up the handshake. The stream keeps it until another is set.
     pub deadline: Option<Instant>,
     /// TLS from the first byte.
@@ -133,7 +138,14 @@ impl ServerTls {
         };
         let outdated = |unit: &Unit| unit.is_outdated(SystemTime::now());
         let units = FileCache::watched(Watch { reload: Box::new(reload), outdated: Box::new(outdated) });
-        Self { units, priorities: Priorities::default(), depends_on_sni, registry, news }
+        Self {
+            units,
+            priorities: Priorities::default(),
+            depends_on_sni,
+            ticket_keys: TicketKeys::default(),
+            registry,
+            news,
+        }
     }
 
     /// Loads what is shown without a server name, so that it is looked after; does not judge its proof.
@@ -184,6 +196,11 @@ impl ServerTls {
             Session::new(Side::Server, socket, credentials, priority).map_err(ServerError::Session)?;
         session.set_deadline(accept.deadline);
         session.set_staples(staples);
+        if accept.resume {
+            let key = self.ticket_keys.get(accept.client_certificate, Instant::now());
+            let offered = key.and_then(|key| offer_tickets(&mut session, &key));
+            offered.map_err(ServerError::Session)?;
+        }
         session.ask_certificate(accept.client_certificate);
         let mut failure = None;
         let mut used = Arc::clone(&unit);
@@ -207,7 +224,9 @@ impl ServerTls {
         let sni = session.server_name().and_then(|name| safe_server_name(&name)).map(Value::tainted);
         let mut info = info::describe(&session, sni, accept.on_connect);
         let by_credentials = loaded.iter().any(|leaf| **leaf == *info.our_certificate);
-        info.ocsp = status(session.status_was_asked(), session.was_stapled() || by_credentials);
+        info.ocsp =
+            status(session.status_was_asked(), !info.resumed && (session.was_stapled() || by_credentials));
+        info.tickets = tickets(&session, accept.resume);
         info.certificate_verified = check_client(&mut session, &used, accept, &info)?;
         Ok((TlsStream::new(session), info))
     }
@@ -250,6 +269,12 @@ impl News {
     }
 }
 
+/// The bits of `$tls_in_resumption` that are no other field's.
+fn tickets(session: &Session, given: bool) -> u8 {
+    let (asked, offered) = session.ticket_wishes();
+    (if asked && given { 2 } else { 0 }) | if offered { 4 } else { 0 } | if given { 8 } else { 0 }
+}
+
 /// `$tls_in_ocsp`. What is stapled was verified before, so there is nothing between 1 and 4.
 fn status(asked: bool, stapled: bool) -> OcspState {
     match (asked, stapled) {
@@ -266,6 +291,10 @@ fn check_client(
     info: &TlsInfo,
 ) -> Result<bool, ServerError> {
     let wish = accept.client_certificate;
+    if wish == ClientCertificate::Required && info.peer_certificate.is_empty() {
+        // Only a session that is gone on with could come here without one.
+        return Err(ServerError::ClientCertificate("certificate invalid"));
+    }
     if wish == ClientCertificate::Ignored || info.peer_certificate.is_empty() {
         return Ok(false);
     }

@@ -157,6 +157,7 @@ fn serve(
         expand: &expand,
         notify: &notify,
         client_certificate: wish,
+        resume: options.contains_key("tls_resumption_hosts"),
         deadline: soon(),
         on_connect: true,
         own_name: b"self.test",
