@@ -7,6 +7,8 @@ mod ca;
 mod stapling_server;
 #[path = "support/tls_client.rs"]
 mod tls_client;
+#[path = "support/within.rs"]
+mod within;
 
 use ca::{DAY, ProofSpec, Status, ca, good};
 use oxim::mail::envelope::{OcspState, TlsInfo};
@@ -20,8 +22,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Once};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tls_client::{VERSIONS, client, client_with, start, trusting};
+use within::within_a_second;
 
 /// Clients that can check one kind of signature only, under both versions.
 const ONLY_ECDSA: [&str; 2] = [
@@ -545,12 +548,4 @@ fn one_response_for_several_certificates_goes_out_once_with_the_leaf() {
         assert_eq!(got.matches(&hex(&both)).count(), 1, "{version}");
     }
     assert_eq!(server.told(), [""; 0]);
-}
-
-fn within_a_second(mut seen: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(1);
-    while !seen() {
-        assert!(Instant::now() < end, "not within a second");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -35,6 +35,8 @@
 //! | crash: killed at each system call of the commit, and under load; a full disk | `tests/crash.rs` |
 //! | TLS and certificate status, row by row | [`super::tls_rows`] names the test of each |
 //! | processes, reload, interop, install: the real program | `tests/*.rs`, one file each |
+//! | what is used of GnuTLS, against the table of its versions in build.rs | `tests/gnutls_table.rs`, `vendor-check` |
+//! | memory and races under valgrind, over the tests of TLS | `tests/valgrind` |
 //! | tidy: layers, lengths, the two unsafe rooms | `tests/tidy.rs` |
 //! | demonstration | `tests/demo` |
 //! | measurement | `benches/mail` |
