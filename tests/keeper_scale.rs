@@ -237,7 +237,7 @@ fn there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told() {
     let Tidings::Report(report) = &news.last().unwrap().what else { panic!("a report") };
     assert_eq!(report.last_error, format!("not looked after: there are {MAX_ENTRIES} others"));
     // lists are counted by themselves
-    let list = oxim::ocsp::keeper::List {
+    let list = oxim::ocsp::registry::WantedList {
         url: "http://lists.test/a.crl".into(),
         issuer: ca().certificate("inter").der().unwrap(),
     };

@@ -6,7 +6,6 @@
 
 use super::ipc::{self, MAX_PACKET};
 use super::keeper_wire::{self, FromKeeper, ToKeeper};
-use crate::ocsp::keeper::List;
 use crate::ocsp::registry::{Keeper, Key, Report, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -69,7 +68,7 @@ struct State {
 
 enum Outgoing {
     Want(Wanted),
-    WantList(List),
+    WantList(WantedList),
     Forget,
 }
 
@@ -121,8 +120,7 @@ impl Keeper for KeeperLink {
         self.leave(key, Outgoing::Want(wanted.clone()));
     }
     fn want_list(&self, key: Key, wanted: &WantedList) {
-        let WantedList { url, issuer } = wanted.clone();
-        self.leave(key, Outgoing::WantList(List { url, issuer }));
+        self.leave(key, Outgoing::WantList(wanted.clone()));
     }
     fn forget(&self, key: Key) {
         self.leave(key, Outgoing::Forget);

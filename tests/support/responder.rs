@@ -133,6 +133,9 @@ impl Responder {
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().expect("no panic") = mode;
     }
+    pub fn mode(&self) -> Mode {
+        self.mode.lock().expect("no panic").clone()
+    }
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }

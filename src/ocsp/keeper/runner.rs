@@ -5,9 +5,9 @@
 //! is handed on all the same, and written later.
 
 use super::engine::{Engine, Holder, Job, News, Tidings};
-use super::matter::{List, Matter, Outcome};
+use super::matter::{Matter, Outcome};
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, Wanted};
+use crate::ocsp::registry::{Key, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +15,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// Longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ impl Runner {
     }
 
     /// Looks after a revocation list for this holder.
-    pub fn want_list(&self, holder: Holder, key: Key, list: &List) {
+    pub fn want_list(&self, holder: Holder, key: Key, list: &WantedList) {
         let matter = Matter::of_list(list).and_then(|(own, matter)| match own == key {
             true => Ok(matter),
             false => Err("the key is not the list's".to_owned()),
@@ -185,7 +185,8 @@ impl Shared {
     }
 
     fn plan(self: &Arc<Self>, tell: &dyn Fn(Event)) {
-        let (mut saved_again, mut swept) = (Instant::now(), Instant::now());
+        let begin = (self.settings.now)();
+        let (mut saved_again, mut swept) = (begin, begin);
         loop {
             let news = {
                 let mut state = self.lock();
@@ -200,13 +201,14 @@ impl Shared {
             for event in news {
                 self.tell(event, tell);
             }
-            if saved_again.elapsed() >= SAVE_AGAIN {
+            let now = (self.settings.now)();
+            if has_passed(SAVE_AGAIN, saved_again, now) {
                 self.save_again();
-                saved_again = Instant::now();
+                saved_again = now;
             }
-            if swept.elapsed() >= SWEEP {
+            if has_passed(SWEEP, swept, now) {
                 self.sweep();
-                swept = Instant::now();
+                swept = now;
             }
             self.sleep();
         }
@@ -323,4 +325,9 @@ impl Shared {
         let woken = |state: &mut State| !state.rung && !state.stop;
         drop(self.bell.wait_timeout_while(state, sleep, woken).unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// A clock that was set back passes for time that has gone by.
+fn has_passed(time: Duration, since: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(since).is_ok_and(|gone| gone >= time) || now < since
 }
