@@ -481,6 +481,26 @@ fn every_fault_at_renewal_does_what_the_manual_says() {
 }
 
 #[test]
+fn who_looks_between_an_answer_and_its_report_sees_no_failure_that_was_none() {
+    let mut world = World::new(SystemTime::now(), 0, None);
+    world.attempt_fails();
+    let job = world.sleep();
+    let proof = ca().proof(&fresh(world.now));
+    let outcome = job.matter.check(proof.into(), world.time());
+    world.engine.done(job, outcome, world.time());
+    let mut lines = Vec::new();
+    for news in world.engine.news() {
+        match news.what {
+            Tidings::Answer(_, der) => world.registry.heard(world.key, &der, world.time()).unwrap(),
+            Tidings::Report(report) => world.registry.told(world.key, report),
+            Tidings::Stored(_) => panic!("a proof is never left to the disk"),
+        }
+        lines.extend(world.entry.change(world.time()).map(|change| told(&change.text)));
+    }
+    assert_eq!(lines, ["a proof"]);
+}
+
+#[test]
 fn the_manual_gives_the_reasons_and_the_lines_as_they_are() {
     for fault in faults() {
         let reason = fault.reason.map_or("–".to_owned(), |reason| format!("`{reason}`"));
