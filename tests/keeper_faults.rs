@@ -297,8 +297,7 @@ fn before(real: SystemTime, chance: u32, phase: Phase, in_hand: bool) -> World {
         (Phase::Renewal, _) => {
             let mut world = World::new(real, chance, None);
             world.attempt(&fine);
-            let end = world.now - AGE + LIFE;
-            while !in_hand && world.now <= end {
+            while !in_hand && world.stapled().is_some() {
                 world.attempt_fails();
             }
             world
