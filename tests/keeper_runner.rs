@@ -8,19 +8,20 @@ mod ca;
 mod lists;
 #[path = "support/long.rs"]
 mod long;
+#[path = "support/openssl.rs"]
+mod openssl;
 #[path = "support/responder.rs"]
 mod responder;
 
 use ca::{DAY, ProofSpec, Status, ca, good, try_later};
+use openssl::Openssl;
 use oxim::ocsp::fetch::{DEADLINE, proxy_of};
 use oxim::ocsp::keeper::{Event, Holder, MAX_FOR_EACH, News, Runner, Settings, Tidings};
 use oxim::ocsp::registry::{Key, Report, Wanted, WantedList};
 use oxim::ocsp::store::{Kind, Store};
 use responder::{Mode, Responder};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -362,58 +363,10 @@ fn a_key_that_is_not_the_certificates_is_refused() {
     assert!(kept.wait("a refusal", refused).contains("issuer's certificate is not the one that signed"));
 }
 
-/// openssl's own responder, with its database: it knows all of [`ALL`], and `other` is revoked.
-struct Openssl {
-    child: Child,
-    url: String,
-    _directory: tempfile::TempDir,
-}
-
-impl Openssl {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let index = directory.path().join("index");
-        let line = |name: &&str| {
-            let serial = ca().certificate(name).serial().unwrap();
-            let serial: String = serial.iter().map(|byte| format!("{byte:02X}")).collect();
-            match *name {
-                "other" => format!("R\t400101000000Z\t260101000000Z\t{serial}\tunknown\t/CN={name}\n"),
-                _ => format!("V\t400101000000Z\t\t{serial}\tunknown\t/CN={name}\n"),
-            }
-        };
-        fs::write(&index, ALL.iter().map(line).collect::<String>()).unwrap();
-        let mut child = Command::new("openssl")
-            .args(["ocsp", "-port", "0", "-ndays", "1", "-index"])
-            .arg(&index)
-            .arg("-CA")
-            .arg(ca().path("inter.pem"))
-            .arg("-rsigner")
-            .arg(ca().path("delegate.pem"))
-            .arg("-rkey")
-            .arg(ca().path("delegate.key"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // "ACCEPT [::]:40123 PID=1"
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| {
-            let port = line.strip_prefix("ACCEPT ")?.split(' ').next()?.rsplit(':').next()?.to_owned();
-            Some(port.parse::<u16>().unwrap())
-        });
-        // what else it says is read, or its pipe would fill
-        std::thread::spawn(move || lines.for_each(drop));
-        let url = format!("http://127.0.0.1:{}/", port.expect("openssl says where it listens"));
-        Self { child, url, _directory: directory }
-    }
-}
-
-impl Drop for Openssl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// It knows all of [`ALL`], and `other` is revoked.
+fn openssls_responder() -> Openssl {
+    let serials = ALL.map(|name| (ca().certificate(name).serial().unwrap(), name == "other"));
+    Openssl::start(serials)
 }
 
 fn descriptors() -> usize {
@@ -422,7 +375,7 @@ fn descriptors() -> usize {
 
 #[test]
 fn openssls_responder_is_asked_many_times_and_every_answer_is_understood() {
-    let openssl = Openssl::start();
+    let openssl = openssls_responder();
     let kept = Kept::new(None);
     let rounds = long::short_or_long(20, 1000);
     let (mut good, mut revoked) = (0, 0);

@@ -68,7 +68,7 @@
 //! | no responder: nothing to do, nothing said; the configured one wins | `keeper_engine::a_certificate_without_a_responder_is_nothing_to_do_and_nothing_is_said`, `keeper_runner::the_configured_responder_wins_over_the_certificates_own` |
 //! | GET up to 255 bytes, else POST; `http_proxy`; IPv6 | `http::the_longest_get_has_255_bytes`, `keeper_runner::a_long_question_goes_by_post_over_a_proxy_it_names_the_whole_url_and_ipv6_is_spoken` |
 //! | one question for each connection, openssl's responder among those asked (1,000 times in `make check-long`) | `keeper_runner::openssls_responder_is_asked_many_times_and_every_answer_is_understood` |
-//! | a thousand certificates within bounds of memory, connections and work | `keeper_scale::a_thousand_certificates_are_kept_for_weeks_within_bounds_of_memory_connections_and_work`, `keeper_scale::there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told` |
+//! | a thousand certificates within bounds of memory, connections and work | `keeper_scale::a_thousand_certificates_are_kept_for_weeks_within_bounds_of_memory_connections_and_work`, `keeper_scale::the_proofs_of_many_virtual_hosts_are_fetched_by_few_threads_over_few_connections`, `keeper_scale::there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told` |
 //! | revocation lists on the same schedule, four at once | `keeper_runner::a_revocation_list_is_fetched_checked_stored_and_told_from_the_disk_to_who_comes_later` |
 //! | a clock that is set does no harm | `keeper_engine::a_clock_that_is_set_back_by_years_and_forth_again_does_no_harm` |
 //!
