@@ -55,7 +55,17 @@ fn acl_words(modifiers: bool) -> Vec<&'static str> {
 
 /// What is built, as `_HAVE_*` macros name it.
 const FEATURES: &[&str] = if cfg!(ocsp_stapling) {
-    &["GNUTLS", "IPV6", "OCSP", "TLS", "TLS_OCSP", "TLS_OCSP_LIST", "TLS_RESUME", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
+    &[
+        "GNUTLS",
+        "IPV6",
+        "OCSP",
+        "TLS",
+        "TLS_OCSP",
+        "TLS_OCSP_LIST",
+        "TLS_RESUME",
+        "TLS1_3",
+        "TRANSPORT_APPEND_MAILDIR",
+    ]
 } else {
     &["GNUTLS", "IPV6", "TLS", "TLS_RESUME", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
 };

@@ -101,6 +101,24 @@
 //! | `tls_crl` of the server | `tls_revocation::a_client_whose_certificate_a_list_names_is_refused_as_revoked`, `tls_revocation::a_server_uses_a_replaced_list_within_a_second`, `7-tls/crl_server` |
 //! | `hosts_require_status`: a good staple, or a list; a revocation in either counts | `tls_revocation::a_status_may_be_a_staple_and_a_revocation_in_either_counts`, `tls_revocation::a_status_may_be_a_list_of_tls_crl`, `tls_revocation::a_list_of_another_part_is_no_status` |
 //! | lists are fetched where a verified certificate says; until one is there the host waits | `tls_revocation::a_list_that_is_not_there_yet_is_asked_for_and_the_next_attempt_succeeds`, `tls_revocation::nothing_is_asked_for_at_the_word_of_a_certificate_that_is_not_verified`, `tls_crl_fetch::the_first_attempt_waits_for_the_list_and_a_later_one_succeeds`, `tls_crl_fetch::a_revoked_server_gets_nothing_and_a_dead_address_is_told` |
+//! # The staple keeper
+//!
+//! What it does in each kind of trouble stands in [the fault table](super::fault_table), each cell with its test.
+//!
+//! | what holds | tests |
+//! |---|---|
+//! | usable is not due: asked at half of the life, by chance up to a fifth earlier; past half it is stapled while the responder is down | `schedule::a_new_proof_is_due_at_half_of_its_life_or_a_little_earlier`, `schedule::usable_is_not_due`, `keeper_runner::a_proof_is_fetched_told_stored_and_served_after_a_start_while_the_responder_is_down` |
+//! | pauses after failures double up to an hour, and never end after the proof in hand | `schedule::pauses_after_failures_double_up_to_an_hour_and_begin_anew_after_a_success`, `schedule::a_proof_for_years_is_asked_for_again_within_a_week` |
+//! | what is stored is checked again, and belongs to one certificate | `keeper_runner::what_lies_in_the_store_is_checked_again_and_never_given_to_another_certificate`, `keeper_engine::what_the_store_had_is_told_at_once_and_asked_for_when_it_is_due` |
+//! | a disk that fails loses nothing | `keeper_runner::a_disk_that_fails_loses_no_proof_and_is_told_once`, `store::a_failed_write_leaves_what_was_there_and_no_rubbish` |
+//! | a revocation takes the place of the proof; an older answer does not undo it | `keeper_runner::a_revocation_takes_the_place_of_the_proof_on_the_disk`, `keeper_engine::a_revocation_takes_the_place_of_the_proof_and_an_older_good_answer_does_not_undo_it` |
+//! | one responder that hangs delays no other; two questions at once at each, 64 in all | `keeper_runner::two_questions_at_once_are_the_most_for_a_responder_and_one_that_hangs_delays_no_other`, `queue::one_responder_that_hangs_delays_no_other`, `queue::any_number_of_responders_that_hang_leaves_room_for_those_that_answer` |
+//! | no responder: nothing to do, nothing said; the configured one wins | `keeper_engine::a_certificate_without_a_responder_is_nothing_to_do_and_nothing_is_said`, `keeper_runner::the_configured_responder_wins_over_the_certificates_own` |
+//! | GET up to 255 bytes, else POST; `http_proxy`; IPv6 | `http::the_longest_get_has_255_bytes`, `keeper_runner::a_long_question_goes_by_post_over_a_proxy_it_names_the_whole_url_and_ipv6_is_spoken` |
+//! | one question for each connection, openssl's responder among those asked (1,000 times in `make check-long`) | `keeper_runner::openssls_responder_is_asked_many_times_and_every_answer_is_understood` |
+//! | a thousand certificates within bounds of memory, connections and work | `keeper_scale::a_thousand_certificates_are_kept_for_weeks_within_bounds_of_memory_connections_and_work`, `keeper_scale::the_proofs_of_many_virtual_hosts_are_fetched_by_few_threads_over_few_connections`, `keeper_scale::there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told` |
+//! | revocation lists on the same schedule, four at once | `keeper_runner::a_revocation_list_is_fetched_checked_stored_and_told_from_the_disk_to_who_comes_later` |
+//! | a clock that is set does no harm | `keeper_engine::a_clock_that_is_set_back_by_years_and_forth_again_does_no_harm` |
 //!
 //! # Peers that mean harm
 //!

@@ -3,7 +3,7 @@
 
 use nix::sys::socket::sockopt::{ReuseAddr, ReusePort};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt, shutdown, socket,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -71,7 +71,7 @@ pub struct Responder {
     questions: Arc<Mutex<Vec<Vec<u8>>>>,
     at_once: Arc<AtOnce>,
     stop: Arc<AtomicBool>,
-    listening: Mutex<Option<JoinHandle<()>>>,
+    listening: Mutex<Option<(Arc<TcpListener>, JoinHandle<()>)>>,
     _place: OwnedFd,
 }
 
@@ -110,14 +110,17 @@ impl Responder {
     fn listen(&self) {
         let socket = socket_at(self.address);
         nix::sys::socket::listen(&socket, Backlog::MAXCONN).expect("listening");
-        let listener = TcpListener::from(socket);
+        let listener = Arc::new(TcpListener::from(socket));
+        let in_thread = Arc::clone(&listener);
         let (mode, asked, at_once) = (self.mode.clone(), self.asked.clone(), self.at_once.clone());
         let (questions, stop) = (self.questions.clone(), self.stop.clone());
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if stop.load(Ordering::Relaxed) {
+            loop {
+                let stream = in_thread.accept();
+                if stop.load(Ordering::SeqCst) {
                     break;
                 }
+                let Ok((stream, _)) = stream else { continue };
                 let mode = mode.lock().expect("no panic").clone();
                 let (asked, questions, at_once) = (asked.clone(), questions.clone(), at_once.clone());
                 std::thread::spawn(move || {
@@ -136,15 +139,16 @@ impl Responder {
                 });
             }
         });
-        *self.listening.lock().expect("no panic") = Some(thread);
+        *self.listening.lock().expect("no panic") = Some((listener, thread));
     }
 
     /// Nobody listens at its port any more, until [`Responder::up`].
     pub fn down(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.listening.lock().expect("no panic").take();
-        if let Some(thread) = thread {
-            let _ = TcpStream::connect(self.address); // wakes it
+        self.stop.store(true, Ordering::SeqCst);
+        let listening = self.listening.lock().expect("no panic").take();
+        if let Some((listener, thread)) = listening {
+            // Closing it is not enough: a program that is being started elsewhere has it, up to its exec.
+            shutdown(listener.as_raw_fd(), Shutdown::Both).expect("it listens");
             let _ = thread.join();
         }
     }
@@ -152,12 +156,15 @@ impl Responder {
     /// It listens again.
     pub fn up(&self) {
         self.down();
-        self.stop.store(false, Ordering::Relaxed);
+        self.stop.store(false, Ordering::SeqCst);
         self.listen();
     }
 
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().expect("no panic") = mode;
+    }
+    pub fn mode(&self) -> Mode {
+        self.mode.lock().expect("no panic").clone()
     }
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
