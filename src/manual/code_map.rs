@@ -15,7 +15,6 @@
 //! | Where does an address go? | `route`, one file for each driver |
 //! | How does it get there? | `deliver`, `transport`, one folder or file for each driver |
 //! | How is TLS spoken, and a certificate's status proved? | `tls`, `ocsp`; `tls::gnutls` alone names the library |
-//! | Where does a new proof come from? | `ocsp::obtain`; `cli::ocsp_fetch` is the program for cron |
 //! | ... and by itself (`tls_ocsp_fetch`)? | `ocsp::keeper` plans and asks, in the process `process::staple_keeper`; `process::keeper_link` hears it, `process::certificate_status` starts that and writes the log, `ocsp::registry` and `tls::kept` hold what is stapled |
 //! | Where does a new proof come from? | `ocsp::obtain`; `cli::ocsp_fetch` is the program for cron, `ocsp::keeper` what does it by itself |
 //! | How does a local message come in without a daemon? | `process::drop_box` |

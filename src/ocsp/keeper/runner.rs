@@ -169,9 +169,9 @@ impl Runner {
         self.shared.ring();
     }
 
-    /// Its thread is alive; after a fault in it nothing is planned any more.
+    /// Its threads are alive; after a fault in one nothing is planned, or stored, any more.
     pub fn is_at_work(&self) -> bool {
-        self.planner.as_ref().is_some_and(|planner| !planner.is_finished())
+        !self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// How many questions are under way.
