@@ -8,6 +8,9 @@ mod daemon;
 mod json;
 #[path = "support/openmetrics.rs"]
 mod openmetrics;
+#[cfg(ocsp_stapling)]
+#[path = "support/responder.rs"]
+mod responder;
 #[path = "support/smtp_client.rs"]
 mod smtp_client;
 
@@ -372,6 +375,66 @@ fn only_an_administrator_is_told_and_only_by_a_daemon() {
 mod with_status {
     use super::*;
     use ca::{DAY, ProofSpec, Status, good};
+    use responder::{Mode, Responder};
+
+    /// A daemon that fetches the proof of `leaf` from here, and nothing else.
+    fn fetching(responder: &Responder) -> (Daemon, u16) {
+        let port = free_port();
+        let more = format!(
+            "openmetrics_listen = 127.0.0.1:{port}\ntls_ocsp_fetch = true\ntls_ocsp_responder = {}",
+            responder.url()
+        );
+        let place = place(&more).with_keepers_user();
+        place.configure(&SERVER.replace("@OCSP@", "").replace("@MORE@", &more));
+        let daemon = started(place);
+        openssl(daemon.port, "-status -servername leaf", &["QUIT\\r\\n"]);
+        (daemon, port)
+    }
+
+    fn fetches(numbers: &Numbers, result: &str) -> f64 {
+        numbers.get("oxim_status_fetches_total", &[("kind", "ocsp"), ("result", result)])
+    }
+
+    #[test]
+    fn what_the_keeper_fetched_is_told_with_its_attempts_and_counted_over_its_death() {
+        let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+        let (daemon, port) = fetching(&responder);
+        let usable = [("subject", "O=oxim test,CN=leaf.test")];
+        let seen = wait_for(port, "the proof", |numbers| {
+            numbers.find("oxim_staple_usable", &usable).iter().any(|sample| sample.value == 1.0)
+                && numbers.find("oxim_staple_fetches_total", &usable).iter().any(|sample| sample.value == 1.0)
+        });
+        assert_eq!((fetches(&seen, "success"), fetches(&seen, "failure")), (1.0, 0.0));
+        let next = seen.get("oxim_staple_next_attempt_timestamp_seconds", &usable);
+        assert!(next > seen.get("oxim_start_time_seconds", &[]) + 3600.0, "{next}");
+        let all = certificates(&daemon.place);
+        let leaf = all.iter().find(|one| one.get("subject").text().ends_with("leaf.test")).unwrap();
+        assert_eq!((leaf.get("status").text(), leaf.get("source").text()), ("good", "keeper"));
+        assert_eq!(leaf.get("responder").text(), responder.url());
+        assert_eq!((leaf.get("successes"), leaf.get("failures")), (&Json::Number(1.0), &Json::Number(0.0)));
+        assert!(is_time(leaf.get("next_attempt")) && is_time(leaf.get("this_update")), "{leaf:?}");
+        assert_eq!((leaf.get("file"), leaf.get("last_error")), (&Json::Null, &Json::Null));
+
+        signal(daemon.role("oxim-keeper").unwrap(), Signal::SIGKILL);
+        daemon.place.wait_for_log("the staple keeper (pid ");
+        let later = wait_for(port, "the counts", |numbers| fetches(numbers, "success") >= 1.0);
+        assert_eq!(later.get("oxim_staple_usable", &usable), 1.0);
+    }
+
+    #[test]
+    fn a_responder_that_fails_is_told_with_its_reason_and_counted() {
+        let responder = Responder::start(Mode::Answer(ca::try_later()));
+        let (daemon, port) = fetching(&responder);
+        let seen = wait_for(port, "a failure", |numbers| {
+            fetches(numbers, "failure") >= 1.0
+                && numbers.find("oxim_staple_fetches_total", &[("result", "failure")])[0].value >= 1.0
+        });
+        assert_eq!(fetches(&seen, "success"), 0.0);
+        let all = certificates(&daemon.place);
+        let leaf = all.iter().find(|one| one.get("subject").text().ends_with("leaf.test")).unwrap();
+        assert_eq!((leaf.get("status").text(), leaf.get("source").text()), ("none", "keeper"));
+        assert!(leaf.get("last_error").text().contains("tryLater"), "{leaf:?}");
+    }
 
     /// Good, expired and revoked, shown by three virtual hosts.
     fn shown(more: &str) -> Daemon {

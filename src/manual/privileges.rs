@@ -87,10 +87,10 @@
 //! came over SMTP would be. It cannot name a recipient's program or file: those come from the configuration, which the
 //! master reads by itself.
 //!
-//! Every role has the memory of the counters that `openmetrics_listen` shows, and can write what it likes there: numbers
-//! may lie after a break-in, and nothing but a reader of numbers believes them. The memory's size is sealed, so that no role
-//! ends another by cutting it off. Whoever connects to the numbers is read with a limit and a deadline, and only on this
-//! host.
+//! Every role, the staple keeper too, has the memory of the counters that `openmetrics_listen` shows, and can write what
+//! it likes there: numbers may lie after a break-in, and nothing but a reader of numbers believes them. The memory's
+//! size is sealed, so that no role ends another by cutting it off. Whoever connects to the numbers is read with a limit
+//! and a deadline, and only on this host.
 //!
 //! A taken-over delivery worker can read a local user's files where a router reads that user's .forward and the list may
 //! `:include:` (`forbid_include` ends that), and write into them where a transport takes its path from a .forward.

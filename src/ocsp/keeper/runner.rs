@@ -6,6 +6,7 @@
 
 use super::engine::{Engine, Holder, Job, News, Tidings};
 use super::matter::{List, Matter, Outcome};
+use crate::metrics::{Counter, Counters};
 use crate::ocsp::http::Url;
 use crate::ocsp::registry::{Key, Wanted};
 use crate::ocsp::store::{Kind, Store};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The clock.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Attempts are counted here.
+    pub counters: Arc<Counters>,
 }
 
 /// What the runner tells.
@@ -238,12 +241,22 @@ impl Shared {
         let ask = || job.matter.ask(settings.proxy.as_ref(), settings.deadline, &*settings.now);
         let asked = catch_unwind(AssertUnwindSafe(ask));
         let outcome = asked.unwrap_or_else(|_| Outcome::Failed("a fault in oxim: see standard error".into()));
+        self.count(job.matter.kind(), &outcome);
         let key = job.key;
         let new = self.lock().engine.done(job, outcome, (settings.now)());
         self.ring(); // told before it is on the disk
         if let Some((kind, der)) = new {
             self.save(key, kind, &der);
         }
+    }
+
+    fn count(&self, kind: Kind, outcome: &Outcome) {
+        self.settings.counters.count(match (kind, outcome) {
+            (Kind::Proof, Outcome::Failed(_)) => Counter::ProofsNotFetched,
+            (Kind::Proof, _) => Counter::ProofsFetched,
+            (Kind::List, Outcome::Failed(_)) => Counter::ListsNotFetched,
+            (Kind::List, _) => Counter::ListsFetched,
+        });
     }
 
     fn save(&self, key: Key, kind: Kind, der: &Arc<[u8]>) {
