@@ -6,6 +6,8 @@ mod ca;
 mod daemon;
 #[path = "support/json.rs"]
 mod json;
+#[path = "support/lists.rs"]
+mod lists;
 #[path = "support/openmetrics.rs"]
 mod openmetrics;
 #[cfg(ocsp_stapling)]
@@ -14,9 +16,10 @@ mod responder;
 #[path = "support/smtp_client.rs"]
 mod smtp_client;
 
-use ca::ca;
+use ca::{DAY, ca};
 use daemon::{Daemon, Place, Program, have, is_root};
 use json::Json;
+use lists::{ListSpec, list_of_inter, list_of_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use openmetrics::{Numbers, scrape};
@@ -288,10 +291,49 @@ fn ask(place: &Place, more: &[&str]) -> Output {
     place.run(&[&["--certificates"], more].concat(), b"")
 }
 
-fn certificates(place: &Place) -> Vec<Json> {
+fn in_json(place: &Place) -> Json {
     let output = ask(place, &["--json"]);
     assert!(output.status.success(), "{output:?}");
-    json::read(&String::from_utf8(output.stdout).unwrap()).unwrap().get("certificates").list().to_vec()
+    json::read(&String::from_utf8(output.stdout).unwrap()).unwrap()
+}
+
+fn certificates(place: &Place) -> Vec<Json> {
+    in_json(place).get("certificates").list().to_vec()
+}
+
+#[test]
+fn revocation_lists_in_use_are_listed_and_counted_down() {
+    let port = free_port();
+    let place = place(&format!("openmetrics_listen = 127.0.0.1:{port}\ntls_crl = @DIR@/lists.pem"));
+    let old = ListSpec { this_update: -2 * DAY, next_update: Some(-DAY), ..list_of_root(&[]) };
+    let endless = ListSpec { next_update: None, ..list_of_root(&["inter"]) };
+    let all = [list_of_inter(&["other"]).pem(), old.pem(), endless.pem()].concat();
+    fs::write(place.path("lists.pem"), all).unwrap();
+    let daemon = started(place);
+    openssl(daemon.port, "", &["QUIT\\r\\n"]);
+    let told = in_json(&daemon.place);
+    let lists: Vec<_> = told
+        .get("crls")
+        .list()
+        .iter()
+        .map(|list| (list.get("issuer").text().to_owned(), list.get("status").text().to_owned()))
+        .collect();
+    let own = |issuer: &str, status: &str| (format!("O=oxim test,CN={issuer}"), status.to_owned());
+    assert_eq!(lists, [own("inter.test", "good"), own("root", "unusable"), own("root", "expired")]);
+    let first = &told.get("crls").list()[0];
+    let path = daemon.place.path("lists.pem");
+    assert_eq!((first.get("source").text(), first.get("place").text()), ("file", path.to_str().unwrap()));
+    assert!(is_time(first.get("this_update")) && is_time(first.get("next_update")), "{first:?}");
+    assert_eq!(told.get("crls").list()[1].get("last_error").text(), "no nextUpdate");
+    let table = String::from_utf8(ask(&daemon.place, &[]).stdout).unwrap();
+    assert!(table.contains("\n\nCRL-ISSUER") && table.contains("O=oxim test,CN=inter.test  good"), "{table}");
+
+    let seen = numbers(port);
+    let of = |name: &str, issuer: &str| seen.find(name, &[("issuer", &format!("O=oxim test,CN={issuer}"))]);
+    assert_eq!(of("oxim_crl_usable", "inter.test")[0].value, 1.0);
+    let left = of("oxim_crl_remaining_seconds", "inter.test")[0].value;
+    assert!((86_000.0..=86_400.0).contains(&left), "{left}");
+    assert_eq!(of("oxim_crl_usable", "root")[0].value, 0.0);
 }
 
 #[test]
@@ -374,7 +416,7 @@ fn only_an_administrator_is_told_and_only_by_a_daemon() {
 #[cfg(ocsp_stapling)]
 mod with_status {
     use super::*;
-    use ca::{DAY, ProofSpec, Status, good};
+    use ca::{ProofSpec, Status, good};
     use responder::{Mode, Responder};
 
     /// A daemon that fetches the proof of `leaf` from here, and nothing else.
