@@ -534,6 +534,34 @@ mod with_status {
     }
 
     #[test]
+    fn deliveries_over_tls_are_counted_by_version_and_verdict_too() {
+        let server = shown("");
+        let port = free_port();
+        let text = format!(
+            "openmetrics_listen = 127.0.0.1:{port}\nacl_smtp_rcpt = accept\ntls_advertise_hosts =\n\
+             begin routers\nall:\n  driver = manualroute\n  route_list = * localhost::{} byname\n  self = send\n  \
+             transport = out\nbegin transports\nout:\n  driver = smtp\n  allow_localhost\n  hosts_require_tls = *\n  \
+             hosts_require_ocsp = *\n  tls_verify_certificates = {}\n  tls_sni = @SNI@\nbegin retry\n* * F,2h,15m\n",
+            server.port,
+            ca().path("root.pem").display()
+        );
+        fs::set_permissions(ca().path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        let sni = "${if eq{$local_part}{bad}{other}{leaf}}";
+        let sender = started(Place::new(Program::Oxim, &text.replace("@SNI@", sni)));
+        send(sender.port, "good@host.test");
+        send(sender.port, "bad@host.test");
+        let of = |numbers: &Numbers, name, what: (&str, &str)| numbers.get(name, &[("side", "out"), what]);
+        let seen = wait_for(port, "the deliveries", |numbers| {
+            of(numbers, "oxim_tls_statuses_total", ("verdict", "verified")) == 1.0
+                && numbers.get("oxim_tls_handshake_failures_total", &[("side", "out")]) >= 1.0
+                && numbers.get("oxim_deliveries_total", &[("result", "remote")]) == 1.0
+                && numbers.get("oxim_deliveries_total", &[("result", "deferred")]) >= 1.0
+        });
+        assert_eq!(of(&seen, "oxim_tls_handshakes_total", ("version", "TLS1.3")), 1.0);
+        assert!(of(&seen, "oxim_smtp_connections_total", ("result", "opened")) >= 2.0);
+    }
+
+    #[test]
     fn the_numbers_have_each_certificates_proof_and_the_verdicts_of_handshakes() {
         let port = free_port();
         let _daemon = shown(&format!("openmetrics_listen = 127.0.0.1:{port}"));
