@@ -194,6 +194,24 @@ fn messages_are_counted_and_the_counts_outlive_workers_and_reloads() {
 }
 
 #[test]
+fn the_queue_is_counted_with_its_frozen_messages() {
+    let port = free_port();
+    let place = place(&format!("openmetrics_listen = 127.0.0.1:{port}"));
+    for _ in 0..3 {
+        let queued =
+            place.run(&["-odq", "-oi", "-f", "a@host.test", "defer@host.test"], b"Subject: x\n\nText\n");
+        assert!(queued.status.success(), "{queued:?}");
+    }
+    let ids = String::from_utf8(place.run(&["-bpi"], b"").stdout).unwrap();
+    let frozen = place.run(&["-Mf", ids.lines().next().unwrap()], b"");
+    assert!(frozen.status.success(), "{frozen:?}");
+    let _daemon = started(place);
+    let seen = numbers(port);
+    assert_eq!(seen.get("oxim_queue_messages", &[]), 3.0);
+    assert_eq!(seen.get("oxim_queue_frozen_messages", &[]), 1.0);
+}
+
+#[test]
 fn handshakes_are_counted_by_version_and_by_what_came_of_them() {
     let (daemon, port) = with_port();
     let handshakes = |numbers: &Numbers, version| {
