@@ -28,7 +28,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a role with many connections may need.
 const OPEN_FILES: u64 = 65_536;
@@ -240,9 +240,10 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         };
         worker.close_listeners();
         let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
+        let end = Instant::now() + patience;
         worker.pool().wait_idle(patience);
         if let Some(ending) = ending {
-            ending.wait();
+            ending.wait(end.saturating_duration_since(Instant::now()));
         }
         return Ok(());
     }
