@@ -220,6 +220,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_set_key", OLD),
     ("gnutls_x509_crt_set_dn_by_oid", OLD),
     ("gnutls_x509_crt_sign2", OLD),
+    ("gnutls_x509_rdn_get", OLD),
     ("gnutls_x509_privkey_init", OLD),
     ("gnutls_x509_privkey_deinit", OLD),
     ("gnutls_x509_privkey_import", OLD),

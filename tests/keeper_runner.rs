@@ -48,6 +48,7 @@ impl Kept {
         let ahead = Arc::new(AtomicU64::new(0));
         let (telling, clock) = (told.clone(), ahead.clone());
         let settings = Settings {
+            counters: Arc::default(),
             proxy: proxy_of(proxy).unwrap(),
             store: store.map(|directory| Store::open(directory).unwrap()),
             deadline: DEADLINE,

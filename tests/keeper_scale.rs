@@ -307,6 +307,7 @@ fn the_proofs_of_many_virtual_hosts_are_fetched_by_few_threads_over_few_connecti
     let answered: Arc<(Mutex<HashSet<Key>>, Condvar)> = Arc::default();
     let telling = answered.clone();
     let settings = Settings {
+        counters: Arc::default(),
         proxy: None,
         store: Some(Store::open(store.path()).unwrap()),
         deadline: DEADLINE,

@@ -119,6 +119,17 @@
 //! | a thousand certificates within bounds of memory, connections and work | `keeper_scale::a_thousand_certificates_are_kept_for_weeks_within_bounds_of_memory_connections_and_work`, `keeper_scale::the_proofs_of_many_virtual_hosts_are_fetched_by_few_threads_over_few_connections`, `keeper_scale::there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told` |
 //! | revocation lists on the same schedule, four at once | `keeper_runner::a_revocation_list_is_fetched_checked_stored_and_told_from_the_disk_to_who_comes_later` |
 //! | a clock that is set does no harm | `keeper_engine::a_clock_that_is_set_back_by_years_and_forth_again_does_no_harm` |
+//! # Seen by the administrator
+//!
+//! | what holds | test |
+//! |---|---|
+//! | `--certificates` tells each certificate with its proof, or why there is none; a certificate is told once it was shown | `certificates::each_certificate_is_told_with_its_proof_or_why_there_is_none`, `certificates::certificates_are_listed_once_they_were_shown`, `standing::the_proof_that_may_be_shown_longer_is_told_of_with_all_its_sources` |
+//! | what the keeper fetched or failed to fetch, its attempts, its next one | `certificates::what_the_keeper_fetched_is_told_with_its_attempts_and_counted_over_its_death`, `certificates::a_responder_that_fails_is_told_with_its_reason_and_counted` |
+//! | the revocation lists in use | `certificates::revocation_lists_in_use_are_listed_and_counted_down` |
+//! | administrators alone are told, by the daemon's own judgement | `certificates::only_an_administrator_is_told_and_only_by_a_daemon` |
+//! | the numbers are OpenMetrics to the letter, and have handshakes by version and verdict as server and as client | `admin::handshakes_are_counted_by_version_and_by_what_came_of_them`, `certificates::the_numbers_have_each_certificates_proof_and_the_verdicts_of_handshakes`, `certificates::deliveries_over_tls_are_counted_by_version_and_verdict_too`, `admin::the_reader_of_the_tests_refuses_what_breaks_the_format` |
+//! | no counter goes back, no reload leaves a collector without an answer | `admin::messages_are_counted_and_the_counts_outlive_workers_and_reloads`, `admin::a_reload_never_leaves_a_collector_without_an_answer` |
+//! | only this host is told | `place::a_path_or_a_loopback_port_is_a_place_and_nothing_that_others_can_reach`, `admin::a_place_for_the_numbers_that_cannot_be_is_refused_with_its_cure` |
 //!
 //! # Peers that mean harm
 //!

@@ -224,9 +224,8 @@ impl<'o> Master<'o> {
         let snapshot = snapshot.to_memfd()?;
         let links = self.make_links(role)?;
         let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
-        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd()];
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.counters.as_fd()];
         if !is_keeper {
-            handed.push(self.counters.as_fd());
             handed.extend(self.trigger.0.fds());
         }
         if role == Role::DeliveryWorker {

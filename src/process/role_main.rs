@@ -28,7 +28,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a role with many connections may need.
 const OPEN_FILES: u64 = 65_536;
@@ -116,7 +116,7 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     if role == Role::StapleKeeper {
         // It sees nothing of the configuration, which may hold passwords.
         start_debug(&handed.snapshot)?;
-        return staple_keeper::live(&handed.control, &handed.snapshot, handed.links);
+        return staple_keeper::live(&handed.control, &handed.snapshot, handed.counters, handed.links);
     }
     let reading = reading::read_snapshot(std::mem::take(&mut handed.snapshot)).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
@@ -146,10 +146,7 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
     let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
-    let counters = Arc::new(match role {
-        Role::StapleKeeper => Counters::default(),
-        _ => Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?,
-    });
+    let counters = Arc::new(Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?);
     let mut two = || Some([descriptors.pop_front()?, descriptors.pop_front()?]);
     let announce = match role {
         Role::StapleKeeper => None,
@@ -243,9 +240,10 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         };
         worker.close_listeners();
         let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
+        let end = Instant::now() + patience;
         worker.pool().wait_idle(patience);
         if let Some(ending) = ending {
-            ending.wait();
+            ending.wait(end.saturating_duration_since(Instant::now()));
         }
         return Ok(());
     }

@@ -10,6 +10,7 @@
 use super::ipc::{self, ToMaster, ToRole};
 use super::keeper_wire::{self, FromKeeper, ToKeeper, WireReport};
 use super::snapshot::Snapshot;
+use crate::metrics::Counters;
 use crate::ocsp::fetch;
 use crate::ocsp::keeper::{Event, Holder, News, Runner, Settings, Tidings};
 use crate::ocsp::registry::{Key, MAX_ENTRIES, Report};
@@ -43,7 +44,12 @@ const LOOK: Duration = Duration::from_secs(60);
 const TURN: usize = 64;
 
 /// Lives until the master says stop or is gone.
-pub fn live(control: &OwnedFd, snapshot: &Snapshot, links: Vec<OwnedFd>) -> io::Result<()> {
+pub fn live(
+    control: &OwnedFd,
+    snapshot: &Snapshot,
+    counters: Arc<Counters>,
+    links: Vec<OwnedFd>,
+) -> io::Result<()> {
     let place = snapshot.setting(STORE_SETTING).ok_or_else(|| io::Error::other("no store was named"))?;
     let place = place.to_path().map_err(io::Error::other)?;
     let store =
@@ -52,8 +58,13 @@ pub fn live(control: &OwnedFd, snapshot: &Snapshot, links: Vec<OwnedFd>) -> io::
     confine(place);
     let (outbox, proxy) = (Arc::new(Outbox::new()?), proxy(snapshot)?);
     let filled = Arc::clone(&outbox);
-    let settings =
-        Settings { proxy, store: Some(store), deadline: fetch::DEADLINE, now: Arc::new(SystemTime::now) };
+    let settings = Settings {
+        proxy,
+        store: Some(store),
+        deadline: fetch::DEADLINE,
+        now: Arc::new(SystemTime::now),
+        counters,
+    };
     let runner = Runner::start(settings, move |event| filled.put(event))?;
     let mut office = Office { runner, outbox, links: BTreeMap::new(), count: 0 };
     links.into_iter().for_each(|link| office.add(link));
@@ -361,6 +372,7 @@ mod tests {
 
     fn office(store: &Path) -> Office {
         let settings = Settings {
+            counters: Arc::default(),
             proxy: None,
             store: Some(check_store(store).unwrap()),
             deadline: fetch::DEADLINE,

@@ -7,7 +7,7 @@ use crate::log::{Log, Which};
 use crate::mail::envelope::TlsInfo;
 use crate::matching::{self, HostSubject, Match};
 use crate::ocsp::registry::Registry;
-use crate::ocsp::standing::CertificateStanding;
+use crate::ocsp::standing::Standings;
 use crate::syntax::Template;
 use crate::text::Value;
 use crate::tls::gnutls::session::ClientCertificate;
@@ -114,8 +114,8 @@ impl TlsAcceptor for Acceptor {
         let _ = self.load_constant(context, &|notice| write(&context.globals.log, &notice)); // told
     }
 
-    fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
-        self.tls.certificates(now)
+    fn standings(&self, now: SystemTime) -> Standings {
+        self.tls.standings(now)
     }
 }
 

@@ -21,7 +21,7 @@ use super::stream::TlsStream;
 use super::unit::{Offer, Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
 use crate::ocsp::registry::Registry;
-use crate::ocsp::standing::CertificateStanding;
+use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings};
 use crate::text::Value;
 use bstr::BString;
 use std::collections::HashSet;
@@ -153,10 +153,23 @@ impl ServerTls {
         self.unit(accept, None).map(drop)
     }
 
-    /// How it stands with every certificate that was shown or loaded, and with those that are looked after besides; in
-    /// the order of their names, each with each of its files once.
-    pub fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
-        let mut all: Vec<_> = self.units.values().iter().flat_map(|unit| unit.standings(now)).collect();
+    /// How it stands with every certificate that was shown or loaded, and with those that are looked after besides, each
+    /// with each of its files once; and with every revocation list. In the order of their names.
+    pub fn standings(&self, now: SystemTime) -> Standings {
+        let units = self.units.values();
+        let entries = self.registry.as_ref().map(Registry::lists).unwrap_or_default();
+        let filed =
+            units.iter().filter_map(|unit| unit.lists.as_ref()).flat_map(|lists| lists.standings(now));
+        let mut lists: Vec<_> =
+            filed.chain(entries.iter().map(|entry| ListStanding::of_entry(entry, now))).collect();
+        let key = |one: &ListStanding| (one.issuer.clone(), one.place.clone(), one.next_update);
+        lists.sort_by_key(key);
+        lists.dedup();
+        Standings { certificates: self.certificates(&units, now), lists }
+    }
+
+    fn certificates(&self, units: &[Arc<Unit>], now: SystemTime) -> Vec<CertificateStanding> {
+        let mut all: Vec<_> = units.iter().flat_map(|unit| unit.standings(now)).collect();
         let shown: HashSet<(String, String)> =
             all.iter().map(|one| (one.certificate.issuer.clone(), one.certificate.serial.clone())).collect();
         let entries = self.registry.as_ref().map(Registry::entries).unwrap_or_default();

@@ -6,6 +6,7 @@
 
 use super::engine::{Engine, Holder, Job, News, Tidings};
 use super::matter::{Matter, Outcome};
+use crate::metrics::{Counter, Counters};
 use crate::ocsp::http::Url;
 use crate::ocsp::registry::{Key, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The clock.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Attempts are counted here.
+    pub counters: Arc<Counters>,
 }
 
 /// What the runner tells.
@@ -192,6 +195,15 @@ impl Drop for Runner {
 }
 
 impl Shared {
+    fn count(&self, kind: Kind, outcome: &Outcome) {
+        self.settings.counters.count(match (kind, outcome) {
+            (Kind::Proof, Outcome::Failed(_)) => Counter::ProofsNotFetched,
+            (Kind::Proof, _) => Counter::ProofsFetched,
+            (Kind::List, Outcome::Failed(_)) => Counter::ListsNotFetched,
+            (Kind::List, _) => Counter::ListsFetched,
+        });
+    }
+
     /// A panic leaves what is locked as it was but for one item: each change is one call of the engine.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -258,6 +270,7 @@ impl Shared {
         let ask = || job.matter.ask(settings.proxy.as_ref(), settings.deadline, &*settings.now);
         let asked = catch_unwind(AssertUnwindSafe(ask));
         let outcome = asked.unwrap_or_else(|_| Outcome::Failed("a fault in oxim: see standard error".into()));
+        self.count(job.matter.kind(), &outcome);
         let key = job.key;
         let mut state = self.lock();
         let new = state.engine.done(job, outcome, (settings.now)());

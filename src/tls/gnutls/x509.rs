@@ -396,6 +396,16 @@ fn text(fill: impl FnMut(*mut c_char, &mut usize) -> c_int) -> Result<Vec<u8>, E
     Ok(bytes)
 }
 
+/// A name in DER as text, in the form of [`Certificate::dn`].
+#[doc(alias = "gnutls_x509_rdn_get")]
+pub fn name_text(der: &[u8]) -> Result<Vec<u8>, Error> {
+    let name = datum(der);
+    text(|buffer, size| {
+        // SAFETY: the name is alive during the call; `buffer` has room for `*size` bytes.
+        unsafe { sys::gnutls_x509_rdn_get(&name, buffer, size) }
+    })
+}
+
 /// GnuTLS's time; its error value -1 becomes the epoch, which is expired.
 pub(super) fn time_of(seconds: sys::time_t) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
