@@ -95,7 +95,7 @@ demo: deps all ## show one message's whole way with stapled proofs, good and bad
 check: deps ## build and pass every test that can be run here
 	@CARGO="$(CARGO)" FEATURES="$(features)" tests/check
 
-check-long: ## make check, then the long forms: kills, thousands of rounds (`tests/check` says more)
+check-long: ## make check, then the long forms: kills, thousands of rounds, valgrind (`tests/check` says more)
 	@$(MAKE) check
 	@CARGO="$(CARGO)" FEATURES="$(features)" OXIM_LONG=1 tests/check
 

@@ -84,6 +84,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_certificate_set_ocsp_status_request_mem, gnutls_ext_raw_parse: proofs of whole chains
     ("gnutls_loads_proofs", (3, 6, 3)),
+    // GNUTLS_SFLAGS_SESSION_TICKET: a ticket has come
+    ("gnutls_tells_tickets", (3, 6, 3)),
     // gnutls_ocsp_status_request_get2: what was stapled for each certificate of a chain
     ("gnutls_staples_of_chains", (3, 6, 3)),
     // gnutls_ciphersuite_get: the IANA name of the cipher suite
@@ -158,6 +160,13 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_server_name_get", OLD),
     ("gnutls_server_name_set", OLD),
     ("gnutls_session_is_resumed", OLD),
+    ("gnutls_session_set_data", OLD),
+    ("gnutls_session_get_data2", OLD),
+    ("gnutls_session_ticket_key_generate", OLD),
+    ("gnutls_session_ticket_enable_server", OLD),
+    ("gnutls_session_ticket_enable_client", OLD),
+    ("gnutls_session_get_flags", (3, 5, 0)),
+    ("gnutls_session_flags_t", (3, 5, 0)),
     ("gnutls_protocol_get_version", OLD),
     ("gnutls_protocol_get_name", OLD),
     ("gnutls_kx_get", OLD),
@@ -234,6 +243,7 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_set_key", OLD),
     ("gnutls_x509_crt_set_dn_by_oid", OLD),
     ("gnutls_x509_crt_sign2", OLD),
+    ("gnutls_x509_rdn_get", OLD),
     ("gnutls_x509_privkey_init", OLD),
     ("gnutls_x509_privkey_deinit", OLD),
     ("gnutls_x509_privkey_import", OLD),
@@ -308,6 +318,7 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_HANDSHAKE_CLIENT_HELLO", OLD),
     ("GNUTLS_HOOK_PRE", (3, 2, 2)),
     ("GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO", (3, 6, 3)),
+    ("GNUTLS_SFLAGS_SESSION_TICKET", (3, 6, 3)),
     ("GNUTLS_SHUT_WR", OLD),
     ("GNUTLS_X509_FMT_DER", OLD),
     ("GNUTLS_X509_FMT_PEM", OLD),

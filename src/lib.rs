@@ -20,6 +20,9 @@
 //! 14 deliver/finish           journal, retry or bounce, remove from the spool
 //! ```
 //!
+//! Beside it, and never in its way: `process/staple_keeper` fetches proofs of certificates' status (and revocation lists)
+//! under a uid of its own; what it finds is checked by `ocsp/registry` and stapled by station 3's TLS.
+//!
 //! # Layers
 //!
 //! A file uses only its own folder, folders of lower layers, and folders to the left in its own

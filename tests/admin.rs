@@ -1,4 +1,5 @@
-//! What the administrator sees of a running daemon: the numbers at `openmetrics_listen`, and `--certificates`.
+//! What the administrator sees of a running daemon: the numbers at `openmetrics_listen`. (`tests/certificates.rs` has what
+//! is told of certificates, there and by `--certificates`.)
 
 #[path = "support/ca.rs"]
 mod ca;
@@ -8,96 +9,21 @@ mod daemon;
 mod json;
 #[path = "support/openmetrics.rs"]
 mod openmetrics;
+#[path = "support/seen.rs"]
+mod seen;
 #[path = "support/smtp_client.rs"]
 mod smtp_client;
 
-use ca::ca;
-use daemon::{Daemon, Place, Program, have, is_root};
-use json::Json;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use openmetrics::{Numbers, scrape};
-use smtp_client::{Smtp, openssl};
+use seen::{free_port, numbers, place, send, signal, started, wait_for, with_port};
+use smtp_client::openssl;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// Virtual hosts by SNI, each with a file for its proof; mail for `defer@` waits, mail for `fail@` fails.
-const SERVER: &str = "acl_smtp_rcpt = accept\nacl_not_smtp = accept\ntls_advertise_hosts = *\n\
-     tls_certificate = @DIR@/${if def:tls_in_sni{$tls_in_sni}{leaf}}-chain.pem\n\
-     tls_privatekey = @DIR@/${if def:tls_in_sni{$tls_in_sni}{leaf}}.key\n@OCSP@\n@MORE@\n\
-     begin routers\nwait:\n  driver = redirect\n  local_parts = defer\n  data = :defer: later\n  allow_defer\n\
-     no:\n  driver = redirect\n  local_parts = fail\n  data = :fail: never\n  allow_fail\n\
-     all:\n  driver = accept\n  transport = box\nbegin transports\nbox:\n  driver = appendfile\n  \
-     directory = @DIR@/mail\n  maildir_format\n  user = @USER@\nbegin retry\n* * F,2h,15m\n";
-
-fn place(more: &str) -> Place {
-    let ocsp = match oxim::tls::OCSP {
-        true => "tls_ocsp_file = @DIR@/${if def:tls_in_sni{$tls_in_sni}{leaf}}.der",
-        false => "",
-    };
-    let place = Place::new(Program::Oxim, &SERVER.replace("@OCSP@", ocsp).replace("@MORE@", more));
-    for name in ["leaf", "staple", "other"] {
-        for file in [format!("{name}-chain.pem"), format!("{name}.key")] {
-            fs::write(place.path(&file), ca().read(&file)).unwrap();
-        }
-    }
-    place
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A daemon that has started: the master listens before its workers are there.
-fn started(place: Place) -> Daemon {
-    let daemon = place.daemon();
-    daemon.place.wait_for_log("daemon started");
-    daemon
-}
-
-/// A daemon whose numbers are at this port.
-fn with_port() -> (Daemon, u16) {
-    let port = free_port();
-    (started(place(&format!("openmetrics_listen = 127.0.0.1:{port}"))), port)
-}
-
-fn numbers(port: u16) -> Numbers {
-    scrape(TcpStream::connect(("127.0.0.1", port)).unwrap()).unwrap()
-}
-
-/// Waits until the numbers are as they should be.
-fn wait_for(port: u16, what: &str, good: impl Fn(&Numbers) -> bool) -> Numbers {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        let found = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string()).and_then(scrape);
-        match found {
-            Ok(numbers) if good(&numbers) => return numbers,
-            found => assert!(Instant::now() < end, "waited for {what} in vain: {found:#?}"),
-        }
-        std::thread::sleep(Duration::from_millis(30));
-    }
-}
-
-fn send(port: u16, recipient: &str) {
-    let mut smtp = Smtp::connect(port);
-    for line in ["HELO x\r\n", "MAIL FROM:<a@x.test>\r\n", &format!("RCPT TO:<{recipient}>\r\n"), "DATA\r\n"]
-    {
-        let reply = smtp.say(line);
-        assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
-    }
-    assert!(smtp.say("Subject: x\r\n\r\nText\r\n.\r\n").starts_with("250 OK id="));
-    smtp.say("QUIT\r\n");
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
-}
 
 #[test]
 fn the_reader_of_the_tests_refuses_what_breaks_the_format() {
@@ -185,6 +111,24 @@ fn messages_are_counted_and_the_counts_outlive_workers_and_reloads() {
     let queued = wait_for(port, "the queue", |numbers| numbers.get("oxim_queue_messages", &[]) == 1.0);
     assert_eq!(queued.get("oxim_queue_frozen_messages", &[]), 0.0);
     assert!(queued.get("oxim_queue_oldest_age_seconds", &[]) < 300.0);
+}
+
+#[test]
+fn the_queue_is_counted_with_its_frozen_messages() {
+    let port = free_port();
+    let place = place(&format!("openmetrics_listen = 127.0.0.1:{port}"));
+    for _ in 0..3 {
+        let queued =
+            place.run(&["-odq", "-oi", "-f", "a@host.test", "defer@host.test"], b"Subject: x\n\nText\n");
+        assert!(queued.status.success(), "{queued:?}");
+    }
+    let ids = String::from_utf8(place.run(&["-bpi"], b"").stdout).unwrap();
+    let frozen = place.run(&["-Mf", ids.lines().next().unwrap()], b"");
+    assert!(frozen.status.success(), "{frozen:?}");
+    let _daemon = started(place);
+    let seen = numbers(port);
+    assert_eq!(seen.get("oxim_queue_messages", &[]), 3.0);
+    assert_eq!(seen.get("oxim_queue_frozen_messages", &[]), 1.0);
 }
 
 #[test]
@@ -278,177 +222,4 @@ fn a_place_for_the_numbers_that_cannot_be_is_refused_with_its_cure() {
     let port = free_port();
     let told = refused(&format!("127.0.0.1:{port}"), &["-bdf", "-oX", &format!("127.0.0.1.{port}")]);
     assert!(told.contains(&format!("openmetrics_listen: 127.0.0.1:{port} is where SMTP listens")), "{told}");
-}
-
-/// `--certificates` of whoever calls, root or the owner of the daemon.
-fn ask(place: &Place, more: &[&str]) -> Output {
-    place.run(&[&["--certificates"], more].concat(), b"")
-}
-
-fn certificates(place: &Place) -> Vec<Json> {
-    let output = ask(place, &["--json"]);
-    assert!(output.status.success(), "{output:?}");
-    json::read(&String::from_utf8(output.stdout).unwrap()).unwrap().get("certificates").list().to_vec()
-}
-
-#[test]
-fn certificates_are_listed_once_they_were_shown() {
-    let daemon = started(place(""));
-    assert_eq!(certificates(&daemon.place), []);
-    let nothing = String::from_utf8(ask(&daemon.place, &[]).stdout).unwrap();
-    assert_eq!(nothing, "no certificate has been loaded yet\n");
-    for _ in 0..2 {
-        openssl(daemon.port, "", &["QUIT\\r\\n"]);
-    }
-    let all = certificates(&daemon.place);
-    let subjects: Vec<&str> = all.iter().map(|one| one.get("subject").text()).collect();
-    assert_eq!(subjects, ["O=oxim test,CN=inter.test", "O=oxim test,CN=leaf.test"]);
-    let serial = ca().certificate("leaf").serial().unwrap();
-    let serial: String = serial.iter().map(|byte| format!("{byte:02X}")).collect();
-    assert_eq!(all[1].get("serial").text(), serial);
-    assert_eq!(all[1].get("issuer").text(), "O=oxim test,CN=inter.test");
-    assert_eq!(all[1].get("must_staple"), &Json::Bool(false));
-    assert!(is_time(all[1].get("not_after")), "{:?}", all[1]);
-    for unknown in ["responder", "next_attempt", "successes", "failures"] {
-        assert_eq!(all[1].get(unknown), &Json::Null, "nobody fetches: {unknown}");
-    }
-    let table = String::from_utf8(ask(&daemon.place, &[]).stdout).unwrap();
-    let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines.len(), 3, "{table}");
-    assert!(lines[0].starts_with("SUBJECT") && lines[2].starts_with("O=oxim test,CN=leaf.test"), "{table}");
-    assert_eq!(lines[0].find("SERIAL"), lines[2].find(&serial), "{table}");
-}
-
-/// `2026-11-25T04:05:06Z`
-fn is_time(json: &Json) -> bool {
-    let text = json.text();
-    text.len() == 20 && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
-}
-
-#[test]
-fn only_an_administrator_is_told_and_only_by_a_daemon() {
-    let place = place("");
-    let output = ask(&place, &[]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        !output.status.success() && told.contains("no daemon of this build takes calls for the spool"),
-        "{told}"
-    );
-    if !have("root, to be somebody else", is_root()) {
-        return;
-    }
-    let daemon = started(place);
-    let program = daemon.place.path("oxim");
-    fs::copy(env!("CARGO_BIN_EXE_oxim"), &program).unwrap();
-    let configuration = daemon.place.path("configure");
-    let by_nobody = || {
-        let mut command = Command::new(&program);
-        command.arg("-C").arg(&configuration).arg("--certificates").uid(65_534).gid(65_534).env_clear();
-        command.output().unwrap()
-    };
-    let refused = by_nobody();
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "exim: permission denied\n");
-    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
-    // The program decides on what it is told; the daemon on what the kernel tells, whatever the caller's program says.
-    let text = fs::read_to_string(&configuration).unwrap();
-    let own = format!("admin_groups = 65534\n{text}");
-    fs::write(daemon.place.path("lenient"), own).unwrap();
-    let _ = fs::remove_file(daemon.place.path("configure.kept"));
-    fs::rename(&configuration, daemon.place.path("configure.kept")).unwrap();
-    fs::rename(daemon.place.path("lenient"), &configuration).unwrap();
-    let refused = by_nobody();
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), "exim: permission denied\n");
-    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
-    // Once the daemon has read it too, members of the group are administrators.
-    signal(daemon.pid(), Signal::SIGHUP);
-    let end = Instant::now() + Duration::from_secs(30);
-    while !by_nobody().status.success() {
-        assert!(Instant::now() < end, "{:?}", by_nobody());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-#[cfg(ocsp_stapling)]
-mod with_status {
-    use super::*;
-    use ca::{DAY, ProofSpec, Status, good};
-
-    /// Good, expired and revoked, shown by three virtual hosts.
-    fn shown(more: &str) -> Daemon {
-        let place = place(more);
-        let expired = ProofSpec { this_update: -2 * DAY, next_update: Some(-DAY), ..good("staple") };
-        let revoked = ProofSpec { status: Status::Revoked, ..good("other") };
-        for spec in [good("leaf"), expired, revoked] {
-            fs::write(place.path(&format!("{}.der", spec.subject)), ca().proof(&spec)).unwrap();
-        }
-        let daemon = started(place);
-        for name in ["leaf", "staple", "other"] {
-            openssl(daemon.port, &format!("-status -servername {name}"), &["QUIT\\r\\n"]);
-        }
-        daemon
-    }
-
-    #[test]
-    fn each_certificate_is_told_with_its_proof_or_why_there_is_none() {
-        let daemon = shown("");
-        let all = certificates(&daemon.place);
-        let of = |name: &str| {
-            let subject = format!("O=oxim test,CN={name}.test");
-            let found: Vec<_> = all.iter().filter(|one| one.get("subject").text() == subject).collect();
-            assert_eq!(found.len(), 1, "{name}: {found:#?}");
-            found[0]
-        };
-        for (name, status, file) in [
-            ("leaf", "good", "leaf.der"),
-            ("staple", "expired", "staple.der"),
-            ("other", "revoked", "other.der"),
-        ] {
-            let told = of(name);
-            assert_eq!((told.get("status").text(), told.get("source").text()), (status, "file"), "{name}");
-            assert_eq!(told.get("file").text(), daemon.place.path(file).to_str().unwrap());
-        }
-        assert!(is_time(of("leaf").get("this_update")) && is_time(of("leaf").get("next_update")));
-        assert_eq!(of("staple").get("must_staple"), &Json::Bool(true));
-        assert_eq!(of("leaf").get("revoked_since"), &Json::Null);
-        assert!(is_time(of("other").get("revoked_since")));
-        assert_eq!(of("inter").get("status").text(), "none");
-        // A proof that goes bad is told so, and why.
-        fs::write(daemon.place.path("new.der"), b"nonsense").unwrap();
-        fs::rename(daemon.place.path("new.der"), daemon.place.path("leaf.der")).unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            openssl(daemon.port, "-status -servername leaf", &["QUIT\\r\\n"]);
-            let all = certificates(&daemon.place);
-            let leaf = all.iter().find(|one| one.get("subject").text().ends_with("leaf.test")).unwrap();
-            if leaf.get("status").text() == "unusable" {
-                assert!(leaf.get("last_error").text().starts_with("malformed"), "{leaf:?}");
-                break;
-            }
-            assert!(Instant::now() < end, "{leaf:?}");
-        }
-    }
-
-    #[test]
-    fn the_numbers_have_each_certificates_proof_and_the_verdicts_of_handshakes() {
-        let port = free_port();
-        let _daemon = shown(&format!("openmetrics_listen = 127.0.0.1:{port}"));
-        let seen = numbers(port);
-        let of =
-            |name: &str, host: &str| seen.get(name, &[("subject", &format!("O=oxim test,CN={host}.test"))]);
-        let usable = ["leaf", "staple", "other"].map(|host| of("oxim_staple_usable", host));
-        assert_eq!(usable, [1.0, 0.0, 0.0]);
-        let age = of("oxim_staple_age_seconds", "leaf");
-        assert!((3600.0..3900.0).contains(&age), "{age}");
-        let left = of("oxim_staple_remaining_seconds", "leaf");
-        assert!((86_000.0..=86_400.0).contains(&left), "{left}");
-        assert_eq!(of("oxim_certificate_must_staple", "staple"), 1.0);
-        assert!(of("oxim_certificate_remaining_seconds", "other") > 19.0 * 86_400.0);
-        let info = |host: &str, status| {
-            let subject = format!("O=oxim test,CN={host}.test");
-            seen.find("oxim_staple_info", &[("subject", &subject), ("status", status)]).len()
-        };
-        assert_eq!((info("leaf", "good"), info("staple", "expired"), info("other", "revoked")), (1, 1, 1));
-        let status = |verdict| seen.get("oxim_tls_statuses_total", &[("side", "in"), ("verdict", verdict)]);
-        assert_eq!((status("verified"), status("no_response")), (1.0, 2.0));
-    }
 }

@@ -297,8 +297,7 @@ fn before(real: SystemTime, chance: u32, phase: Phase, in_hand: bool) -> World {
         (Phase::Renewal, _) => {
             let mut world = World::new(real, chance, None);
             world.attempt(&fine);
-            let end = world.now - AGE + LIFE;
-            while !in_hand && world.now <= end {
+            while !in_hand && world.stapled().is_some() {
                 world.attempt_fails();
             }
             world
@@ -478,6 +477,26 @@ fn every_fault_in_steady_state_does_what_the_manual_says() {
 #[test]
 fn every_fault_at_renewal_does_what_the_manual_says() {
     check(Phase::Renewal);
+}
+
+#[test]
+fn who_looks_between_an_answer_and_its_report_sees_no_failure_that_was_none() {
+    let mut world = World::new(SystemTime::now(), 0, None);
+    world.attempt_fails();
+    let job = world.sleep();
+    let proof = ca().proof(&fresh(world.now));
+    let outcome = job.matter.check(proof.into(), world.time());
+    world.engine.done(job, outcome, world.time());
+    let mut lines = Vec::new();
+    for news in world.engine.news() {
+        match news.what {
+            Tidings::Answer(_, der) => world.registry.heard(world.key, &der, world.time()).unwrap(),
+            Tidings::Report(report) => world.registry.told(world.key, report),
+            Tidings::Stored(_) => panic!("a proof is never left to the disk"),
+        }
+        lines.extend(world.entry.change(world.time()).map(|change| told(&change.text)));
+    }
+    assert_eq!(lines, ["a proof"]);
 }
 
 #[test]

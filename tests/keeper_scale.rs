@@ -4,17 +4,27 @@
 
 #[path = "support/ca.rs"]
 mod ca;
+#[path = "support/long.rs"]
+mod long;
+#[path = "support/openssl.rs"]
+mod openssl;
 
 use ca::ca;
+use openssl::Openssl;
+use oxim::ocsp::fetch::DEADLINE;
 use oxim::ocsp::keeper::{
-    Engine, Found, Job, MAX_FOR_EACH, MAX_LISTS, Matter, Outcome, PROOFS_AT_ONCE, Tidings,
+    Engine, Event, Found, Job, MAX_FOR_EACH, MAX_LISTS, Matter, News, Outcome, PROOFS_AT_ONCE, Runner,
+    Settings, Tidings,
 };
 use oxim::ocsp::registry::{Key, MAX_ENTRIES, Wanted};
 use oxim::ocsp::schedule::Life;
-use std::collections::{BTreeMap, HashMap};
+use oxim::ocsp::store::Store;
+use oxim::tls::gnutls::x509::Certificate;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LIFE: Duration = Duration::from_secs(4 * 86_400);
@@ -237,7 +247,7 @@ fn there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told() {
     let Tidings::Report(report) = &news.last().unwrap().what else { panic!("a report") };
     assert_eq!(report.last_error, format!("not looked after: there are {MAX_ENTRIES} others"));
     // lists are counted by themselves
-    let list = oxim::ocsp::keeper::List {
+    let list = oxim::ocsp::registry::WantedList {
         url: "http://lists.test/a.crl".into(),
         issuer: ca().certificate("inter").der().unwrap(),
     };
@@ -250,4 +260,101 @@ fn there_is_an_end_to_what_is_looked_after_and_whoever_is_refused_is_told() {
     assert_eq!(engine.keys().count(), MAX_LISTS);
     engine.gone(2);
     assert!(engine.keys().next().is_none() && engine.wake_at().is_none() && engine.next(now).is_none());
+}
+
+/// Certificates of `inter` with serial numbers of their own.
+fn many(count: usize) -> Vec<Certificate> {
+    let one = |number: usize| {
+        let out = format!("many-{number}.pem");
+        let mut command = Command::new("openssl");
+        command.args([
+            "x509",
+            "-req",
+            "-in",
+            "leaf.csr",
+            "-CA",
+            "inter.pem",
+            "-CAkey",
+            "inter.key",
+            "-days",
+            "9",
+        ]);
+        command.args(["-set_serial", &(1_000_000 + number).to_string(), "-out", &out]);
+        let output = command.current_dir(ca().path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ca().certificate(&format!("many-{number}"))
+    };
+    (0..count).map(one).collect()
+}
+
+fn count(directory: &str) -> usize {
+    fs::read_dir(directory).unwrap().count()
+}
+
+/// Threads and descriptors of this process.
+fn in_use() -> [usize; 2] {
+    [count("/proc/self/task"), count("/proc/self/fd")]
+}
+
+#[test]
+fn the_proofs_of_many_virtual_hosts_are_fetched_by_few_threads_over_few_connections() {
+    const RESPONDERS: usize = 5;
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let certificates = many(long::short_or_long(50, 1000));
+    let serials = || certificates.iter().map(|certificate| (certificate.serial().unwrap(), false));
+    let responders: Vec<Openssl> = (0..RESPONDERS).map(|_| Openssl::start(serials())).collect();
+    let store = tempfile::tempdir().unwrap();
+    let answered: Arc<(Mutex<HashSet<Key>>, Condvar)> = Arc::default();
+    let telling = answered.clone();
+    let settings = Settings {
+        counters: Arc::default(),
+        proxy: None,
+        store: Some(Store::open(store.path()).unwrap()),
+        deadline: DEADLINE,
+        now: Arc::new(SystemTime::now),
+    };
+    let (before, memory) = (in_use(), resident_kib());
+    let begin = Instant::now();
+    let runner = Runner::start(settings, move |event| {
+        if let Event::News(News { key, what: Tidings::Answer(..), .. }) = event {
+            telling.0.lock().unwrap().insert(key);
+            telling.1.notify_all();
+        }
+    })
+    .unwrap();
+    for (number, certificate) in certificates.iter().enumerate() {
+        let responder = Some(responders[number % RESPONDERS].url.clone());
+        let (key, wanted) = Wanted::new(certificate, &ca().certificate("inter"), responder).unwrap();
+        runner.want(1, key, &wanted);
+    }
+    let mut most = in_use();
+    let mut done = answered.0.lock().unwrap();
+    while done.len() < certificates.len() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "{} of {}", done.len(), certificates.len());
+        done = answered.1.wait_timeout(done, Duration::from_millis(5)).unwrap().0;
+        let now = in_use();
+        most = [most[0].max(now[0]), most[1].max(now[1])];
+    }
+    drop(done);
+    println!(
+        "{} proofs in {:?}; threads and descriptors {before:?} before, {most:?} at most; memory {memory} KiB before, {} after",
+        certificates.len(),
+        begin.elapsed(),
+        resident_kib()
+    );
+    // a thread that plans, one that writes, and one for each question (two at each responder) that may be on its way out
+    assert!(most[0] <= before[0] + 2 + 64, "{before:?}, {most:?}");
+    assert!(most[1] <= before[1] + 2 * 64, "{before:?}, {most:?}");
+    assert!(resident_kib() <= memory + 16 * 1024);
+    // nobody waited for the disk; in the end all of it is there
+    let end = Instant::now() + Duration::from_secs(60);
+    while fs::read_dir(store.path()).unwrap().flatten().filter(is_proof).count() < certificates.len() {
+        assert!(Instant::now() < end, "not all proofs are stored");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("all on the disk after {:?}", begin.elapsed());
+}
+
+fn is_proof(entry: &fs::DirEntry) -> bool {
+    entry.path().extension().is_some_and(|extension| extension == "ocsp")
 }

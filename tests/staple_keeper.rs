@@ -11,16 +11,16 @@ mod responder;
 #[path = "support/smtp_client.rs"]
 mod smtp_client;
 
-use ca::{ca, good};
-use daemon::{Daemon, Place, Program};
-use oxim::mail::envelope::OcspState;
+use ca::{DAY, ProofSpec, Status, ca, good};
+use daemon::{Daemon, Place, Program, is_root};
+use oxim::mail::envelope::{OcspState, TlsInfo};
 use oxim::ocsp::registry::Key;
 use oxim::tls::{ClientRequest, ClientSettings, ClientTls, Verify};
 use responder::{Mode, Responder};
 use smtp_client::Smtp;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,8 +51,18 @@ fn put_certificate(place: &Place, certificate: &str) {
     }
 }
 
+/// A responder that knows these certificates.
+fn each(names: &[&'static str]) -> Mode {
+    let one = |name: &&'static str| (ca().certificate(name).serial().unwrap(), ca().proof(&good(name)));
+    Mode::Each(names.iter().map(one).collect())
+}
+
 /// What a client sees that demands nothing.
 fn seen(port: u16, sni: &str) -> OcspState {
+    shake(port, sni).ocsp
+}
+
+fn shake(port: u16, sni: &str) -> TlsInfo {
     let settings = ClientSettings {
         verify_certificates: Some(ca().path("root.pem").to_str().unwrap().into()),
         ..ClientSettings::default()
@@ -61,7 +71,7 @@ fn seen(port: u16, sni: &str) -> OcspState {
         terms: oxim::tls::ClientTerms::default(),
         settings: &settings,
         ciphers: None,
-        sni: Some(sni.as_bytes()),
+        sni: Some(sni.as_bytes()).filter(|sni| !sni.is_empty()),
         verify: Verify::Try,
         host_name: None,
         request_ocsp: true,
@@ -74,7 +84,16 @@ fn seen(port: u16, sni: &str) -> OcspState {
         now: SystemTime::now(),
         notify: &|_| {},
     };
-    ClientTls::new().connect(Smtp::starttls(port), &request).unwrap().1.ocsp
+    ClientTls::new().connect(Smtp::starttls(port), &request).unwrap().1
+}
+
+/// Shakes hands until a client sees the certificate of this name with a good proof.
+fn wait_until_shown(daemon: &Daemon, name: &str) {
+    let der = ca().certificate(name).der().unwrap();
+    wait_until(&daemon.place, &format!("a good proof with {name}"), || {
+        let info = shake(daemon.port, "");
+        info.peer_certificate == der && info.ocsp == OcspState::Verified
+    });
 }
 
 /// Shakes hands until a client sees this.
@@ -111,4 +130,283 @@ fn a_proof_is_fetched_stored_and_stapled_without_anybodys_doing_and_without_a_li
     wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
     assert_eq!(responder.asked(), 1);
     assert_eq!(told(&daemon.place), [""; 0]);
+}
+
+#[test]
+fn after_a_restart_with_the_responder_gone_the_first_client_gets_the_stored_proof() {
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
+    drop(responder);
+    let daemon = daemon.restarted();
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::Verified);
+    // A store that somebody has filled with something else does no harm.
+    fs::write(stored(&daemon.place, "leaf"), ca().proof(&good("other"))).unwrap();
+    let daemon = daemon.restarted();
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
+}
+
+#[test]
+fn a_killed_keeper_stops_neither_stapling_nor_mail_and_the_next_one_goes_on() {
+    let responder = Responder::start(each(&["leaf", "other"]));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
+    let keeper = daemon.role("oxim-keeper").expect("a keeper");
+    kill(keeper);
+    wait_until(&daemon.place, "gone", || daemon.role("oxim-keeper") != Some(keeper));
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::Verified);
+    daemon.place.wait_for_log(&format!(
+        "the staple keeper (pid {keeper}) has ended (Signal(9)) and is started again"
+    ));
+    // What is shown from now on is known to the next one only over a link that was made anew.
+    put_certificate(&daemon.place, "other");
+    wait_until(&daemon.place, "stored", || stored(&daemon.place, "other").exists());
+    wait_until_shown(&daemon, "other");
+}
+
+#[test]
+fn a_killed_smtp_worker_comes_back_with_its_proofs_and_its_link() {
+    let responder = Responder::start(each(&["leaf", "other"]));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
+    let (worker, keeper) = (daemon.smtp_worker(), daemon.role("oxim-keeper"));
+    kill(worker);
+    wait_until(&daemon.place, "back", || daemon.role("oxim-smtp").is_some_and(|pid| pid != worker));
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::Verified);
+    assert_eq!(daemon.role("oxim-keeper"), keeper, "the keeper went on");
+    put_certificate(&daemon.place, "other");
+    wait_until_shown(&daemon, "other");
+}
+
+#[test]
+fn a_responder_that_is_dead_at_renewal_costs_nothing_before_the_proof_ends_and_each_change_has_its_line() {
+    let responder = Responder::start(Mode::Answer(Vec::new()));
+    let place = place("leaf", &text(&responder, ""));
+    // What an earlier run has left is long past half of its life.
+    let daemon = place.daemon();
+    let spec = ProofSpec { this_update: -DAY, next_update: Some(9), ..good("leaf") };
+    fs::write(stored(&daemon.place, "leaf"), ca().proof(&spec)).unwrap();
+    fs::set_permissions(stored(&daemon.place, "leaf"), fs::Permissions::from_mode(0o644)).unwrap();
+    responder.set(Mode::Status("503 Service Unavailable", "X-Why: down"));
+    let daemon = daemon.restarted();
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::Verified);
+    let log = daemon.place.wait_for_log("): no new proof (");
+    assert!(log.contains(&format!(
+        "({}: the server answered 503 Service Unavailable); the one in hand",
+        responder.url()
+    )));
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::Verified, "usable is not due");
+    wait_until_seen(&daemon, "mx.test", OcspState::NoResponse);
+    daemon.place.wait_for_log("): its proof ran out at ");
+    let lines = told(&daemon.place);
+    for words in ["no new proof", "ran out"] {
+        assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "{lines:#?}");
+    }
+}
+
+#[test]
+fn the_proof_of_a_replaced_certificate_is_never_shown_with_the_new_one() {
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
+    // The responder goes on about the old one for now.
+    put_certificate(&daemon.place, "other");
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        // A client that gets the proof of another certificate says so.
+        let state = seen(daemon.port, "other.test");
+        assert!([OcspState::Verified, OcspState::NoResponse].contains(&state), "{state:?}");
+    }
+    assert_eq!(seen(daemon.port, "other.test"), OcspState::NoResponse);
+    daemon.place.wait_for_log("the answer is not used: for another certificate");
+}
+
+#[test]
+fn listed_files_have_their_proofs_before_the_first_client_names_them() {
+    let responder = Responder::start(each(&["leaf", "staple", "other"]));
+    let more = "tls_certificate = @DIR@/${if def:tls_in_sni{hosts/$tls_in_sni/chain.pem}{chain.pem}}\n\
+                tls_privatekey = @DIR@/${if def:tls_in_sni{hosts/$tls_in_sni/key.pem}{key.pem}}\n\
+                tls_ocsp_fetch = @DIR@/hosts/*/chain.pem\n";
+    let by_sni = text(&responder, more).lines().skip(5).collect::<Vec<_>>().join("\n");
+    let url = responder.url();
+    let place = place("leaf", &format!("tls_ocsp_responder = {url}\ntls_advertise_hosts = *\n{by_sni}\n"));
+    for name in ["staple", "other"] {
+        let host = place.path("hosts").join(format!("{name}.test"));
+        fs::create_dir_all(&host).unwrap();
+        fs::write(host.join("chain.pem"), ca().read(&format!("{name}-chain.pem"))).unwrap();
+        fs::write(host.join("key.pem"), ca().read(&format!("{name}.key"))).unwrap();
+    }
+    let daemon = place.daemon();
+    for name in ["staple", "other"] {
+        wait_until(&daemon.place, name, || stored(&daemon.place, name).exists());
+    }
+    assert_eq!(responder.asked(), 2, "nobody has asked for the default certificate yet");
+    for name in ["staple.test", "other.test"] {
+        assert_eq!(seen(daemon.port, name), OcspState::Verified, "{name}");
+    }
+    wait_until_seen(&daemon, "", OcspState::Verified);
+    assert_eq!(told(&daemon.place), [""; 0]);
+}
+
+#[test]
+fn a_certificate_that_demands_a_proof_has_it_before_the_first_connection_is_served() {
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("staple"))));
+    let daemon = place("staple", &text(&responder, "")).daemon();
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::Verified);
+    assert_eq!(told(&daemon.place), [""; 0]);
+    // One that has none to be had does not keep mail out for long, and the panic log hears of it.
+    let silent = Responder::start(Mode::Silent);
+    let begun = Instant::now();
+    let daemon = place("staple", &text(&silent, "")).daemon();
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let panic = fs::read_to_string(daemon.place.path("log/paniclog")).unwrap();
+    assert!(panic.contains("demands a stapled OCSP proof (must-staple)"), "{panic}");
+}
+
+#[test]
+fn a_revoked_certificate_is_told_to_the_panic_log_once_and_nothing_is_stapled() {
+    let revoked = ca().proof(&ProofSpec { status: Status::Revoked, ..good("leaf") });
+    let responder = Responder::start(Mode::Answer(revoked));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    daemon.place.wait_for_log("): the certificate is revoked (since ");
+    for _ in 0..3 {
+        assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
+    }
+    let panic = fs::read_to_string(daemon.place.path("log/paniclog")).unwrap();
+    assert_eq!(panic.lines().filter(|line| line.contains("is revoked")).count(), 1, "{panic}");
+}
+
+#[test]
+fn without_a_url_nobody_is_asked_and_nothing_is_said() {
+    let responder = Responder::start(Mode::Silent);
+    let text = text(&responder, "")
+        .lines()
+        .filter(|line| !line.contains("responder"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let daemon = place("leaf", &format!("{text}\n")).daemon();
+    for _ in 0..3 {
+        assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
+    }
+    assert!(daemon.role("oxim-keeper").is_some());
+    assert_eq!((told(&daemon.place), responder.asked()), (vec![], 0));
+}
+
+#[test]
+fn a_reload_turns_it_on_and_off_and_the_proxy_of_the_environment_reaches_the_keeper() {
+    // The responder's name leads nowhere: only the proxy, which answers for it, can be asked.
+    let proxy = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let on = text(&proxy, "").replace(&proxy.url(), "http://responder.invalid/");
+    let off = on.replace("tls_ocsp_fetch = true", "tls_ocsp_fetch = false");
+    let mut place = place("leaf", &off);
+    place.environment.push(("http_proxy", format!("127.0.0.1:{}", proxy.port)));
+    let daemon = place.daemon();
+    daemon.place.wait_for_log("daemon started");
+    assert_eq!((seen(daemon.port, "mx.test"), daemon.role("oxim-keeper")), (OcspState::NoResponse, None));
+    daemon.place.configure(&on);
+    reload(&daemon);
+    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
+    let asked = String::from_utf8_lossy(&proxy.questions()[0]).into_owned();
+    assert!(asked.starts_with("GET http://responder.invalid/"), "{asked}");
+    let first = daemon.role("oxim-keeper");
+    reload(&daemon);
+    wait_until(&daemon.place, "another keeper", || {
+        daemon.role("oxim-keeper").is_some_and(|pid| Some(pid) != first)
+    });
+    daemon.place.configure(&off);
+    reload(&daemon);
+    wait_until(&daemon.place, "no keeper", || daemon.role("oxim-keeper").is_none());
+    wait_until_seen(&daemon, "mx.test", OcspState::NoResponse);
+}
+
+#[test]
+fn as_root_the_keeper_has_a_uid_of_its_own_without_groups_and_only_its_store_is_its() {
+    if !daemon::have("root", is_root()) {
+        return;
+    }
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
+    let status = |pid: u32, field: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.split_whitespace().map(|number| number.parse::<u32>().unwrap()).collect::<Vec<_>>()
+    };
+    let keeper = daemon.role("oxim-keeper").expect("a keeper");
+    let (uids, gids) = (status(keeper, "Uid:"), status(keeper, "Gid:"));
+    let oxim = status(daemon.smtp_worker(), "Uid:")[0];
+    assert!(uids.iter().all(|uid| *uid == uids[0]) && uids[0] != 0 && uids[0] != oxim, "{uids:?}");
+    assert!(gids.iter().all(|gid| *gid == gids[0]) && status(keeper, "Groups:") == [gids[0]]);
+    let (store, file) = (daemon.place.path("spool/ocsp"), stored(&daemon.place, "leaf"));
+    let worker_gid = status(daemon.smtp_worker(), "Gid:")[0];
+    for (path, mode) in [(store, 0o42_750), (file, 0o100_640)] {
+        let about = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (about.uid(), about.gid(), about.mode()),
+            (uids[0], worker_gid, mode),
+            "{}",
+            path.display()
+        );
+    }
+    // Nothing else of the spool or the logs is its, and of none of it others may write anything.
+    let found = std::process::Command::new("find")
+        .args([daemon.place.path("spool"), daemon.place.path("log")])
+        .args(["-not", "-path", "*/ocsp*", "(", "-uid", &uids[0].to_string(), "-o", "-perm", "/002", ")"])
+        .args(["-not", "-type", "s"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    // It has neither the configuration nor a socket but its links.
+    let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{keeper}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect();
+    let is_file = |path: &&PathBuf| path.is_absolute() && path.as_path() != Path::new("/dev/null");
+    let files: Vec<&PathBuf> =
+        open.iter().filter(is_file).filter(|path| !path.starts_with("/memfd:")).collect();
+    assert!(files.is_empty(), "{files:?}");
+}
+
+#[test]
+fn without_its_user_or_with_a_store_of_another_a_daemon_of_root_is_refused_with_the_cure() {
+    if !daemon::have("root", is_root()) {
+        return;
+    }
+    let responder = Responder::start(Mode::Silent);
+    let refused = |place: &Place| {
+        let output = place.run(&["-bd", "-oX", "127.0.0.1.1", "-oP", "/dev/null"], b"");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let name = oxim::config::build_settings::KEEPER_USER;
+    if nix::unistd::User::from_name(name).unwrap().is_none() {
+        let without = Place::new(Program::Oxim, &text(&responder, ""));
+        put_certificate(&without, "leaf");
+        let said = refused(&without);
+        assert!(said.contains(&format!("tls_ocsp_fetch: there is no user \"{name}\"")), "{said}");
+        assert!(said.contains("make it (useradd --system"), "{said}");
+    }
+    let others = place("leaf", &text(&responder, ""));
+    fs::create_dir(others.path("spool/ocsp")).unwrap();
+    let said = refused(&others);
+    assert!(said.contains("cannot be the store of fetched proofs") && said.contains("chown "), "{said}");
+    // A link in its place is not followed.
+    fs::remove_dir(others.path("spool/ocsp")).unwrap();
+    std::os::unix::fs::symlink("/etc", others.path("spool/ocsp")).unwrap();
+    assert!(refused(&others).contains("it must be a directory with owner"));
+    assert_eq!(fs::metadata("/etc").unwrap().uid(), 0);
+}
+
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+fn reload(daemon: &Daemon) {
+    let started = daemon.place.log().matches("daemon started").count();
+    let pid = nix::unistd::Pid::from_raw(daemon.pid().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+    wait_until(&daemon.place, "reloaded", || daemon.place.log().matches("daemon started").count() > started);
 }

@@ -9,6 +9,8 @@ mod lists;
 mod stapling_server;
 #[path = "support/tls_client.rs"]
 mod tls_client;
+#[path = "support/within.rs"]
+mod within;
 
 use ca::{Ca, ProofSpec, Status, ca, good};
 use lists::list_of_inter;
@@ -21,8 +23,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tls_client::{VERSIONS, client, client_with, open, options, start, trusting};
+use within::within_a_second;
 
 #[test]
 fn replaced_proof_certificate_and_key_are_used_within_a_second() {
@@ -336,13 +339,5 @@ fn a_file_that_goes_or_is_spoilt_leaves_the_former_in_use_and_is_told() {
         thread::sleep(oxim::tls::cache::CHECK_INTERVAL * 2);
         assert!(verifies(&server), "{file}");
         assert_eq!(server.told().len(), told, "{:?}", server.told());
-    }
-}
-
-fn within_a_second(mut seen: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(1);
-    while !seen() {
-        assert!(Instant::now() < end, "not within a second");
-        thread::sleep(Duration::from_millis(20));
     }
 }

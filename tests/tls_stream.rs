@@ -50,6 +50,7 @@ fn accept(
         expand,
         notify: &|_| {},
         client_certificate: ClientCertificate::Ignored,
+        resume: false,
         deadline,
         on_connect: false,
         own_name: b"self.test",

@@ -59,8 +59,8 @@ program() {
     must "$name: -bV names the GnuTLS it was built for and runs with" names_gnutls "$binary" "$version"
     if [ ! -e "$work/with-ocsp" ]; then
         listed "$binary" | sort >"$work/with-ocsp"
-        for what in _HAVE_OCSP _HAVE_TLS_OCSP _OPT_MAIN_TLS_OCSP_FILE _OPT_TRANSPORT_SMTP_HOSTS_REQUEST_OCSP \
-            _OPT_TRANSPORT_SMTP_HOSTS_REQUIRE_OCSP; do
+        for what in _HAVE_OCSP _HAVE_TLS_OCSP _HAVE_TLS_OCSP_LIST _OPT_MAIN_TLS_OCSP_FILE \
+            _OPT_TRANSPORT_SMTP_HOSTS_REQUEST_OCSP _OPT_TRANSPORT_SMTP_HOSTS_REQUIRE_OCSP; do
             must "$name: lists the macro $what" grep -qx "macro $what" "$work/with-ocsp"
         done
     fi
@@ -117,7 +117,7 @@ programs() {
 behaviour() {
     echo "== TLS as built against other versions"
     must "build.rs and its tables" prepare || return
-    local tests="--test tls_client --test tls_server --test tls_stream --test tls_without_ocsp"
+    local tests="--test tls_client --test tls_server --test tls_lists --test tls_stream --test tls_without_ocsp"
     must "GnuTLS $stapling: tests of TLS" with "$stapling" on $cargo test --quiet --locked $tests
     must "GnuTLS $floor: tests of TLS" with "$floor" on $cargo test --quiet --locked $tests
     must "GnuTLS $real, OCSP off: tests of TLS" with "$real" off $cargo test --quiet --locked $tests

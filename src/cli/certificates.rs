@@ -1,11 +1,12 @@
-//! `--certificates`: the table of certificates that the daemon shows, and how it stands with their status.
+//! `--certificates`: the table of certificates that the daemon shows, and how it stands with their status and with the
+//! revocation lists that certificates of peers are held against.
 //!
 //! Only the daemon knows: what it has loaded for virtual hosts, what its staple keeper has fetched and when it asks
 //! again. So it is asked over the submission socket, by root too.
 
 use super::Program;
 use crate::ocsp::registry::Report;
-use crate::ocsp::standing::{CertificateStanding, State};
+use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State};
 use crate::process::submit_socket::{self, Call};
 use crate::sys::identity::{self, Rights};
 use anyhow::anyhow;
@@ -31,14 +32,28 @@ pub fn ask(program: &Program, call: &Call) -> anyhow::Result<i32> {
 }
 
 /// The table for people: aligned columns, a dash for what there is not.
-pub fn write_table(certificates: &[CertificateStanding], out: &mut dyn Write) -> io::Result<()> {
-    if certificates.is_empty() {
-        return writeln!(out, "no certificate has been loaded yet");
+pub fn write_table(standings: &Standings, out: &mut dyn Write) -> io::Result<()> {
+    if standings.certificates.is_empty() {
+        writeln!(out, "no certificate has been loaded yet")?;
+    } else {
+        write_rows(COLUMNS, standings.certificates.iter().map(row), out)?;
     }
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(certificates.iter().map(row));
+    if !standings.lists.is_empty() {
+        writeln!(out)?;
+        write_rows(LIST_COLUMNS, standings.lists.iter().map(list_row), out)?;
+    }
+    Ok(())
+}
+
+fn write_rows<const N: usize>(
+    names: [&str; N],
+    cells: impl Iterator<Item = [String; N]>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut rows = vec![names.map(str::to_owned)];
+    rows.extend(cells);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let widths: Vec<usize> = (0..N).map(width).collect();
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
@@ -65,13 +80,43 @@ const COLUMNS: [&str; 13] = [
     "LAST-ERROR",
 ];
 
+const LIST_COLUMNS: [&str; 10] = [
+    "CRL-ISSUER",
+    "STATUS",
+    "SOURCE",
+    "THIS-UPDATE",
+    "NEXT-UPDATE",
+    "NEXT-ATTEMPT",
+    "SUCCESSES",
+    "FAILURES",
+    "PLACE",
+    "LAST-ERROR",
+];
+
+fn list_row(list: &ListStanding) -> [String; 10] {
+    let report = list.report.as_ref();
+    [
+        cell(&list.issuer),
+        list.state.name().to_owned(),
+        list.source.name().to_owned(),
+        date(list.this_update),
+        date(list.next_update),
+        date(report.and_then(|report| report.next_attempt)),
+        count(report, |report| report.successes),
+        count(report, |report| report.failures),
+        cell(&list.place),
+        cell(list.last_error()),
+    ]
+}
+
+fn count(report: Option<&Report>, number: fn(&Report) -> u64) -> String {
+    report.map_or_else(|| "-".to_owned(), |report| number(report).to_string())
+}
+
 fn row(standing: &CertificateStanding) -> [String; 13] {
     let certificate = &standing.certificate;
-    let count = |number: fn(&Report) -> u64| match &standing.report {
-        Some(report) => number(report).to_string(),
-        None => "-".to_owned(),
-    };
-    let next_attempt = standing.report.as_ref().and_then(|report| report.next_attempt);
+    let report = standing.report.as_ref();
+    let next_attempt = report.and_then(|report| report.next_attempt);
     [
         cell(&certificate.subject),
         certificate.serial.clone(),
@@ -82,8 +127,8 @@ fn row(standing: &CertificateStanding) -> [String; 13] {
         date(standing.this_update),
         date(standing.next_update),
         date(next_attempt),
-        count(|report| report.successes),
-        count(|report| report.failures),
+        count(report, |report| report.successes),
+        count(report, |report| report.failures),
         cell(&standing.file.to_string()),
         cell(standing.last_error()),
     ]
@@ -107,10 +152,30 @@ fn date(time: Option<SystemTime>) -> String {
 }
 
 /// The same for programs: one JSON object (RFC 8259), whose names stay what they are.
-pub fn write_json(certificates: &[CertificateStanding], out: &mut dyn Write) -> io::Result<()> {
-    let objects: Vec<String> = certificates.iter().map(object).collect();
-    let list = if objects.is_empty() { String::new() } else { format!("\n{}\n", objects.join(",\n")) };
-    writeln!(out, "{{\"certificates\":[{list}]}}")
+pub fn write_json(standings: &Standings, out: &mut dyn Write) -> io::Result<()> {
+    let array = |objects: Vec<String>| match objects.is_empty() {
+        true => "[]".to_owned(),
+        false => format!("[\n{}\n]", objects.join(",\n")),
+    };
+    let certificates = array(standings.certificates.iter().map(object).collect());
+    let lists = array(standings.lists.iter().map(list_object).collect());
+    writeln!(out, "{{\"certificates\":{certificates},\"crls\":{lists}}}")
+}
+
+fn list_object(list: &ListStanding) -> String {
+    let report = list.report.as_ref();
+    members(&[
+        ("issuer", string(&list.issuer)),
+        ("status", string(list.state.name())),
+        ("source", string(list.source.name())),
+        ("place", string(&list.place)),
+        ("this_update", time(list.this_update)),
+        ("next_update", time(list.next_update)),
+        ("next_attempt", time(report.and_then(|report| report.next_attempt))),
+        ("successes", number(report.map(|report| report.successes))),
+        ("failures", number(report.map(|report| report.failures))),
+        ("last_error", optional(list.last_error())),
+    ])
 }
 
 fn object(standing: &CertificateStanding) -> String {
@@ -120,9 +185,7 @@ fn object(standing: &CertificateStanding) -> String {
         State::Revoked(since) => Some(since),
         _ => None,
     };
-    let number = |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
-    let optional = |text: &str| if text.is_empty() { "null".to_owned() } else { string(text) };
-    let members = [
+    members(&[
         ("subject", string(&certificate.subject)),
         ("issuer", string(&certificate.issuer)),
         ("serial", string(&certificate.serial)),
@@ -139,10 +202,20 @@ fn object(standing: &CertificateStanding) -> String {
         ("successes", number(report.map(|report| report.successes))),
         ("failures", number(report.map(|report| report.failures))),
         ("last_error", optional(standing.last_error())),
-    ];
-    let members: Vec<String> =
-        members.iter().map(|(name, value)| format!("{}:{value}", string(name))).collect();
-    format!("{{{}}}", members.join(","))
+    ])
+}
+
+fn members(all: &[(&str, String)]) -> String {
+    let all: Vec<String> = all.iter().map(|(name, value)| format!("{}:{value}", string(name))).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| "null".to_owned(), |number| number.to_string())
+}
+
+fn optional(text: &str) -> String {
+    if text.is_empty() { "null".to_owned() } else { string(text) }
 }
 
 fn time(time: Option<SystemTime>) -> String {
@@ -200,7 +273,8 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_certificate_and_nothing_that_a_terminal_obeys() {
         let mut out = Vec::new();
-        write_table(&[standing("CN=mx"), standing("CN=longer.example\n")], &mut out).unwrap();
+        let certificates = vec![standing("CN=mx"), standing("CN=longer.example\n")];
+        write_table(&Standings { certificates, lists: Vec::new() }, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
@@ -215,8 +289,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_null_and_every_text_is_quoted() {
         let mut out = Vec::new();
-        write_json(&[], &mut out).unwrap();
-        assert_eq!(out, b"{\"certificates\":[]}\n");
+        write_json(&Standings::default(), &mut out).unwrap();
+        assert_eq!(out, b"{\"certificates\":[],\"crls\":[]}\n");
         let bare = CertificateStanding {
             report: None,
             file: "".into(),

@@ -169,7 +169,7 @@ impl Daemon {
         // The keeper comes first: a start may have to wait for what it fetches.
         let mut roles = Vec::new();
         let mut keeper = KeeperPlan::default();
-        if settings.listen && fetching::may_be_on(main) {
+        if fetching::needs_keeper(main, settings.listen) {
             roles.push(Role::StapleKeeper);
             keeper = self.surroundings.plan(reading, &self.program.globals)?;
         }

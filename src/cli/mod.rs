@@ -130,7 +130,7 @@ impl Program {
         let context = Context::new(self.globals.clone(), &crate::expand::context::NoHooks);
         // A proof that the keeper has stored is as good as one that the administrator has.
         let status = crate::process::certificate_status::CertificateStatus::of(&self.globals);
-        let registry = status.ok().flatten().map(|status| status.registry().clone());
+        let registry = status.ok().flatten().and_then(|status| status.of_shown());
         crate::smtp_in::tls_session::Acceptor::new(&self.globals.main, registry).warnings(&context)
     }
 

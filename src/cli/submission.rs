@@ -207,7 +207,7 @@ impl SubmissionServer {
                 Ok(0)
             }
             Action::Certificates { json } => {
-                let all = self.numbers.certificates(SystemTime::now());
+                let all = self.numbers.standings(SystemTime::now());
                 let mut out = BufWriter::new(Output(caller));
                 match json {
                     true => certificates::write_json(&all, &mut out)?,

@@ -17,7 +17,17 @@ pub struct MacroOverrides(pub Vec<(BString, BString)>);
 const MAX_NAME: usize = 63;
 
 /// What the names of builtin macros begin with.
-const BUILTIN_STARTS: [&str; 6] = ["_OPT_", "_HAVE_", "_LOG_", "_DRIVER_", "_EXP_", "_ACL_"];
+const BUILTIN_STARTS: [&str; 7] = ["_OPT_", "_HAVE_", "_LOG_", "_DRIVER_", "_EXP_", "_ACL_", "_RESUME_"];
+
+/// What the numbers of `$tls_in_resumption` and `$tls_out_resumption` mean, for `listextract`: the text of each place.
+const RESUME_DECODE: (&str, &str) = (
+    "_RESUME_DECODE",
+    "not requested or offered : 0x02 :client requested, no server ticket: 0x04 : 0x05 : 0x06 :client offered session, no \
+     server action: 0x08 :no client request: 0x0A :client requested new ticket, server provided: 0x0C :client offered \
+     session, not used: 0x0E :client offered session, server only provided new ticket: 0x10 :session resumed unasked: 0x12 \
+     :session resumed unasked: 0x14 : 0x15 : 0x16 :session resumed: 0x18 :session resumed unasked: 0x1A :session resumed \
+     unasked: 0x1C :session resumed: 0x1E :session resumed, also new ticket",
+);
 
 #[derive(Clone, Debug)]
 struct Macro {
@@ -194,7 +204,9 @@ pub fn builtin(tables: &Tables) -> Vec<(BString, BString)> {
     names.list("_ACL_MOD_", tables.acl_modifiers);
     names.list("_HAVE_LOOKUP_", tables.lookups);
     names.list("_HAVE_", tables.features);
-    names.0.into_iter().map(|name| (BString::from(name), BString::from("y"))).collect()
+    let (name, text) = RESUME_DECODE;
+    let yes = names.0.into_iter().map(|name| (BString::from(name), BString::from("y")));
+    yes.chain([(name.into(), text.into())]).collect()
 }
 
 struct Builtin(Vec<String>);

@@ -79,10 +79,8 @@ fn peer_dn(tls: Option<&TlsInfo>) -> Option<Value> {
     tls.map(|tls| tls.peer_dn.clone()).filter(|name| !name.is_empty())
 }
 
-/// Bit 1: a ticket was offered or taken ... : only the one we know is shown, a session that was resumed.
 fn resumption(tls: Option<&TlsInfo>) -> Option<Value> {
-    const RESUMED: u8 = 1 << 4;
-    number(if tls.is_some_and(|tls| tls.resumed) { RESUMED } else { 0 })
+    number(tls.map_or(0, TlsInfo::resumption))
 }
 
 fn sni(tls: Option<&TlsInfo>) -> Option<Value> {

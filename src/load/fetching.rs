@@ -22,8 +22,14 @@ pub enum Fetching {
     Listed(Vec<PathBuf>),
 }
 
+/// May anything be fetched under this configuration, proofs (for a daemon that `listens`) or revocation lists? Then there is
+/// a staple keeper.
+pub fn needs_keeper(main: &Options, listens: bool) -> bool {
+    (listens && may_be_on(main)) || main.bool("tls_crl_fetch")
+}
+
 /// May proofs be fetched under this configuration? What is expanded counts as yes.
-pub fn may_be_on(main: &Options) -> bool {
+fn may_be_on(main: &Options) -> bool {
     if !crate::tls::OCSP {
         return false; // there is no such option
     }
@@ -131,6 +137,25 @@ mod tests {
         assert_eq!(parse(b"/a/one.pem : /b/*/two.pem"), files(&["/a/one.pem", "/b/*/two.pem"]));
         assert_eq!(parse(b"<; /a:b ; "), files(&["/a:b"]));
         assert!(parse(b"/a : b.pem").unwrap_err().starts_with("tls_ocsp_fetch: \"b.pem\" is neither"));
+    }
+
+    #[test]
+    fn a_daemon_that_only_runs_the_queue_needs_a_keeper_for_lists_and_not_for_proofs() {
+        let needs = |text: &str, listens| {
+            let mut opener = |_: &Path| Ok(None);
+            let (written, errors) =
+                crate::load::read(Path::new("c"), text.as_bytes(), &MacroOverrides::default(), &mut opener);
+            super::needs_keeper(&written.unwrap_or_else(|| panic!("{errors:?}")).main, listens)
+        };
+        for (text, listening, not_listening) in [
+            ("", false, false),
+            ("tls_ocsp_fetch = false\n", false, false),
+            ("tls_ocsp_fetch = true\n", true, false),
+            ("tls_ocsp_fetch = ${if exists{/x}{yes}{no}}\n", true, false),
+            ("tls_crl_fetch\n", true, true),
+        ] {
+            assert_eq!((needs(text, true), needs(text, false)), (listening, not_listening), "{text}");
+        }
     }
 
     #[test]

@@ -63,16 +63,36 @@ const FEATURES: &[&str] = match (crate::tls::OCSP, crate::tls::ALPN) {
         "TLS_ALPN",
         "TLS_CA_CACHE",
         "TLS_OCSP",
+        "TLS_OCSP_LIST",
+        "TLS_RESUME",
         "TLS1_3",
         "TRANSPORT_APPEND_MAILDIR",
     ],
-    (true, false) => {
-        &["GNUTLS", "IPV6", "OCSP", "TLS", "TLS_CA_CACHE", "TLS_OCSP", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
+    (true, false) => &[
+        "GNUTLS",
+        "IPV6",
+        "OCSP",
+        "TLS",
+        "TLS_CA_CACHE",
+        "TLS_OCSP",
+        "TLS_OCSP_LIST",
+        "TLS_RESUME",
+        "TLS1_3",
+        "TRANSPORT_APPEND_MAILDIR",
+    ],
+    (false, true) => &[
+        "GNUTLS",
+        "IPV6",
+        "TLS",
+        "TLS_ALPN",
+        "TLS_CA_CACHE",
+        "TLS_RESUME",
+        "TLS1_3",
+        "TRANSPORT_APPEND_MAILDIR",
+    ],
+    (false, false) => {
+        &["GNUTLS", "IPV6", "TLS", "TLS_CA_CACHE", "TLS_RESUME", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
     }
-    (false, true) => {
-        &["GNUTLS", "IPV6", "TLS", "TLS_ALPN", "TLS_CA_CACHE", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
-    }
-    (false, false) => &["GNUTLS", "IPV6", "TLS", "TLS_CA_CACHE", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"],
 };
 
 #[cfg(test)]

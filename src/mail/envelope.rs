@@ -51,8 +51,18 @@ pub struct TlsInfo {
     pub ocsp: OcspState,
     /// The session was resumed.
     pub resumed: bool,
+    /// What else is known of resumption, as in `$tls_in_resumption`: 2, the client asked for a ticket; 4, it offered a session;
+    /// 8, the server gave a ticket. (1, it is built in, and 16, resumed, are not kept here.)
+    pub tickets: u8,
     /// TLS from the first byte, without STARTTLS.
     pub on_connect: bool,
+}
+
+impl TlsInfo {
+    /// `$tls_in_resumption` and `$tls_out_resumption`.
+    pub fn resumption(&self) -> u8 {
+        1 | (self.tickets & 0x0e) | if self.resumed { 0x10 } else { 0 }
+    }
 }
 
 /// Where a message came from: the peer and how it spoke.

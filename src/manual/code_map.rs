@@ -15,7 +15,8 @@
 //! | Where does an address go? | `route`, one file for each driver |
 //! | How does it get there? | `deliver`, `transport`, one folder or file for each driver |
 //! | How is TLS spoken, and a certificate's status proved? | `tls`, `ocsp`; `tls::gnutls` alone names the library |
-//! | Where does a new proof come from? | `ocsp::obtain`; `cli::ocsp_fetch` is the program for cron |
+//! | ... and by itself (`tls_ocsp_fetch`)? | `ocsp::keeper` plans and asks, in the process `process::staple_keeper`; `process::keeper_link` hears it, `process::certificate_status` starts that and writes the log, `ocsp::registry` and `tls::kept` hold what is stapled |
+//! | Where does a new proof come from? | `ocsp::obtain`; `cli::ocsp_fetch` is the program for cron, `ocsp::keeper` what does it by itself |
 //! | How does a local message come in without a daemon? | `process::drop_box` |
 //! | What do `$variable` and `${item}` mean? | `syntax` (text to tree), `expand`, `lookup`, `matching` |
 //! | What does the administrator see of a running daemon? | `metrics` (what is counted), `process::openmetrics` (where it is shown), `ocsp::standing` and `cli::certificates` (the table of certificates) |
@@ -34,6 +35,8 @@
 //! | crash: killed at each system call of the commit, and under load; a full disk | `tests/crash.rs` |
 //! | TLS and certificate status, row by row | [`super::tls_rows`] names the test of each |
 //! | processes, reload, interop, install: the real program | `tests/*.rs`, one file each |
+//! | what is used of GnuTLS, against the table of its versions in build.rs | `tests/gnutls_table.rs`, `vendor-check` |
+//! | memory and races under valgrind, over the tests of TLS | `tests/valgrind` |
 //! | tidy: layers, lengths, the two unsafe rooms | `tests/tidy.rs` |
 //! | demonstration | `tests/demo` |
 //! | measurement | `benches/mail` |

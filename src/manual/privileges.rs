@@ -5,6 +5,7 @@
 //! | master | root | its configuration, fixed-size orders | everything; so it reads no mail, no network, no lookup |
 //! | SMTP worker | oxim | the network, the spool | can read and forge queued mail, and write to the logs; nowhere else (Landlock: `process::confinement`); cannot order a user child |
 //! | delivery worker | oxim | the spool, other servers' replies | can act as any user for whom a router or transport of the configuration may run, never as root or one of `never_users` |
+//! | staple keeper | a user of its own (KEEPER_USER) | responders' answers | can fill its store, and keep proofs from being fetched; what it hands on is checked again, it sees neither configuration nor mail, and with Landlock it writes nowhere else and reads nothing of the spool |
 //! | user child | the recipient | one order, one message body | what that user may |
 //!
 //! # Start
@@ -51,6 +52,22 @@
 //! What a variable stands for is not foretold, nor is a path that comes from a .forward: there the user's own rights are
 //! the limit.
 //!
+//! # The staple keeper
+//!
+//! Where `tls_ocsp_fetch` asks for it, one process of each configuration generation fetches proofs and revocation lists.
+//! It reads what strangers send, so it has a uid of its own, no supplementary group, and neither the configuration (which
+//! may hold passwords) nor any socket but its links. A root's daemon without that user, or with a store
+//! that is somebody else's, is refused at the start; without root all is one uid, and Landlock alone keeps it from the
+//! spool. Its store is `ocsp/` below the spool directory (mode 2750, oxim's group reads it): root makes it through
+//! descriptors, and gives away only what it has just made.
+//!
+//! It is linked with the workers by pairs of sockets. The master alone makes them and hands over both ends, and another
+//! pair after a death on either side: nobody need ask who is at the other end, and there is no socket in the file system
+//! that somebody could put another one in place of. Neither end believes the other. What is long travels in sealed memfds
+//! of bounded length; a flood or nonsense ends the link; text for logs is one line; what was found is checked by
+//! `ocsp::registry` before it is stapled; and nobody waits for it but a start with a must-staple certificate, ten seconds.
+//! The master waits for it never.
+//!
 //! # Bounds
 //!
 //! Nobody can have all of anything for ever. A uid has a third of the places at the submission socket, a tenth is kept
@@ -76,9 +93,14 @@
 //! | one user has not all submissions | `a_user_who_fills_the_submission_socket_stops_no_other`, `one_uid_never_takes_the_places_of_others_and_root_gets_in_after_all` |
 //! | nobody who asks for numbers keeps others away, or hangs | `clients_that_say_nothing_or_too_much_do_not_keep_others_away`, `a_file_that_is_too_short_or_could_become_so_is_not_mapped` |
 //! | certificates are told to administrators alone | `only_an_administrator_is_told_and_only_by_a_daemon` |
+//! | the staple keeper has a uid of its own and nothing but its store | `as_root_the_keeper_has_a_uid_of_its_own_without_groups_and_only_its_store_is_its`, `who_fetches_proofs_has_no_right_to_spool_or_mail_and_nobody_else_runs_as_it`, `what_is_confined_reads_nothing_of_the_spool_and_writes_only_to_the_store`, `without_its_user_or_with_a_store_of_another_a_daemon_of_root_is_refused_with_the_cure` |
+//! | it is linked with its own generation's workers alone | `a_role_that_begins_is_linked_with_the_keeper_of_its_generation_and_with_nobody_else` |
+//! | what it says is bounded and checked, and nobody waits for it | `what_the_keeper_tells_is_heard_and_a_flood_or_nonsense_ends_it`, `a_keeper_that_does_not_read_holds_nobody_up_and_loses_nothing`, `nothing_else_is_read`, `a_report_cannot_break_the_line_of_a_log`, `what_proves_nothing_is_not_taken`, `what_an_earlier_run_has_stored_is_stapled_at_the_first_handshake_if_it_holds` |
+//! | what it is told is bounded | `a_worker_that_sends_nonsense_or_too_much_is_not_heard_any_more_and_the_others_are`, `lengths_and_descriptors_that_do_not_fit_are_refused` |
+//! | dead, it stops nothing | `a_keeper_that_cannot_begin_stops_nothing_and_a_start_does_not_wait_for_it`, `a_killed_keeper_stops_neither_stapling_nor_mail_and_the_next_one_goes_on` |
 //! | `--role` is for the master alone | `a_role_cannot_be_started_by_hand` |
 //! | a set-uid start forgets what its caller prepared | `a_callers_timers_signals_and_limits_are_forgotten` |
-//! | a panic ends one connection or message, or the role | `beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own`, `a_panic_frees_its_place_and_is_told`, `a_process_whose_vital_thread_dies_does_not_linger` |
+//! | a panic ends one connection or message, or the role | `beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own`, `a_panic_frees_its_place_and_is_told`, `a_process_whose_vital_thread_dies_does_not_linger`, `a_fault_in_hearing_costs_the_link_and_the_next_one_is_taken_up` |
 //!
 //! # What remains
 //!
@@ -87,10 +109,19 @@
 //! came over SMTP would be. It cannot name a recipient's program or file: those come from the configuration, which the
 //! master reads by itself.
 //!
-//! Every role has the memory of the counters that `openmetrics_listen` shows, and can write what it likes there: numbers
-//! may lie after a break-in, and nothing but a reader of numbers believes them. The memory's size is sealed, so that no role
-//! ends another by cutting it off. Whoever connects to the numbers is read with a limit and a deadline, and only on this
-//! host.
+//! Every role, the staple keeper too, has the memory of the counters that `openmetrics_listen` shows, and can write what
+//! it likes there: numbers may lie after a break-in, and nothing but a reader of numbers believes them. The memory's
+//! size is sealed, so that no role ends another by cutting it off. Whoever connects to the numbers is read with a limit
+//! and a deadline, and only on this host.
+//!
+//! A taken-over worker can have the staple keeper ask for what it likes: it makes certificates that name URLs of its choice,
+//! and the keeper sends a question (GET or POST, over HTTP) to each, at most [`crate::ocsp::registry::MAX_ENTRIES`] of them at
+//! a time, as the schedule allows. But a worker has the network anyway; what it gains is the keeper's address of origin,
+//! which is the same host's. It hears of the answers only what passes the check.
+//!
+//! A taken-over keeper can hold back proofs until those in hand end, hand out old ones that are still in time, and connect to
+//! whom it likes. It cannot make a proof: that takes the authority's key. With `hosts_require_status` it can defer mail by
+//! holding back lists.
 //!
 //! A taken-over delivery worker can read a local user's files where a router reads that user's .forward and the list may
 //! `:include:` (`forbid_include` ends that), and write into them where a transport takes its path from a .forward.

@@ -99,6 +99,20 @@ struct Text {
     fields: Fields,
 }
 
+impl Text {
+    fn usable(&self, now: SystemTime) -> Result<(), UnfitCrl> {
+        let fields = &self.fields;
+        if fields.this_update > now + FUTURE_SKEW {
+            return Err(UnfitCrl::NotYetValid(fields.this_update));
+        }
+        match fields.next_update {
+            None => Err(UnfitCrl::NoNextUpdate),
+            Some(end) if now > end => Err(UnfitCrl::Expired(end)),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
 impl Unsigned {
     /// Reads a list in DER.
     pub fn parse(der: Vec<u8>) -> Result<Self, UnfitCrl> {
@@ -120,6 +134,21 @@ impl Unsigned {
     /// Bytes of its text.
     pub fn size(&self) -> usize {
         self.0.der.len()
+    }
+
+    /// Made then.
+    pub fn since(&self) -> SystemTime {
+        self.0.fields.this_update
+    }
+
+    /// The next one is there by then.
+    pub fn next_update(&self) -> Option<SystemTime> {
+        self.0.fields.next_update
+    }
+
+    /// It could say something now, if its issuer has signed it.
+    pub fn usable(&self, now: SystemTime) -> Result<(), UnfitCrl> {
+        self.0.usable(now)
     }
 
     /// DER of its issuer's name.
@@ -161,15 +190,7 @@ impl Crl {
 
     /// It says something now.
     pub fn usable(&self, now: SystemTime) -> Result<(), UnfitCrl> {
-        let fields = &self.0.fields;
-        if fields.this_update > now + FUTURE_SKEW {
-            return Err(UnfitCrl::NotYetValid(fields.this_update));
-        }
-        match fields.next_update {
-            None => Err(UnfitCrl::NoNextUpdate),
-            Some(end) if now > end => Err(UnfitCrl::Expired(end)),
-            Some(_) => Ok(()),
-        }
+        self.0.usable(now)
     }
 
     /// Made then.

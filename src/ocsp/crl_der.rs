@@ -73,11 +73,13 @@ pub(super) fn read(der: &[u8]) -> Result<Fields, UnfitCrl> {
         return Err(malformed());
     };
     let mut body = Body(body);
-    // Version 1 has neither the field nor extensions; it could not say that it is a part only.
-    if expect(body.0, INTEGER).is_none_or(|(version, _)| version != [1]) {
-        return Err(UnfitCrl::Malformed("not of version 2"));
+    // Version 1, which openssl writes by default, has neither the field nor extensions.
+    if let Some((version, _)) = expect(body.0, INTEGER) {
+        if version != [1] {
+            return Err(UnfitCrl::Malformed("of a version that is not known"));
+        }
+        body.next(INTEGER)?;
     }
-    body.next(INTEGER)?;
     let inner = body.next(SEQUENCE)?;
     if inner != outer {
         return Err(UnfitCrl::Malformed("two signature algorithms"));

@@ -277,4 +277,13 @@ mod tests {
         assert_eq!(proxy_of(Some(" ")), Ok(None));
         assert!(proxy_of(Some("https://p/")).is_err());
     }
+
+    #[test]
+    fn of_what_hangs_in_the_resolver_there_is_a_limited_number() {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let turns: Vec<_> = (0..3).filter_map(|_| Turn::take(&COUNT, 2)).collect();
+        assert_eq!(turns.len(), 2);
+        drop(turns);
+        assert!(Turn::take(&COUNT, 2).is_some());
+    }
 }

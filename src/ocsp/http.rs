@@ -454,4 +454,53 @@ mod tests {
         let huge = [&b"HTTP/1.0 200 OK\r\n\r\n"[..], &vec![b'x'; MAX_ANSWER + 1]].concat();
         assert_eq!(Answer::up_to(MAX_ANSWER).take(&huge, false), Err(AnswerError::TooLong(MAX_ANSWER)));
     }
+
+    #[test]
+    fn a_list_of_16_mib_in_small_pieces_is_read_in_time_in_proportion() {
+        let limit = crate::ocsp::MAX_CRL_SIZE;
+        let chunk = [&b"1000\r\n"[..], &[7; 0x1000], b"\r\n"].concat();
+        let mut answer = Answer::up_to(limit);
+        assert_eq!(answer.take(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false), Ok(None));
+        let (mut held, mut most) = (0, 0);
+        for _ in 0..limit / 0x1000 {
+            for piece in chunk.chunks(1400) {
+                assert_eq!(answer.take(piece, false), Ok(None));
+                held = answer.bytes.len();
+                most = most.max(held);
+            }
+        }
+        // what was understood is not looked at again, which would be 16 MiB for each of 12,000 pieces
+        assert!(held == 0 && most <= chunk.len(), "{held} bytes wait, {most} at most");
+        let mut too_long = Answer::up_to(limit - 1);
+        assert_eq!(too_long.take(b"HTTP/1.1 200 OK\r\n\r\n", false), Ok(None));
+        assert_eq!(too_long.take(&vec![0; limit], false), Err(AnswerError::TooLong(limit - 1)));
+        assert_eq!(answer.take(b"0\r\n\r\n", false).unwrap().map(|body| body.len()), Some(limit));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_pieces_make_no_difference(
+            head in "HTTP/1\\.[01] 200 OK\r\n(Content-Length: [0-9]{1,3}\r\n|Transfer-Encoding: chunked\r\n)?\r\n",
+            body in "([0-9a-f]{1,2}(;x)?\r\n|[a-f]{0,20}|\r\n|0\r\n\r\n){0,12}",
+            cut in 1_usize..40,
+        ) {
+            let text = format!("{head}{body}");
+            let at_once = Answer::up_to(200).take(text.as_bytes(), true);
+            let mut slowly = Answer::up_to(200);
+            let mut result = Ok(None);
+            for piece in text.as_bytes().chunks(cut) {
+                result = slowly.take(piece, false);
+                if !matches!(result, Ok(None)) {
+                    break;
+                }
+            }
+            if result == Ok(None) {
+                result = slowly.take(b"", true);
+            }
+            // a complete answer is taken before what is wrong behind it has come
+            if at_once.is_ok() {
+                proptest::prop_assert_eq!(result, at_once);
+            }
+        }
+    }
 }

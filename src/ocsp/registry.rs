@@ -230,6 +230,8 @@ impl Registry {
         if !older {
             state.word = word;
             state.version += 1;
+            // Its report follows. Whoever looks in between is not told that the attempt that brought this one failed.
+            state.report.last_error.clear();
         }
         drop(state);
         self.0.tell();

@@ -4,10 +4,11 @@
 //! What is told of a proof is judged as a handshake judges it: of the file's proof and the fetched one, that which may be
 //! shown longer, and none once a word of revocation is there.
 
-use super::registry::{Entry, Report, Word};
-use super::{Proof, Unfit};
+use super::crl::Unsigned;
+use super::registry::{Entry, ListEntry, Report, Word};
+use super::{Crl, Proof, Unfit, UnfitCrl};
 use crate::tls::gnutls;
-use crate::tls::gnutls::x509::Certificate;
+use crate::tls::gnutls::x509::{Certificate, name_text};
 use bstr::{BStr, BString, ByteSlice};
 use std::time::SystemTime;
 
@@ -72,6 +73,34 @@ pub struct CertificateStanding {
     pub next_update: Option<SystemTime>,
     /// How the fetching goes; none: nobody fetches.
     pub report: Option<Report>,
+}
+
+/// One revocation list that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListStanding {
+    /// Whose it is.
+    pub issuer: String,
+    /// Where it is: a file of `tls_crl`, or the address that it is fetched from.
+    pub place: String,
+    /// The file or the keeper.
+    pub source: Source,
+    /// What there is. (Whether the issuer has signed a list of a file is seen when a certificate of his is judged.)
+    pub state: State,
+    /// When it was made ...
+    pub this_update: Option<SystemTime>,
+    /// ... and when the next is there.
+    pub next_update: Option<SystemTime>,
+    /// How the fetching goes; none: nobody fetches.
+    pub report: Option<Report>,
+}
+
+/// All that an administrator is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// Certificates that are shown.
+    pub certificates: Vec<CertificateStanding>,
+    /// Revocation lists that certificates of peers are held against.
+    pub lists: Vec<ListStanding>,
 }
 
 /// A proof in a file: its name, and what came of reading it.
@@ -166,6 +195,58 @@ impl CertificateStanding {
             (_, None) => "",
         }
     }
+}
+
+impl ListStanding {
+    /// Of a list in a file.
+    pub fn of_file(list: &Unsigned, path: &BStr, now: SystemTime) -> Self {
+        Self {
+            issuer: name(list.issuer()),
+            place: path.to_string(),
+            source: Source::File,
+            state: state_of(list.usable(now)),
+            this_update: Some(list.since()),
+            next_update: list.next_update(),
+            report: None,
+        }
+    }
+
+    /// Of one that is fetched.
+    pub fn of_entry(entry: &ListEntry, now: SystemTime) -> Self {
+        let (wanted, crl) = (entry.wanted(), entry.crl());
+        let issuer = Certificate::from_der(&wanted.issuer).and_then(|issuer| issuer.dn()).unwrap_or_default();
+        Self {
+            issuer: issuer.to_str_lossy().into_owned(),
+            place: wanted.url.clone(),
+            source: Source::Keeper,
+            state: crl.as_ref().map_or(State::Nothing, |crl| state_of(crl.usable(now))),
+            this_update: crl.as_ref().map(Crl::since),
+            next_update: crl.as_ref().map(Crl::until),
+            report: Some(entry.report()),
+        }
+    }
+
+    /// What last went wrong; empty: nothing.
+    pub fn last_error(&self) -> &str {
+        match (&self.state, &self.report) {
+            (State::Unusable(why), _) => why,
+            (_, Some(report)) => &report.last_error,
+            (_, None) => "",
+        }
+    }
+}
+
+fn state_of(usable: Result<(), UnfitCrl>) -> State {
+    match usable {
+        Ok(()) => State::Good,
+        Err(UnfitCrl::Expired(end)) => State::Expired(end),
+        Err(unfit) => State::Unusable(unfit.to_string()),
+    }
+}
+
+/// A name in DER as text.
+fn name(der: &[u8]) -> String {
+    name_text(der).unwrap_or_default().to_str_lossy().into_owned()
 }
 
 /// What is shown of these, and the proof that it is about.

@@ -20,10 +20,8 @@ use std::time::{Duration, SystemTime};
 
 /// Mode of a file.
 const MODE: u32 = 0o640;
-/// Most files that are looked at; twice what is looked after, since what nobody wants stays for a while.
+/// Most files that are left lying; twice what is looked after, since what nobody wants stays for a while.
 const MAX_FILES: usize = 2 * MAX_ENTRIES;
-/// Most bytes of proofs that are read in one go.
-const MAX_BYTES_OF_PROOFS: usize = 64 * 1024 * 1024;
 /// Most bytes that all files together may have: above it what nobody wants goes, the oldest first.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 /// What nobody has wanted or renewed for so long is removed.
@@ -91,21 +89,6 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Everything of this kind that can be read, within limits; what cannot be read is passed over.
-    pub fn load_all(&self, kind: Kind) -> io::Result<Vec<(Key, Vec<u8>)>> {
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for entry in fs::read_dir(&self.directory)?.flatten().take(MAX_FILES) {
-            let Some((key, _)) = key_of(&entry).filter(|(_, its)| *its == kind) else { continue };
-            let Ok(Some(content)) = self.load(key, kind) else { continue };
-            bytes += content.len();
-            if bytes > MAX_BYTES_OF_PROOFS {
-                break;
-            }
-            found.push((key, content));
-        }
-        Ok(found)
     }
 
     /// Puts the bytes into their place; after an error what was there is still there.
@@ -236,7 +219,7 @@ mod tests {
         store.save(KEY, Kind::Proof, b"proof").unwrap();
         store.save(KEY, Kind::List, b"list").unwrap();
         assert_eq!(store.load(KEY, Kind::Proof).unwrap().unwrap(), b"proof");
-        assert_eq!(store.load_all(Kind::List).unwrap(), [(KEY, b"list".to_vec())]);
+        assert_eq!(store.load(KEY, Kind::List).unwrap().unwrap(), b"list");
         assert_eq!(names(&store), [format!("{KEY}.crl"), format!("{KEY}.ocsp")]);
         let mode = fs::metadata(store.directory().join(format!("{KEY}.ocsp"))).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
@@ -255,11 +238,13 @@ mod tests {
             assert!(store.load(Key([byte; 32]), Kind::Proof).is_err(), "{byte}");
         }
         fs::write(path(5), vec![0; MAX_PROOF_SIZE]).unwrap();
+        assert_eq!(store.load(Key([5; 32]), Kind::Proof).unwrap().unwrap().len(), MAX_PROOF_SIZE);
         for name in ["x.ocsp", "zz.ocsp.tmp", &format!("{}.ocsp", "AB".repeat(32)), "README"] {
             fs::write(directory.path().join(name), "x").unwrap();
         }
-        let all = store.load_all(Kind::Proof).unwrap();
-        assert_eq!(all.iter().map(|(key, _)| key.0[0]).collect::<Vec<_>>(), [5]);
+        // names that are no keys are nobody's business here but those of writers
+        let removed = store.sweep(|_| false, SystemTime::now() + FORGOTTEN_AFTER * 2).unwrap();
+        assert_eq!((removed, directory.path().join("README").exists()), (5, true), "{:?}", names(&store));
         // a link in its place is replaced, not followed
         store.save(Key([1; 32]), Kind::Proof, b"proof").unwrap();
         assert_eq!(fs::read(directory.path().join("elsewhere")).unwrap(), b"secret");

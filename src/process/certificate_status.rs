@@ -5,6 +5,8 @@
 //! from the first connection on, with the keeper dead or alive. Nothing here is in the way of a handshake.
 
 use super::keeper_link::{Hears, KeeperLink};
+use super::own_lists::OwnLists;
+use super::peer_lists;
 use super::staple_keeper;
 use crate::expand::context::Globals;
 use crate::load::fetching::{self, Fetching};
@@ -32,37 +34,50 @@ pub struct CertificateStatus {
     link: Arc<KeeperLink>,
     listed: Listed,
     log: Arc<Log>,
-    has_keeper: bool,
+    /// Proofs are fetched for what is shown (`tls_ocsp_fetch`).
+    proofs: bool,
+    /// Lists are fetched (`tls_crl_fetch`).
+    lists: bool,
 }
 
 impl CertificateStatus {
     /// As the configuration wants it; none if it wants nothing.
     pub fn of(globals: &Arc<Globals>) -> Result<Option<Self>, String> {
-        let patterns = match Fetching::of(globals)? {
-            Fetching::Off => return Ok(None),
-            Fetching::Shown => Vec::new(),
-            Fetching::Listed(patterns) => patterns,
+        let lists = globals.main.bool("tls_crl_fetch");
+        let (proofs, patterns) = match Fetching::of(globals)? {
+            Fetching::Off if !lists => return Ok(None),
+            Fetching::Off => (false, Vec::new()),
+            Fetching::Shown => (true, Vec::new()),
+            Fetching::Listed(patterns) => (true, patterns),
         };
         let store = globals.spool_directory.join(staple_keeper::STORE);
         let link = Arc::new(KeeperLink::new(&store).map_err(|error| error.to_string())?);
         let registry = Registry::new(link.clone());
         let responder = if patterns.is_empty() { None } else { fetching::responder(globals)? };
         let listed = Listed::new(patterns, registry.clone(), responder);
-        Ok(Some(Self { registry, link, listed, log: globals.log.clone(), has_keeper: false }))
+        let log = globals.log.clone();
+        Ok(Some(Self { registry, link, listed, log, proofs, lists }))
     }
 
-    /// What is looked after.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    /// Where what is shown is looked after.
+    pub fn of_shown(&self) -> Option<Registry> {
+        self.proofs.then(|| self.registry.clone())
+    }
+
+    /// Where lists that policies ask for are looked after.
+    pub fn of_peers(&self) -> Option<Registry> {
+        self.lists.then(|| self.registry.clone())
     }
 
     /// Reads the files that are listed, and begins to speak with the keeper at the other end of this link (the newest
-    /// of several; none: it may come later). Gives what takes up later links.
-    pub fn start(mut self, links: Vec<OwnedFd>) -> io::Result<Started> {
-        self.has_keeper = !links.is_empty();
+    /// of several; none: it may come later). `refresh` is called now and then: it loads what is shown if its files have
+    /// changed, so that a new certificate has its proof before the next client comes. Gives what takes up later links.
+    pub fn start(mut self, links: Vec<OwnedFd>, refresh: Box<dyn Fn() + Send>) -> io::Result<Started> {
+        let has_keeper = !links.is_empty();
         self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
-        let Self { registry, link, listed, log, has_keeper } = self;
-        link.start(Ear { registry: registry.clone(), listed, log })?;
+        let Self { registry, link, listed, log, lists, .. } = self;
+        let own_lists = lists.then(OwnLists::default);
+        link.start(Ear { registry: registry.clone(), listed, own_lists, log, refresh })?;
         links.into_iter().for_each(|fd| link.replace(fd));
         Ok(Started { registry, link, has_keeper })
     }
@@ -121,7 +136,9 @@ fn is_settled(entry: &Entry) -> bool {
 struct Ear {
     registry: Registry,
     listed: Listed,
+    own_lists: Option<OwnLists>,
     log: Arc<Log>,
+    refresh: Box<dyn Fn() + Send>,
 }
 
 impl Ear {
@@ -131,13 +148,20 @@ impl Ear {
             self.log(&change.text, change.alarming);
         }
     }
+
+    fn look_at_own_lists(&mut self) {
+        let log = &self.log;
+        if let Some(own) = &mut self.own_lists {
+            own.look(&self.registry, SystemTime::now(), &|line, panic| write_line(log, line, panic));
+        }
+    }
 }
 
 impl Hears for Ear {
     fn tell_all(&self) {
         self.registry.tell_all();
     }
-    fn answer(&self, key: Key, kind: Kind, bytes: &[u8]) {
+    fn answer(&mut self, key: Key, kind: Kind, bytes: &[u8]) {
         let now = SystemTime::now();
         let unused = match kind {
             Kind::Proof => self.registry.heard(key, bytes, now).err().map(|unfit| unfit.to_string()),
@@ -146,9 +170,13 @@ impl Hears for Ear {
         if let Some(why) = unused {
             log::debug!(target: "tls", "what the staple keeper found for {key} is not used: {why}");
         }
+        if kind == Kind::List {
+            self.look_at_own_lists();
+        }
         // The report that follows tells of a failure that is over: one line, not two.
     }
     fn report(&self, key: Key, report: Report) {
+        peer_lists::tell_change(&self.registry, key, &report, &|line| self.log(line, false));
         self.registry.told(key, report);
         self.registry.entry(key).iter().for_each(|entry| self.tell_change(entry));
     }
@@ -156,13 +184,19 @@ impl Hears for Ear {
         self.registry.entries().len() + self.registry.lists().len()
     }
     fn tick(&mut self) {
-        self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
+        (self.refresh)();
+        let log = &self.log;
+        self.listed.look(SystemTime::now(), &|notice| write(log, &notice));
+        self.look_at_own_lists();
         self.registry.entries().iter().for_each(|entry| self.tell_change(entry));
     }
     fn log(&self, line: &str, panic: bool) {
-        let notice = if panic { Notice::panic(line) } else { Notice::main(line) };
-        write(&self.log, &notice);
+        write_line(&self.log, line, panic);
     }
+}
+
+fn write_line(log: &Log, line: &str, panic: bool) {
+    write(log, &if panic { Notice::panic(line) } else { Notice::main(line) });
 }
 
 fn write(log: &Log, notice: &Notice) {

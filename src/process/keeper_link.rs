@@ -6,7 +6,6 @@
 
 use super::ipc::{self, MAX_PACKET};
 use super::keeper_wire::{self, FromKeeper, ToKeeper};
-use crate::ocsp::keeper::List;
 use crate::ocsp::registry::{Keeper, Key, Report, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,12 +13,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often [`Hears::tick`] is called.
 const TICK: Duration = Duration::from_secs(10);
+/// How long after the start it is called first.
+const FIRST_TICK: Duration = Duration::from_secs(1);
 /// In this time ...
 const FLOOD_TIME: Duration = Duration::from_secs(60);
 /// ... the keeper may send so many packets, ...
@@ -27,6 +29,8 @@ const FLOOD_BASE: usize = 200;
 /// ... and so many more for each thing that it was asked to look after: a start brings two or three for each, and what
 /// fails is asked about once a minute at most. One that sends more is taken over, or broken: its link is cut.
 const FLOOD_FOR_EACH: usize = 12;
+/// How long a fault of our own keeps the thread quiet: it may happen each time.
+const AFTER_FAULT: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 60 });
 /// Packets that are taken in one go before what waits to go out has its turn.
 const TURN: usize = 64;
 
@@ -35,7 +39,7 @@ pub trait Hears: Send {
     /// There is a new keeper: tell it everything that is wanted.
     fn tell_all(&self);
     /// This was found for that key. It is to be checked.
-    fn answer(&self, key: Key, kind: Kind, bytes: &[u8]);
+    fn answer(&mut self, key: Key, kind: Kind, bytes: &[u8]);
     /// How the fetching goes.
     fn report(&self, key: Key, report: Report);
     /// How many things are wanted.
@@ -69,7 +73,7 @@ struct State {
 
 enum Outgoing {
     Want(Wanted),
-    WantList(List),
+    WantList(WantedList),
     Forget,
 }
 
@@ -121,14 +125,14 @@ impl Keeper for KeeperLink {
         self.leave(key, Outgoing::Want(wanted.clone()));
     }
     fn want_list(&self, key: Key, wanted: &WantedList) {
-        let WantedList { url, issuer } = wanted.clone();
-        self.leave(key, Outgoing::WantList(List { url, issuer }));
+        self.leave(key, Outgoing::WantList(wanted.clone()));
     }
     fn forget(&self, key: Key) {
         self.leave(key, Outgoing::Forget);
     }
     fn stored(&self, key: Key) -> Option<Vec<u8>> {
-        KeeperLink::stored(self, key, Kind::Proof)
+        // No certificate has the key of a list.
+        KeeperLink::stored(self, key, Kind::Proof).or_else(|| KeeperLink::stored(self, key, Kind::List))
     }
 }
 
@@ -155,24 +159,34 @@ struct Talk<H> {
 impl<H: Hears> Talk<H> {
     fn new(shared: Arc<Shared>, hears: H) -> Self {
         let now = Instant::now();
-        Self { shared, hears, link: None, came: (now, 0), ticked: now }
+        // What is loaded while the process starts is looked at soon.
+        let ticked = now.checked_sub(TICK - FIRST_TICK).unwrap_or(now);
+        Self { shared, hears, link: None, came: (now, 0), ticked }
     }
 
+    /// A fault costs the link, never the process: connections do not end for want of a proof.
     fn run(mut self) {
         loop {
-            self.take_up();
-            self.wait();
-            let _ = self.shared.wake.read(); // it may be another thing that woke us
-            if self.ticked.elapsed() >= TICK {
-                self.ticked = Instant::now();
-                self.hears.tick();
+            if let Err(cause) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                self.hung_up(&End::Fault(crate::log::panic_text(&*cause)));
+                std::thread::sleep(AFTER_FAULT);
             }
-            let Some(link) = self.link.take() else { continue };
-            if let Err(end) = self.listen(&link).and_then(|()| self.speak(&link)) {
-                self.hung_up(&end);
-            } else {
-                self.link = Some(link);
-            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.take_up();
+        self.wait();
+        let _ = self.shared.wake.read(); // it may be another thing that woke us
+        if self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.hears.tick();
+        }
+        let Some(link) = self.link.take() else { return };
+        if let Err(end) = self.listen(&link).and_then(|()| self.speak(&link)) {
+            self.hung_up(&end);
+        } else {
+            self.link = Some(link);
         }
     }
 
@@ -258,7 +272,8 @@ impl<H: Hears> Talk<H> {
     }
 
     /// The link is closed by our dropping it. The master's log tells of a keeper's death.
-    fn hung_up(&self, end: &End) {
+    fn hung_up(&mut self, end: &End) {
+        self.link = None;
         let mut state = self.shared.lock();
         if state.new.is_none() {
             state.linked = false;
@@ -272,6 +287,9 @@ impl<H: Hears> Talk<H> {
             End::Nonsense(error) => {
                 self.hears.log(&format!("the staple keeper talks nonsense ({error}): {until}"), true);
             }
+            End::Fault(text) => {
+                self.hears.log(&format!("internal error in the link with the staple keeper: {text}"), true);
+            }
             End::Flood => self.hears.log(&format!("the staple keeper sends too much: {until}"), true),
         }
     }
@@ -283,6 +301,8 @@ enum End {
     Gone,
     /// What came is no message.
     Nonsense(io::Error),
+    /// Something on our side is broken.
+    Fault(String),
     /// Too much came.
     Flood,
 }
@@ -319,7 +339,8 @@ mod tests {
             }
             self.note("tell all".into());
         }
-        fn answer(&self, key: Key, kind: Kind, bytes: &[u8]) {
+        fn answer(&mut self, key: Key, kind: Kind, bytes: &[u8]) {
+            assert!(bytes != b"PANIC", "as asked");
             self.note(format!("answer {} {kind:?} {}", key.0[0], bytes.len()));
         }
         fn report(&self, key: Key, report: Report) {
@@ -388,6 +409,21 @@ mod tests {
             let ToKeeper::Want(want) = hears(&keeper) else { panic!("not a certificate") };
             came.insert(want.key);
         }
+    }
+
+    #[test]
+    fn a_fault_in_hearing_costs_the_link_and_the_next_one_is_taken_up() {
+        let (link, keeper, heard) = linked(0);
+        keeper_wire::try_say(&keeper, &FromKeeper::Answer((key(3), Kind::Proof)), Some(b"PANIC")).unwrap();
+        assert_eq!(
+            heard.recv_timeout(PATIENCE).unwrap(),
+            "log true internal error in the link with the staple keeper: as asked"
+        );
+        let (ours, theirs) = packet_pair().unwrap();
+        link.replace(ours);
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "tell all");
+        keeper_wire::try_say(&theirs, &FromKeeper::Answer((key(3), Kind::Proof)), Some(b"proof")).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "answer 3 Proof 5");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 use super::ipc;
 use crate::as_user::{Wire, WireError};
-use crate::ocsp::keeper::{List, MAX_CERTIFICATE};
-use crate::ocsp::registry::{Key, Report, Wanted};
+use crate::ocsp::keeper::MAX_CERTIFICATE;
+use crate::ocsp::registry::{Key, Report, Wanted, WantedList};
 use crate::ocsp::store::Kind;
 use crate::sys::sealed;
 use crate::{wire_enum, wire_struct};
@@ -137,7 +137,7 @@ pub fn want(socket: impl AsFd, key: Key, wanted: &Wanted) -> io::Result<()> {
 }
 
 /// Tells the keeper of a revocation list.
-pub fn want_list(socket: impl AsFd, key: Key, list: &List) -> io::Result<()> {
+pub fn want_list(socket: impl AsFd, key: Key, list: &WantedList) -> io::Result<()> {
     let message = ToKeeper::WantList(WantList { key, url: list.url.as_str().into() });
     try_say(socket, &message, Some(&list.issuer))
 }
@@ -156,10 +156,10 @@ impl Want {
 
 impl WantList {
     /// With what came beside it.
-    pub fn read(&self, memfd: Option<OwnedFd>) -> io::Result<List> {
+    pub fn read(&self, memfd: Option<OwnedFd>) -> io::Result<WantedList> {
         let issuer = read(memfd, MAX_CERTIFICATE)?;
         let url = self.url.to_str().map_err(|_| nonsense("no URL"))?.to_owned();
-        Ok(List { url, issuer })
+        Ok(WantedList { url, issuer })
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
         let (message, memfd) = hear(&there).unwrap().unwrap();
         let ToKeeper::Want(message) = message else { panic!("{message:?}") };
         assert_eq!((message.key, message.read(memfd).unwrap()), (KEY, wanted));
-        let list = List { url: "http://a/list".into(), issuer: vec![3; 100] };
+        let list = WantedList { url: "http://a/list".into(), issuer: vec![3; 100] };
         want_list(&here, KEY, &list).unwrap();
         let (message, memfd) = hear(&there).unwrap().unwrap();
         let ToKeeper::WantList(message) = message else { panic!("{message:?}") };

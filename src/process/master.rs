@@ -7,6 +7,7 @@
 
 use super::children::Children;
 use super::ipc::{self, Start, ToMaster, ToRole};
+use super::links::{self, Link};
 use super::listeners;
 use super::restarts::Restarts;
 use super::role::{Right, Role};
@@ -94,13 +95,6 @@ impl Running {
         let since = Instant::now();
         Self { role, pid, control, generation, ready, retiring, told_to_retire, condemned, since }
     }
-}
-
-/// The two ends of a link, and where in the list of those that run the other one goes.
-struct Link {
-    here: OwnedFd,
-    peer: usize,
-    there: OwnedFd,
 }
 
 /// The master's whole state.
@@ -230,9 +224,8 @@ impl<'o> Master<'o> {
         let snapshot = snapshot.to_memfd()?;
         let links = self.make_links(role)?;
         let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
-        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd()];
+        let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.counters.as_fd()];
         if !is_keeper {
-            handed.push(self.counters.as_fd());
             handed.extend(self.trigger.0.fds());
         }
         if role == Role::DeliveryWorker {
@@ -244,30 +237,15 @@ impl<'o> Master<'o> {
         let (links_count, listeners) = (links.len() as u32, listeners.len() as u32);
         let start = Start { generation: self.generation, listeners, links: links_count, after_death };
         ipc::say(&ours, &ToRole::Start(start), &handed)?;
-        for link in &links {
-            // One that does not read what it is told has no link until either of the two is started anew.
-            let to = &self.running[link.peer].control;
-            let _ = ipc::try_say_with(to, &ToRole::Link(()), &[link.there.as_fd()]);
-        }
+        links.iter().for_each(|link| link.tell(&self.running[link.peer].control));
         Ok(Running::new(role, pid, ours, self.generation))
     }
 
-    /// New links between a role that begins and those of its generation that run. Only the master can make one, so
-    /// nobody at either end need ask who the other is, and there is no socket in the file system that somebody else
-    /// could put there; after a death there simply is another one.
+    /// New links between a role that begins and those of its generation that run.
     fn make_links(&self, role: Role) -> io::Result<Vec<Link>> {
-        let is_peer = |other: &Running| {
-            role.is_linked_with(other.role)
-                && other.generation == self.generation
-                && !(other.retiring || other.condemned)
-        };
-        let peers = self.running.iter().enumerate().filter(|(_, other)| is_peer(other));
-        peers
-            .map(|(peer, _)| {
-                let (here, there) = fd_passing::packet_pair()?;
-                Ok(Link { here, peer, there })
-            })
-            .collect()
+        let is_peer = |one: &Running| one.generation == self.generation && !(one.retiring || one.condemned);
+        let peers = self.running.iter().enumerate().filter(|(_, one)| is_peer(one));
+        links::make(role, peers.map(|(at, one)| (at, one.role)))
     }
 
     fn start_due(&mut self) {

@@ -28,7 +28,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a role with many connections may need.
 const OPEN_FILES: u64 = 65_536;
@@ -116,7 +116,7 @@ fn live(role: Role, control: OwnedFd, calls: MakeCalls) -> io::Result<()> {
     if role == Role::StapleKeeper {
         // It sees nothing of the configuration, which may hold passwords.
         start_debug(&handed.snapshot)?;
-        return staple_keeper::live(&handed.control, &handed.snapshot, handed.links);
+        return staple_keeper::live(&handed.control, &handed.snapshot, handed.counters, handed.links);
     }
     let reading = reading::read_snapshot(std::mem::take(&mut handed.snapshot)).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(reading::error_text).collect();
@@ -146,10 +146,7 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
     let too_little = || io::Error::other("the master handed over too little");
     let mut descriptors = VecDeque::from(descriptors);
     let snapshot = Snapshot::from_memfd(descriptors.pop_front().ok_or_else(too_little)?)?;
-    let counters = Arc::new(match role {
-        Role::StapleKeeper => Counters::default(),
-        _ => Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?,
-    });
+    let counters = Arc::new(Counters::shared(descriptors.pop_front().ok_or_else(too_little)?)?);
     let mut two = || Some([descriptors.pop_front()?, descriptors.pop_front()?]);
     let announce = match role {
         Role::StapleKeeper => None,
@@ -243,9 +240,10 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         };
         worker.close_listeners();
         let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
+        let end = Instant::now() + patience;
         worker.pool().wait_idle(patience);
         if let Some(ending) = ending {
-            ending.wait();
+            ending.wait(end.saturating_duration_since(Instant::now()));
         }
         return Ok(());
     }
@@ -253,17 +251,23 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
 
 fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
-    let Handed { control, counters, announce, trigger, after_death, .. } = handed;
+    let Handed { control, counters, announce, trigger, after_death, links, .. } = handed;
     let (Some(announce), Some(trigger)) = (announce, trigger) else {
         return Err(io::Error::other("no trigger was handed over"));
     };
-    let service = services::Delivery::new(reading, control.try_clone()?, announce, counters)?;
+    let mut service = services::Delivery::new(reading, control.try_clone()?, announce, counters)?;
+    let lists = service.start_lists(links)?;
+    let link = |links| {
+        if let Some(lists) = &lists {
+            lists.link(links);
+        }
+    };
     let settings = Settings { after_death, ..service.settings(&reading.snapshot) };
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     loop {
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Go(()), _)) => break,
-            Some((ToRole::Link(()), _)) => {}
+            Some((ToRole::Link(()), links)) => link(links),
             _ => return Ok(()),
         }
     }
@@ -274,7 +278,11 @@ fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
         match ipc::hear::<ToRole>(&control)? {
             Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
             Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),
-            Some((ToRole::Start(_) | ToRole::Go(()) | ToRole::Link(()), _)) => continue,
+            Some((ToRole::Link(()), links)) => {
+                link(links);
+                continue;
+            }
+            Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         return Ok(());
     }

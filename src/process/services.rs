@@ -3,6 +3,7 @@
 use super::certificate_status::{CertificateStatus, Started};
 use super::delivery_worker::Settings;
 use super::orders::Orders;
+use super::peer_lists::PeerLists;
 use super::reading::{self, Reading};
 use super::smtp_worker::{AcceptLimits, Accepted, Sessions};
 use super::snapshot::Snapshot;
@@ -23,6 +24,7 @@ use crate::metrics::{Counter, Counters};
 use crate::ocsp::registry::Registry;
 use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
+use crate::smtp_in::stream::TlsAcceptor;
 use crate::smtp_in::tls_session::Acceptor;
 use crate::smtp_in::{self, Connected, Server};
 use crate::spool::{Layout, commit, message_log};
@@ -46,6 +48,9 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
     if setting("verbose").is_some() {
         globals.log = Arc::new(globals.log.shown_by(Echo::to_standard_error()));
     }
+    // A process that delivers by itself has no link with the keeper, but can use what the keeper has stored.
+    let lists = PeerLists::of(&globals.main, &globals.spool_directory).map_err(|error| error.to_string())?;
+    globals.status = lists.map(|lists| lists.registry().clone());
     if let Some(time) = setting("smtp_timeout") {
         globals.main.overrule("smtp_receive_timeout", &time.to_str_lossy());
     }
@@ -134,9 +139,12 @@ impl Smtp {
         let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let status = CertificateStatus::of(&globals).map_err(io::Error::other)?;
+        // Callouts ask for the same lists as deliveries, and here there is a link.
+        let of_peers = status.as_ref().and_then(CertificateStatus::of_peers);
+        let globals = Arc::new(Globals { status: of_peers, ..(*globals).clone() });
         let configuration = configure(reading, globals, None).map_err(io::Error::other)?;
         let trigger = Arc::new(trigger);
-        let registry = status.as_ref().map(|status| status.registry().clone());
+        let registry = status.as_ref().and_then(CertificateStatus::of_shown);
         let server = server(&configuration, trigger.clone(), Arc::default(), registry)?;
         Ok(Self {
             status,
@@ -159,16 +167,27 @@ impl Smtp {
     /// Begins to have the status of certificates looked after, if the configuration wants it. In the main thread, once
     /// it is confined.
     pub fn start_status(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<Started>> {
-        self.status.take().map(|status| status.start(links)).transpose()
+        let Some(status) = self.status.take() else { return Ok(None) };
+        let (tls, globals) = (self.shown_tls(), self.server.station.globals.clone());
+        let refresh = move || {
+            if let Some(tls) = &tls {
+                tls.register(&Context::new(globals.clone(), &NoHooks));
+            }
+        };
+        status.start(links, Box::new(refresh)).map(Some)
+    }
+
+    /// TLS, where it is offered at all.
+    fn shown_tls(&self) -> Option<Arc<dyn TlsAcceptor>> {
+        let main = &self.server.station.globals.main;
+        let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
+        self.server.tls.clone().filter(|_| offered || self.always_tls || !self.tls_ports.is_empty())
     }
 
     /// Loads what TLS shows, where it is offered at all, and tells what is wrong with it, before anybody connects; a
     /// certificate that demands a proof has a while to get one first.
     pub fn preload_tls(&self, status: Option<&Started>) {
-        let main = &self.server.station.globals.main;
-        let offered = main.text("tls_advertise_hosts").is_some_and(|list| !list.text().is_empty());
-        let tls =
-            self.server.tls.as_ref().filter(|_| offered || self.always_tls || !self.tls_ports.is_empty());
+        let tls = self.shown_tls();
         let context = Context::new(self.server.station.globals.clone(), &NoHooks);
         if let Some(status) = status {
             tls.iter().for_each(|tls| tls.register(&context));
@@ -343,6 +362,8 @@ pub struct Delivery {
     env: Env,
     station: Station,
     run: Run,
+    /// Until it is started.
+    lists: Option<PeerLists>,
 }
 
 impl Delivery {
@@ -354,7 +375,10 @@ impl Delivery {
         announce: Trigger,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let globals = Arc::new(Globals { counters, ..globals(reading).map_err(io::Error::other)? });
+        let mut globals = Globals { counters, ..globals(reading).map_err(io::Error::other)? };
+        let lists = PeerLists::of(&globals.main, &globals.spool_directory)?;
+        globals.status = lists.as_ref().map(|lists| lists.registry().clone());
+        let globals = Arc::new(globals);
         spool_directory::prepare(&globals).map_err(io::Error::other)?;
         let orders: Arc<dyn AsUser> = Arc::new(Orders::new(control));
         let configuration =
@@ -366,7 +390,13 @@ impl Delivery {
         }
         let submit = Arc::new(submitter(&station)?);
         let run = queue_run(&reading.snapshot);
-        Ok(Self { env: environment(&configuration, &station, submit, orders), station, run })
+        Ok(Self { env: environment(&configuration, &station, submit, orders), station, run, lists })
+    }
+    /// Begins to have revocation lists fetched, if the configuration wants it; what takes up later links.
+    pub fn start_lists(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<PeerLists>> {
+        let Some(lists) = self.lists.take() else { return Ok(None) };
+        lists.start(self.env.globals.log.clone(), links)?;
+        Ok(Some(lists))
     }
     /// What one request delivers with: who asked with `-v` is shown what is logged.
     fn env_for(&self, echo: Option<Echo>) -> Env {

@@ -10,6 +10,7 @@
 use super::ipc::{self, ToMaster, ToRole};
 use super::keeper_wire::{self, FromKeeper, ToKeeper, WireReport};
 use super::snapshot::Snapshot;
+use crate::metrics::Counters;
 use crate::ocsp::fetch;
 use crate::ocsp::keeper::{Event, Holder, News, Runner, Settings, Tidings};
 use crate::ocsp::registry::{Key, MAX_ENTRIES, Report};
@@ -37,11 +38,18 @@ const FLOOD_TIME: Duration = Duration::from_secs(60);
 /// ... a worker may send so many packets: everything that can be wanted, and the same again after a change of all
 /// certificates at once.
 const FLOOD: usize = 4 * MAX_ENTRIES;
+/// How often it is looked at whether the runner lives.
+const LOOK: Duration = Duration::from_secs(60);
 /// Packets that are taken of one worker before the others have their turn.
 const TURN: usize = 64;
 
 /// Lives until the master says stop or is gone.
-pub fn live(control: &OwnedFd, snapshot: &Snapshot, links: Vec<OwnedFd>) -> io::Result<()> {
+pub fn live(
+    control: &OwnedFd,
+    snapshot: &Snapshot,
+    counters: Arc<Counters>,
+    links: Vec<OwnedFd>,
+) -> io::Result<()> {
     let place = snapshot.setting(STORE_SETTING).ok_or_else(|| io::Error::other("no store was named"))?;
     let place = place.to_path().map_err(io::Error::other)?;
     let store =
@@ -50,8 +58,13 @@ pub fn live(control: &OwnedFd, snapshot: &Snapshot, links: Vec<OwnedFd>) -> io::
     confine(place);
     let (outbox, proxy) = (Arc::new(Outbox::new()?), proxy(snapshot)?);
     let filled = Arc::clone(&outbox);
-    let settings =
-        Settings { proxy, store: Some(store), deadline: fetch::DEADLINE, now: Arc::new(SystemTime::now) };
+    let settings = Settings {
+        proxy,
+        store: Some(store),
+        deadline: fetch::DEADLINE,
+        now: Arc::new(SystemTime::now),
+        counters,
+    };
     let runner = Runner::start(settings, move |event| filled.put(event))?;
     let mut office = Office { runner, outbox, links: BTreeMap::new(), count: 0 };
     links.into_iter().for_each(|link| office.add(link));
@@ -128,6 +141,9 @@ impl Office {
         loop {
             self.wait(control)?;
             let _ = self.outbox.wake.read(); // it may be another thing that woke us
+            if !self.runner.is_at_work() {
+                return Err(io::Error::other("internal error: nothing is planned any more"));
+            }
             while ipc::is_readable(control) {
                 match ipc::hear::<ToRole>(control)? {
                     Some((ToRole::Link(()), mut descriptors)) => {
@@ -162,7 +178,7 @@ impl Office {
             own.into_iter().chain(links).collect()
         };
         let mut fds = fds;
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -342,5 +358,123 @@ impl Waiting {
                 self.store.get_or_insert(why);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd_passing::packet_pair;
+
+    fn key(number: u8) -> Key {
+        Key([number; 32])
+    }
+
+    fn office(store: &Path) -> Office {
+        let settings = Settings {
+            counters: Arc::default(),
+            proxy: None,
+            store: Some(check_store(store).unwrap()),
+            deadline: fetch::DEADLINE,
+            now: Arc::new(SystemTime::now),
+        };
+        let outbox = Arc::new(Outbox::new().unwrap());
+        let filled = Arc::clone(&outbox);
+        let runner = Runner::start(settings, move |event| filled.put(event)).unwrap();
+        Office { runner, outbox, links: BTreeMap::new(), count: 0 }
+    }
+
+    #[test]
+    fn the_newest_word_takes_the_place_of_an_older_one_and_what_was_found_comes_before_its_report() {
+        let mut waiting = Waiting::default();
+        let report = |successes| Report { successes, ..Report::default() };
+        waiting.report(key(1), report(0));
+        waiting.report(key(2), report(7));
+        for successes in 1..1000 {
+            waiting.answer(key(1), Kind::Proof, Arc::from(&successes.to_string().into_bytes()[..]));
+            waiting.report(key(1), report(successes));
+        }
+        let mut said = Vec::new();
+        while let Some(saying) = waiting.take() {
+            said.push(match &saying {
+                Saying::Answer(key, _, der) => {
+                    format!("answer {} {}", key.0[0], String::from_utf8_lossy(der))
+                }
+                Saying::Report(key, report) => format!("report {} {}", key.0[0], report.successes),
+                Saying::Store(_) => "store".to_owned(),
+            });
+            // What could not be said is said later, in its turn.
+            if said.len() == 1 {
+                waiting.put_back(saying);
+            }
+        }
+        assert_eq!(said, ["answer 1 999", "answer 1 999", "report 1 999", "report 2 7"]);
+        assert!(waiting.is_empty() && waiting.numbers.is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_sends_nonsense_or_too_much_is_not_heard_any_more_and_the_others_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut office = office(directory.path());
+        let pairs: Vec<_> = (0..3).map(|_| packet_pair().unwrap()).collect();
+        let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        ours.into_iter().for_each(|link| office.add(link));
+        crate::sys::fd_passing::send(&theirs[0], b"nonsense", &[]).unwrap();
+        assert!(office.listen(1).is_err());
+        let flood = (0..=FLOOD).find_map(|_| {
+            keeper_wire::try_say(&theirs[1], &ToKeeper::Forget(key(1)), None).unwrap();
+            office.listen(2).err()
+        });
+        assert_eq!(flood.unwrap().to_string(), "too much was sent");
+        // Certificates that are none are answered with a reason, and end nothing.
+        let wanted = crate::ocsp::registry::Wanted { certificate: vec![1], issuer: vec![2], responder: None };
+        keeper_wire::want(&theirs[2], key(1), &wanted).unwrap();
+        office.listen(3).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while office.outbox.lock().get(&3).is_none_or(Waiting::is_empty) {
+            assert!(Instant::now() < end, "no answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        office.speak(3).unwrap();
+        let Some((FromKeeper::Report(report), None)) = keeper_wire::hear(&theirs[2]).unwrap() else {
+            panic!("no report")
+        };
+        assert!(report.key == key(1) && !report.last_error.is_empty(), "{report:?}");
+    }
+
+    #[test]
+    fn what_is_confined_reads_nothing_of_the_spool_and_writes_only_to_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        for name in ["other", "spool", "spool/input", "spool/ocsp"] {
+            std::fs::create_dir(place(name)).unwrap();
+        }
+        for name in ["other/file", "spool/input/message", "spool/ocsp/proof"] {
+            std::fs::write(place(name), "text").unwrap();
+        }
+        let paths = ["other/file", "spool/input/message", "spool/ocsp/proof"].map(place);
+        // Only the thread that confines itself is confined.
+        let confined = std::thread::spawn(move || {
+            let store = paths[2].parent().unwrap();
+            if let Err(why) = sandbox::confine(&[store.to_owned()], &readable(store.parent().unwrap(), store))
+            {
+                return eprintln!("skipped: {why}");
+            }
+            let denied = |result: io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            };
+            denied(std::fs::read(&paths[1]).map(drop));
+            denied(std::fs::read_dir(paths[1].parent().unwrap()).map(drop));
+            denied(std::fs::write(&paths[1], "x"));
+            denied(std::fs::write(&paths[0], "x"));
+            denied(std::fs::write("/dev/shm/oxim-keeper", "x"));
+            // What the system's resolver needs is there, and the store.
+            assert_eq!(std::fs::read(&paths[0]).unwrap(), b"text");
+            assert!(!std::fs::read("/etc/passwd").unwrap().is_empty());
+            assert_eq!(std::fs::read(&paths[2]).unwrap(), b"text");
+            std::fs::write(store.join("new"), "x").unwrap();
+            std::fs::rename(store.join("new"), &paths[2]).unwrap();
+        });
+        confined.join().unwrap();
     }
 }

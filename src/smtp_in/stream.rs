@@ -5,7 +5,7 @@
 
 use crate::expand::context::Context;
 use crate::mail::envelope::TlsInfo;
-use crate::ocsp::standing::CertificateStanding;
+use crate::ocsp::standing::Standings;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -42,9 +42,9 @@ pub trait TlsAcceptor: Send + Sync {
     fn preload(&self, _: &Context) {}
     /// Loads the same before that, so that proofs of it are fetched; nothing is said of them yet.
     fn register(&self, _: &Context) {}
-    /// How it stands with the certificates that are shown.
-    fn certificates(&self, _: SystemTime) -> Vec<CertificateStanding> {
-        Vec::new()
+    /// How it stands with the certificates that are shown, and with revocation lists.
+    fn standings(&self, _: SystemTime) -> Standings {
+        Standings::default()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::log::{Log, Which};
 use crate::mail::envelope::TlsInfo;
 use crate::matching::{self, HostSubject, Match};
 use crate::ocsp::registry::Registry;
-use crate::ocsp::standing::CertificateStanding;
+use crate::ocsp::standing::Standings;
 use crate::syntax::Template;
 use crate::text::Value;
 use crate::tls::gnutls::session::ClientCertificate;
@@ -65,6 +65,7 @@ impl Acceptor {
             client_certificate: ClientCertificate::Ignored,
             terms: dh_terms(context, making),
             on_connect: false,
+            resume: false,
             context: context.clone(),
             prepared: None,
         })
@@ -104,6 +105,7 @@ impl TlsAcceptor for Acceptor {
             client_certificate: wish(context)?,
             terms: terms(context)?,
             on_connect,
+            resume: is_listed(context, "tls_resumption_hosts")?,
             context: context.clone(),
             prepared: None,
         };
@@ -129,8 +131,8 @@ impl TlsAcceptor for Acceptor {
         let _ = self.load_constant(context, making(context), &|notice| write(&context.globals.log, &notice));
     }
 
-    fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
-        self.tls.certificates(now)
+    fn standings(&self, now: SystemTime) -> Standings {
+        self.tls.standings(now)
     }
 }
 
@@ -174,6 +176,7 @@ fn making(context: &Context) -> Making {
     if written.is_none_or(Template::is_literal) { Making::Anywhere } else { Making::InSpool }
 }
 
+/// Is the peer in this host list?
 fn is_listed(context: &Context, option: &'static str) -> Result<bool, String> {
     let origin = &context.session.origin;
     let subject = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
@@ -191,6 +194,7 @@ struct Handshake<'h> {
     client_certificate: ClientCertificate,
     terms: ServerTerms,
     on_connect: bool,
+    resume: bool,
     prepared: Option<Prepared>,
 }
 
@@ -214,6 +218,7 @@ impl Handshake<'_> {
             expand: &|option, sni| expand_for(&self.context, option, sni),
             notify,
             client_certificate: self.client_certificate,
+            resume: self.resume,
             deadline,
             on_connect: self.on_connect,
             own_name,

@@ -286,7 +286,8 @@ fn set_tls(tls: &mut TlsInfo, name: &[u8], value: &[u8], tainted: bool) -> bool 
         b"tls_sni" => tls.sni = Some(Value::with_taint(value, tainted)),
         b"tls_ocsp" => tls.ocsp = ocsp_state(value),
         b"tls_resumption" => {
-            tls.resumed = value.first().is_some_and(|letter| letter.wrapping_sub(b'A') & 0x10 != 0)
+            let bits = value.first().map_or(0, |letter| letter.wrapping_sub(b'A'));
+            (tls.resumed, tls.tickets) = (bits & 0x10 != 0, bits & 0x0e);
         }
         b"tls_ver" => tls.version = value.into(),
         _ => return false,

@@ -183,7 +183,7 @@ fn write_tls(out: &mut Lines, tls: &TlsInfo) {
     if tls.ocsp != OcspState::NotRequested {
         out.number("tls_ocsp", tls.ocsp as u64);
     }
-    out.text("tls_resumption", if tls.resumed { b"R" } else { b"B" }, false);
+    out.text("tls_resumption", &[b'A' + tls.resumption()], false);
     out.text("tls_ver", &tls.version, false);
 }
 

@@ -5,9 +5,11 @@ use super::cache::{FileCache, Files};
 use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::ocsp;
 use super::gnutls::priority::PriorityError;
+use super::gnutls::resumption::{ask_for_ticket, data, go_on_with};
 use super::gnutls::session::{Session, SessionError, Side};
 use super::notice::Notify;
 use super::priorities::Priorities;
+use super::resume::{Purpose, Sessions};
 use super::revocation::Lists;
 use super::server::handshake_text;
 use super::status::{Asked, Held};
@@ -30,6 +32,7 @@ pub struct ClientTls {
     units: FileCache<ClientSettings, ClientUnit, UnitError>,
     priorities: Priorities,
     held: Held,
+    sessions: Arc<Sessions<ClientUnit>>,
 }
 
 /// Options of the smtp transport that name files, expanded. Empty values are unset.
@@ -46,7 +49,7 @@ pub struct ClientSettings {
 }
 
 /// How the server's certificate is to be checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Verify {
     /// Not at all.
     No,
@@ -174,6 +177,16 @@ impl ClientTls {
         if let Some(name) = request.sni {
             session.set_server_name(name).map_err(ClientError::Session)?;
         }
+        let purpose = session.socket().peer_addr().ok().filter(|_| request.resume);
+        let purpose = purpose.map(|host| Purpose::of(host, request));
+        let former = purpose.as_ref().and_then(|purpose| self.sessions.take(purpose, &unit, request.now));
+        if purpose.is_some() {
+            ask_for_ticket(&mut session).map_err(ClientError::Session)?;
+        }
+        if let Some(former) = &former {
+            // Data that is not taken only costs a whole handshake.
+            let _ = go_on_with(&mut session, &former.data);
+        }
         if request_status {
             ocsp::request_staple(&mut session).map_err(ClientError::Session)?;
         }
@@ -194,7 +207,22 @@ impl ClientTls {
         let mut info = info::describe(&session, sni, request.on_connect);
         info.ocsp = verdict.ocsp;
         info.certificate_verified = request.verify != Verify::No && verdict.certificate_is_good();
-        Ok((TlsStream::new(session), info))
+        info.tickets = if purpose.is_some() { 2 } else { 0 } | if former.is_some() { 4 } else { 0 };
+        let mut stream = TlsStream::new(session);
+        let good = request.verify == Verify::No || verdict.certificate_is_good();
+        if let Some(purpose) = purpose.filter(|_| good) {
+            let (sessions, made) = (Arc::clone(&self.sessions), request.now);
+            // Going on does not put off the end. Under TLS 1.2 the former session may be gone on with again.
+            let former = former.filter(|_| info.resumed);
+            let until = verdict.until.into_iter().chain(former.as_ref().map(|former| former.until)).min();
+            let again = former.map(|former| former.data).filter(|_| info.version != "TLS1.3");
+            stream.at_end(Box::new(move |session| {
+                if let Some(data) = data(session).or(again) {
+                    sessions.put(purpose, &unit, data, made, until);
+                }
+            }));
+        }
+        Ok((stream, info))
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn describe(session: &Session, sni: Option<Value>, on_connect: bool) 
         sni,
         ocsp: OcspState::NotRequested,
         resumed: agreed.resumed,
+        tickets: 0,
         on_connect,
     }
 }
@@ -31,7 +32,11 @@ pub(super) fn describe(session: &Session, sni: Option<Value>, on_connect: bool) 
 /// `TLS1.3:ECDHE_X25519__ECDSA_SECP256R1_SHA256__AES_256_GCM:256`, as recorded from Exim 4.96.
 fn cipher(agreed: &Agreed) -> BString {
     let inner = agreed.description.trim_start_matches('(').trim_end_matches(')');
-    let (version, rest) = inner.split_once(")-(").unwrap_or((agreed.version, inner));
+    // A session that is gone on with under TLS 1.3 has no key exchange to show: `(TLS1.3)--(AES-256-GCM)`. What Exim 4.96
+    // makes of it has a parenthesis too much.
+    let without_exchange = inner.split_once(")--");
+    let (version, rest) =
+        without_exchange.or_else(|| inner.split_once(")-(")).unwrap_or((agreed.version, inner));
     let rest = rest.replace(")-(", "__").replace('-', "_");
     format!("{version}:{rest}:{}", agreed.bits).into()
 }
@@ -57,6 +62,7 @@ mod tests {
             of("(TLS1.3)-(ECDHE-X25519)-(ECDSA-SECP256R1-SHA256)-(AES-256-GCM)", 256),
             "TLS1.3:ECDHE_X25519__ECDSA_SECP256R1_SHA256__AES_256_GCM:256"
         );
+        assert_eq!(of("(TLS1.3)--(AES-256-GCM)", 256), "TLS1.3:(AES_256_GCM:256");
         assert_eq!(of("(TLS1.2)-(RSA)-(AES-128-CBC)-(SHA1)", 128), "TLS1.2:RSA__AES_128_CBC__SHA1:128");
     }
 }

@@ -18,6 +18,7 @@ pub mod listed;
 pub mod notice;
 mod primes;
 mod priorities;
+mod resume;
 mod revocation;
 pub mod server;
 pub mod settings;

@@ -18,8 +18,9 @@ use super::gnutls::x509::{Certificate, MAX_CHAIN};
 use super::notice::{Notice, Notify};
 use super::unit::{FileProblem, UnitError, path_of};
 use crate::ocsp::crl::Unsigned;
+use crate::ocsp::standing::ListStanding;
 use crate::ocsp::{Crl, UnfitCrl};
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -35,6 +36,8 @@ const MAX_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Lists {
     all: Vec<Unsigned>,
+    /// The file of each.
+    paths: Vec<BString>,
     proven: Mutex<Proven>,
 }
 
@@ -97,12 +100,21 @@ impl Lists {
                 return Err(UnfitCrl::NoRoom(MAX_BYTES));
             }
             match Unsigned::parse(der) {
-                Ok(list) => self.all.push(list),
+                Ok(list) => {
+                    self.all.push(list);
+                    self.paths.push(path.as_os_str().as_bytes().into());
+                }
                 Err(unfit @ UnfitCrl::Malformed(_)) => return Err(unfit),
                 Err(unfit) => tell(path, &unfit, notify),
             }
         }
         Ok(())
+    }
+
+    /// How it stands with each list, for the administrator.
+    pub fn standings(&self, now: SystemTime) -> Vec<ListStanding> {
+        let lists = self.all.iter().zip(&self.paths);
+        lists.map(|(list, path)| ListStanding::of_file(list, path.as_bstr(), now)).collect()
     }
 
     /// What the lists say of a certificate.

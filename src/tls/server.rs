@@ -7,12 +7,14 @@
 use super::cache::{FileCache, Files, Watch};
 use super::gnutls;
 use super::gnutls::priority::{Priority, PriorityError};
+use super::gnutls::resumption::offer_tickets;
 use super::gnutls::session::{
     ChainStatus, ClientCertificate, ClientHello, Refusal, Session, SessionError, Side,
 };
 use super::info;
 use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
+use super::resume::TicketKeys;
 use super::revocation::{Word, links};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
@@ -20,7 +22,7 @@ use super::terms::ServerTerms;
 use super::unit::{Offer, Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
 use crate::ocsp::registry::Registry;
-use crate::ocsp::standing::CertificateStanding;
+use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings};
 use crate::text::quote::printable;
 use crate::text::{Value, list};
 use bstr::{BString, ByteSlice};
@@ -35,6 +37,7 @@ pub struct ServerTls {
     units: FileCache<UnitSettings, Unit, UnitError>,
     priorities: Priorities,
     depends_on_sni: bool,
+    ticket_keys: TicketKeys,
     /// Where what is shown is looked after; none: nothing is fetched.
     registry: Option<Registry>,
     news: Arc<News>,
@@ -56,6 +59,8 @@ pub struct Accept<'a> {
     pub notify: Notify<'a>,
     /// `tls_try_verify_hosts` matched: `Requested`; `tls_verify_hosts` matched: `Required`.
     pub client_certificate: ClientCertificate,
+    /// `tls_resumption_hosts` matched: tickets are given out and taken.
+    pub resume: bool,
     /// When to give up the handshake. The stream keeps it until another is set.
     pub deadline: Option<Instant>,
     /// TLS from the first byte.
@@ -145,7 +150,14 @@ impl ServerTls {
         };
         let outdated = |unit: &Unit| unit.is_outdated(SystemTime::now());
         let units = FileCache::watched(Watch { reload: Box::new(reload), outdated: Box::new(outdated) });
-        Self { units, priorities: Priorities::default(), depends_on_sni, registry, news }
+        Self {
+            units,
+            priorities: Priorities::default(),
+            depends_on_sni,
+            ticket_keys: TicketKeys::default(),
+            registry,
+            news,
+        }
     }
 
     /// Loads what is shown without a server name, so that it is looked after; does not judge its proof.
@@ -153,10 +165,23 @@ impl ServerTls {
         self.unit(accept, None).map(drop)
     }
 
-    /// How it stands with every certificate that was shown or loaded, and with those that are looked after besides; in
-    /// the order of their names, each with each of its files once.
-    pub fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
-        let mut all: Vec<_> = self.units.values().iter().flat_map(|unit| unit.standings(now)).collect();
+    /// How it stands with every certificate that was shown or loaded, and with those that are looked after besides, each
+    /// with each of its files once; and with every revocation list. In the order of their names.
+    pub fn standings(&self, now: SystemTime) -> Standings {
+        let units = self.units.values();
+        let entries = self.registry.as_ref().map(Registry::lists).unwrap_or_default();
+        let filed =
+            units.iter().filter_map(|unit| unit.lists.as_ref()).flat_map(|lists| lists.standings(now));
+        let mut lists: Vec<_> =
+            filed.chain(entries.iter().map(|entry| ListStanding::of_entry(entry, now))).collect();
+        let key = |one: &ListStanding| (one.issuer.clone(), one.place.clone(), one.next_update);
+        lists.sort_by_key(key);
+        lists.dedup();
+        Standings { certificates: self.certificates(&units, now), lists }
+    }
+
+    fn certificates(&self, units: &[Arc<Unit>], now: SystemTime) -> Vec<CertificateStanding> {
+        let mut all: Vec<_> = units.iter().flat_map(|unit| unit.standings(now)).collect();
         let shown: HashSet<(String, String)> =
             all.iter().map(|one| (one.certificate.issuer.clone(), one.certificate.serial.clone())).collect();
         let entries = self.registry.as_ref().map(Registry::entries).unwrap_or_default();
@@ -214,6 +239,11 @@ impl ServerTls {
         protocols: &[BString],
         accept: &Accept<'_>,
     ) -> Result<TlsInfo, ServerError> {
+        if accept.resume {
+            let key = self.ticket_keys.get(accept.client_certificate, Instant::now());
+            let offered = key.and_then(|key| offer_tickets(session, &key));
+            offered.map_err(ServerError::Session)?;
+        }
         session.ask_certificate(accept.client_certificate);
         session.accept_protocols(protocols).map_err(ServerError::Protocols)?;
         if accept.terms.compatible {
@@ -251,7 +281,9 @@ impl ServerTls {
         let sni = session.server_name().and_then(|name| safe_server_name(&name)).map(Value::tainted);
         let mut info = info::describe(session, sni, accept.on_connect);
         let by_credentials = chosen.loaded.iter().any(|leaf| **leaf == *info.our_certificate);
-        info.ocsp = status(session.status_was_asked(), session.was_stapled() || by_credentials);
+        info.ocsp =
+            status(session.status_was_asked(), !info.resumed && (session.was_stapled() || by_credentials));
+        info.tickets = tickets(session, accept.resume);
         info.certificate_verified = check_client(session, &chosen.unit, accept, &info)?;
         Ok(info)
     }
@@ -307,6 +339,12 @@ pub fn protocol_names(text: &[u8]) -> Vec<BString> {
     list::items(text).filter(|name| !name.is_empty()).collect()
 }
 
+/// The bits of `$tls_in_resumption` that are no other field's.
+fn tickets(session: &Session, given: bool) -> u8 {
+    let (asked, offered) = session.ticket_wishes();
+    (if asked && given { 2 } else { 0 }) | if offered { 4 } else { 0 } | if given { 8 } else { 0 }
+}
+
 /// `$tls_in_ocsp`. What is stapled was verified before, so there is nothing between 1 and 4.
 fn status(asked: bool, stapled: bool) -> OcspState {
     match (asked, stapled) {
@@ -323,6 +361,10 @@ fn check_client(
     info: &TlsInfo,
 ) -> Result<bool, ServerError> {
     let wish = accept.client_certificate;
+    if wish == ClientCertificate::Required && info.peer_certificate.is_empty() {
+        // Only a session that is gone on with could come here without one.
+        return Err(ServerError::ClientCertificate("certificate invalid"));
+    }
     if wish == ClientCertificate::Ignored || info.peer_certificate.is_empty() {
         return Ok(false);
     }

@@ -15,7 +15,12 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct TlsStream {
     session: Session,
     state: State,
+    /// Looks at the session before it ends, if it ends well.
+    at_end: Option<AtEnd>,
 }
+
+/// What is done with a session that ends.
+pub(super) type AtEnd = Box<dyn FnOnce(&Session) + Send>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -28,7 +33,18 @@ enum State {
 
 impl TlsStream {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, state: State::Open }
+        Self { session, state: State::Open, at_end: None }
+    }
+
+    /// Has this look at the session before it ends. (Under TLS 1.3 a ticket comes some time after the handshake.)
+    pub(super) fn at_end(&mut self, look: AtEnd) {
+        self.at_end = Some(look);
+    }
+
+    fn look_at_end(&mut self) {
+        if let Some(look) = self.at_end.take() {
+            look(&self.session);
+        }
     }
 
     /// When reads and writes give up with `TimedOut`; None: never.
@@ -52,6 +68,7 @@ impl TlsStream {
         if self.state == State::Closed {
             return Ok(());
         }
+        self.look_at_end();
         self.state = State::Closed;
         self.session.set_deadline(Some(Instant::now() + GOODBYE));
         self.session.bye().map_err(io_error)
@@ -106,6 +123,7 @@ impl TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if self.state != State::Closed {
+            self.look_at_end();
             self.session.set_deadline(Some(Instant::now() + GOODBYE));
             // The peer may be gone, which is no news to anybody.
             let _ = self.session.bye();

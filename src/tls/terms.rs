@@ -33,7 +33,7 @@ pub enum Making {
 }
 
 /// A client's terms for one host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClientTerms {
     /// `tls_alpn`: what is offered.
     pub protocols: Vec<BString>,

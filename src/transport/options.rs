@@ -301,7 +301,7 @@ pub const SMTP: &[OptionDef] = &[
     acts("tls_dh_min_bits", Int, "1024"),
     acts("tls_privatekey", Expanded, ""),
     acts("tls_require_ciphers", Expanded, ""),
-    refuses("tls_resumption_hosts", HostList, ""),
+    acts("tls_resumption_hosts", HostList, ""),
     acts("tls_sni", Expanded, ""),
     acts("tls_tempfail_tryclear", Bool, "true"),
     acts("tls_try_verify_hosts", HostList, "*"),

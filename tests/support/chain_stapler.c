@@ -4,6 +4,7 @@
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,7 @@ int main(int count, char **arguments)
     gnutls_datum_t pem, tickets;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
 
+    signal(SIGPIPE, SIG_IGN);
     if (count < 3 || count - 3 > MOST)
         return 2;
     must(gnutls_load_file(arguments[1], &pem), arguments[1]);

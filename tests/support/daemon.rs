@@ -70,6 +70,8 @@ const KEEPERS_NUMBER: u32 = 64_902;
 pub struct Place {
     pub program: Program,
     pub directory: tempfile::TempDir,
+    /// Variables that the program finds in its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Place {
@@ -77,7 +79,7 @@ impl Place {
     pub fn new(program: Program, text: &str) -> Self {
         let directory =
             tempfile::Builder::new().prefix("oxim-test").tempdir().expect("a temporary directory");
-        let place = Self { program, directory };
+        let place = Self { program, directory, environment: Vec::new() };
         for name in ["spool", "log", "mail", "mail/new", "mail/cur", "mail/tmp"] {
             fs::create_dir_all(place.path(name)).expect("a directory");
         }
@@ -285,6 +287,6 @@ fn command(place: &Place) -> Command {
             command
         }
     };
-    command.arg("-C").arg(configuration);
+    command.arg("-C").arg(configuration).envs(place.environment.iter().map(|(name, value)| (name, value)));
     command
 }

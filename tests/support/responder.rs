@@ -3,7 +3,7 @@
 
 use nix::sys::socket::sockopt::{ReuseAddr, ReusePort};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt, shutdown, socket,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,6 +18,8 @@ use std::time::Duration;
 pub enum Mode {
     /// Answers with these bytes as the body.
     Answer(Vec<u8>),
+    /// Answers with the second of the first two whose first stands in the question: serial numbers and proofs.
+    Each(Vec<(Vec<u8>, Vec<u8>)>),
     /// The same in chunks of HTTP/1.1.
     Chunked(Vec<u8>),
     /// Another status, with a field.
@@ -36,6 +38,30 @@ pub enum Mode {
     Reset,
 }
 
+impl Mode {
+    /// What is said to this question.
+    fn about(&self, question: &[u8]) -> Self {
+        let Mode::Each(answers) = self else { return self.clone() };
+        let der = der_of(question);
+        let fits = |serial: &[u8]| der.windows(serial.len()).any(|part| part == serial);
+        match answers.iter().find(|(serial, _)| fits(serial)) {
+            Some((_, answer)) => Mode::Answer(answer.clone()),
+            None => Mode::Status("404 Not Found", "X-Why: unknown"),
+        }
+    }
+}
+
+/// The question in the path of a GET, or in the body of a POST.
+fn der_of(question: &[u8]) -> Vec<u8> {
+    use base64::Engine;
+    let end = question.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&question[..end]).into_owned();
+    let Some(path) = head.strip_prefix("GET /") else { return question[end + 4..].to_vec() };
+    let path = path.split(' ').next().unwrap_or_default();
+    let text = path.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+    base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
+}
+
 /// It listens as long as it lives, unless it is down.
 pub struct Responder {
     pub port: u16,
@@ -45,7 +71,7 @@ pub struct Responder {
     questions: Arc<Mutex<Vec<Vec<u8>>>>,
     at_once: Arc<AtOnce>,
     stop: Arc<AtomicBool>,
-    listening: Mutex<Option<JoinHandle<()>>>,
+    listening: Mutex<Option<(Arc<TcpListener>, JoinHandle<()>)>>,
     _place: OwnedFd,
 }
 
@@ -84,14 +110,17 @@ impl Responder {
     fn listen(&self) {
         let socket = socket_at(self.address);
         nix::sys::socket::listen(&socket, Backlog::MAXCONN).expect("listening");
-        let listener = TcpListener::from(socket);
+        let listener = Arc::new(TcpListener::from(socket));
+        let in_thread = Arc::clone(&listener);
         let (mode, asked, at_once) = (self.mode.clone(), self.asked.clone(), self.at_once.clone());
         let (questions, stop) = (self.questions.clone(), self.stop.clone());
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if stop.load(Ordering::Relaxed) {
+            loop {
+                let stream = in_thread.accept();
+                if stop.load(Ordering::SeqCst) {
                     break;
                 }
+                let Ok((stream, _)) = stream else { continue };
                 let mode = mode.lock().expect("no panic").clone();
                 let (asked, questions, at_once) = (asked.clone(), questions.clone(), at_once.clone());
                 std::thread::spawn(move || {
@@ -99,26 +128,27 @@ impl Responder {
                     at_once.most.fetch_max(now, Ordering::SeqCst);
                     if let Some(question) = hear(&stream) {
                         asked.fetch_add(1, Ordering::Relaxed);
-                        questions.lock().expect("no panic").push(question);
+                        questions.lock().expect("no panic").push(question.clone());
                         if let Mode::Late(time, _) = &mode {
                             std::thread::sleep(*time);
                         }
                         // before the client can see the end and come again
                         at_once.now.fetch_sub(1, Ordering::SeqCst);
-                        let _ = say(&stream, &mode); // the client may be gone
+                        let _ = say(&stream, &mode.about(&question)); // the client may be gone
                     }
                 });
             }
         });
-        *self.listening.lock().expect("no panic") = Some(thread);
+        *self.listening.lock().expect("no panic") = Some((listener, thread));
     }
 
     /// Nobody listens at its port any more, until [`Responder::up`].
     pub fn down(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.listening.lock().expect("no panic").take();
-        if let Some(thread) = thread {
-            let _ = TcpStream::connect(self.address); // wakes it
+        self.stop.store(true, Ordering::SeqCst);
+        let listening = self.listening.lock().expect("no panic").take();
+        if let Some((listener, thread)) = listening {
+            // Closing it is not enough: a program that is being started elsewhere has it, up to its exec.
+            shutdown(listener.as_raw_fd(), Shutdown::Both).expect("it listens");
             let _ = thread.join();
         }
     }
@@ -126,12 +156,15 @@ impl Responder {
     /// It listens again.
     pub fn up(&self) {
         self.down();
-        self.stop.store(false, Ordering::Relaxed);
+        self.stop.store(false, Ordering::SeqCst);
         self.listen();
     }
 
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().expect("no panic") = mode;
+    }
+    pub fn mode(&self) -> Mode {
+        self.mode.lock().expect("no panic").clone()
     }
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
@@ -190,6 +223,7 @@ fn say(mut stream: &TcpStream, mode: &Mode) -> std::io::Result<()> {
             write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len())?;
             stream.write_all(body)
         }
+        Mode::Each(_) => Ok(()), // chosen by now
         Mode::Chunked(body) => {
             write!(stream, "{head}Transfer-Encoding: chunked\r\n\r\n")?;
             for chunk in body.chunks(100) {

@@ -3,7 +3,7 @@
 //!
 //! | what happens | to the word in hand | told |
 //! |---|---|---|
-//! | a good answer that lasts as long or longer | replaced | the answer, if its bytes are new; a report |
+//! | a good answer that lasts as long or longer | replaced | the answer, if its bytes are new (a list's, which are not kept, always); a report |
 //! | a good answer that ends before the one in hand (a cache on the way) | stays | a report |
 //! | a good answer from before the revocation in hand | stays | a report: a failure |
 //! | a revocation | replaced | the answer, a report |

@@ -6,12 +6,10 @@
 use crate::ocsp::crl::Crl;
 use crate::ocsp::fetch;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, Report, Wanted};
+use crate::ocsp::registry::{Key, Report, Wanted, WantedList};
 use crate::ocsp::schedule::Life;
 use crate::ocsp::store::Kind;
 use crate::ocsp::{Proof, Subject, Unfit, obtain};
-use crate::tls::gnutls;
-use crate::tls::gnutls::hash::{Digest, digest};
 use crate::tls::gnutls::ocsp as library;
 use crate::tls::gnutls::x509::Certificate;
 use std::fmt;
@@ -20,15 +18,6 @@ use std::time::{Duration, SystemTime};
 
 /// Longest certificate that is looked after; the largest real ones are a tenth of it.
 pub const MAX_CERTIFICATE: usize = 64 * 1024;
-
-/// A revocation list that is to be fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    /// Where it is published.
-    pub url: String,
-    /// The certificate of who signs it, in DER.
-    pub issuer: Vec<u8>,
-}
 
 /// Something that is looked after, read once.
 #[derive(Clone)]
@@ -71,22 +60,6 @@ pub enum Outcome {
     Failed(String),
 }
 
-impl List {
-    /// The key of this list.
-    pub fn key(&self) -> Result<Key, gnutls::Error> {
-        let mut text = b"revocation list".to_vec();
-        for part in [self.url.as_bytes(), &self.issuer] {
-            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            text.extend_from_slice(part);
-        }
-        let hash = digest(Digest::Sha256, &text)?;
-        let mut key = [0; 32];
-        let length = key.len().min(hash.len());
-        key[..length].copy_from_slice(&hash[..length]);
-        Ok(Key(key))
-    }
-}
-
 impl Matter {
     /// The status of a certificate, with its key; an error if the two certificates cannot be read or do not belong together.
     pub fn of_certificate(wanted: &Wanted) -> Result<(Key, Self), String> {
@@ -112,14 +85,14 @@ impl Matter {
     }
 
     /// A revocation list, with its key.
-    pub fn of_list(list: &List) -> Result<(Key, Self), String> {
+    pub fn of_list(list: &WantedList) -> Result<(Key, Self), String> {
         if list.issuer.len() > MAX_CERTIFICATE {
             return Err(format!("the certificate is longer than {MAX_CERTIFICATE} bytes"));
         }
         let issuer = Certificate::from_der(&list.issuer).map_err(|error| error.to_string())?;
         let source = Url::parse(list.url.as_bytes()).map(Some).map_err(|why| unusable_url("given", &why));
         let what = What::List { issuer: list.issuer.as_slice().into() };
-        let key = list.key().map_err(|error| error.to_string())?;
+        let key = Key::of_list(&issuer, &list.url).map_err(|error| error.to_string())?;
         Ok((key, Self { source, end: issuer.not_after(), what }))
     }
 

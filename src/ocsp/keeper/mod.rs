@@ -16,6 +16,6 @@ mod queue;
 mod runner;
 
 pub use engine::{Engine, Holder, Job, LISTS_AT_ONCE, MAX_LISTS, News, PROOFS_AT_ONCE, Tidings};
-pub use matter::{Found, LIST_DEADLINE_FACTOR, List, MAX_CERTIFICATE, Matter, Outcome};
+pub use matter::{Found, LIST_DEADLINE_FACTOR, MAX_CERTIFICATE, Matter, Outcome};
 pub use queue::MAX_FOR_EACH;
 pub use runner::{Event, Runner, Settings};

@@ -1,13 +1,14 @@
 //! Drives the engine: real time, one short thread for each question (so at most 64), the store.
 //!
 //! One thread plans and tells the news, in the engine's order; it sleeps until something is due or happens, and looks at
-//! the clock once a minute in any case, since clocks are set and machines sleep. What could not be written to the disk
-//! is handed on all the same, and written later.
+//! the clock once a minute in any case, since clocks are set and machines sleep. Another writes to the disk, one file after
+//! the other. What could not be written is handed on all the same, and written later.
 
 use super::engine::{Engine, Holder, Job, News, Tidings};
-use super::matter::{List, Matter, Outcome};
+use super::matter::{Matter, Outcome};
+use crate::metrics::{Counter, Counters};
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, Wanted};
+use crate::ocsp::registry::{Key, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime};
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often what could not be written is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
+/// How long what has come is still written at the end.
+const LAST_WRITES: Duration = Duration::from_secs(3);
 /// How often the store is swept.
 const SWEEP: Duration = Duration::from_secs(6 * 3600);
 /// Stack of a thread that asks: it parses small things, and there may be 64 of them.
@@ -36,6 +39,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The clock.
     pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Attempts are counted here.
+    pub counters: Arc<Counters>,
 }
 
 /// What the runner tells.
@@ -50,7 +55,7 @@ pub enum Event {
 /// The keeper at work; it ends when this is dropped (questions that are under way end by their deadline).
 pub struct Runner {
     shared: Arc<Shared>,
-    planner: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -58,19 +63,28 @@ struct Shared {
     state: Mutex<State>,
     /// Something has happened.
     bell: Condvar,
-    /// Two writers of one file take turns.
-    saving: Mutex<()>,
+    /// There is something to write.
+    disk: Condvar,
+}
+
+/// Something that the disk does not have yet.
+struct Unsaved {
+    kind: Kind,
+    der: Arc<[u8]>,
+    /// It could not be written, and waits for the next try; or it is being written.
+    tried: bool,
 }
 
 struct State {
     engine: Engine,
-    /// What the disk does not have yet.
-    unsaved: HashMap<Key, (Kind, Arc<[u8]>)>,
+    /// What the disk does not have yet: of each thing the newest.
+    unsaved: HashMap<Key, Unsaved>,
     /// It has been told that the disk fails.
     store_fails: bool,
     store_news: Vec<Option<String>>,
     rung: bool,
-    stop: bool,
+    /// Since when it is to end.
+    stop: Option<Instant>,
 }
 
 impl Runner {
@@ -88,19 +102,20 @@ impl Runner {
             store_fails: false,
             store_news: Vec::new(),
             rung: false,
-            stop: false,
+            stop: None,
         };
         let shared = Arc::new(Shared {
             settings,
             state: Mutex::new(state),
             bell: Condvar::new(),
-            saving: Mutex::default(),
+            disk: Condvar::new(),
         });
-        let for_planner = Arc::clone(&shared);
-        let planner = std::thread::Builder::new()
-            .name("keeper".into())
-            .spawn(move || Shared::plan(&for_planner, &tell))?;
-        Ok(Self { shared, planner: Some(planner) })
+        let mut runner = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let writer = Arc::clone(&shared);
+        runner.threads.push(named("keeper-disk").spawn(move || writer.write())?);
+        runner.threads.push(named("keeper").spawn(move || Shared::plan(&shared, &tell))?);
+        Ok(runner)
     }
 
     /// Looks after a certificate for this holder.
@@ -113,7 +128,7 @@ impl Runner {
     }
 
     /// Looks after a revocation list for this holder.
-    pub fn want_list(&self, holder: Holder, key: Key, list: &List) {
+    pub fn want_list(&self, holder: Holder, key: Key, list: &WantedList) {
         let matter = Matter::of_list(list).and_then(|(own, matter)| match own == key {
             true => Ok(matter),
             false => Err("the key is not the list's".to_owned()),
@@ -157,6 +172,11 @@ impl Runner {
         self.shared.ring();
     }
 
+    /// Its threads are alive; after a fault in one nothing is planned, or stored, any more.
+    pub fn is_at_work(&self) -> bool {
+        !self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// How many questions are under way.
     pub fn running(&self) -> usize {
         self.shared.lock().engine.running()
@@ -165,15 +185,25 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
+        self.shared.lock().stop = Some(Instant::now());
         self.shared.ring();
-        if let Some(planner) = self.planner.take() {
-            let _ = planner.join(); // its panic has been told
+        self.shared.disk.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join(); // its panic has been told
         }
     }
 }
 
 impl Shared {
+    fn count(&self, kind: Kind, outcome: &Outcome) {
+        self.settings.counters.count(match (kind, outcome) {
+            (Kind::Proof, Outcome::Failed(_)) => Counter::ProofsNotFetched,
+            (Kind::Proof, _) => Counter::ProofsFetched,
+            (Kind::List, Outcome::Failed(_)) => Counter::ListsNotFetched,
+            (Kind::List, _) => Counter::ListsFetched,
+        });
+    }
+
     /// A panic leaves what is locked as it was but for one item: each change is one call of the engine.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -185,11 +215,12 @@ impl Shared {
     }
 
     fn plan(self: &Arc<Self>, tell: &dyn Fn(Event)) {
-        let (mut saved_again, mut swept) = (Instant::now(), Instant::now());
+        let begin = (self.settings.now)();
+        let (mut saved_again, mut swept) = (begin, begin);
         loop {
             let news = {
                 let mut state = self.lock();
-                if state.stop {
+                if state.stop.is_some() {
                     return;
                 }
                 state.rung = false;
@@ -200,13 +231,14 @@ impl Shared {
             for event in news {
                 self.tell(event, tell);
             }
-            if saved_again.elapsed() >= SAVE_AGAIN {
+            let now = (self.settings.now)();
+            if has_passed(SAVE_AGAIN, saved_again, now) {
                 self.save_again();
-                saved_again = Instant::now();
+                saved_again = now;
             }
-            if swept.elapsed() >= SWEEP {
+            if has_passed(SWEEP, swept, now) {
                 self.sweep();
-                swept = Instant::now();
+                swept = now;
             }
             self.sleep();
         }
@@ -238,51 +270,78 @@ impl Shared {
         let ask = || job.matter.ask(settings.proxy.as_ref(), settings.deadline, &*settings.now);
         let asked = catch_unwind(AssertUnwindSafe(ask));
         let outcome = asked.unwrap_or_else(|_| Outcome::Failed("a fault in oxim: see standard error".into()));
+        self.count(job.matter.kind(), &outcome);
         let key = job.key;
-        let new = self.lock().engine.done(job, outcome, (settings.now)());
-        self.ring(); // told before it is on the disk
-        if let Some((kind, der)) = new {
-            self.save(key, kind, &der);
-        }
-    }
-
-    fn save(&self, key: Key, kind: Kind, der: &Arc<[u8]>) {
-        let Some(store) = &self.settings.store else { return };
-        let _turn = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        let saved = store.save(key, kind, der);
         let mut state = self.lock();
-        match saved {
-            Ok(()) => {
-                state.unsaved.remove(&key);
-                state.engine.stored(key, der);
-                if state.unsaved.is_empty() && state.store_fails {
-                    state.store_fails = false;
-                    state.store_news.push(None);
-                }
-            }
-            Err(error) => {
-                state.unsaved.insert(key, (kind, Arc::clone(der)));
-                if !state.store_fails {
-                    state.store_fails = true;
-                    state.store_news.push(Some(format!("{}: {error}", store.directory().display())));
-                }
-            }
+        let new = state.engine.done(job, outcome, (settings.now)());
+        if let Some((kind, der)) = new.filter(|_| settings.store.is_some()) {
+            state.unsaved.insert(key, Unsaved { kind, der, tried: false });
+            self.disk.notify_all();
         }
         drop(state);
         self.ring();
     }
 
-    /// What the disk did not take; of what nobody wants any more nothing is kept.
-    fn save_again(&self) {
-        let unsaved: Vec<_> = {
-            let mut state = self.lock();
-            let State { engine, unsaved, .. } = &mut *state;
-            unsaved.retain(|key, _| engine.knows(*key));
-            unsaved.iter().map(|(key, (kind, der))| (*key, *kind, Arc::clone(der))).collect()
-        };
-        for (key, kind, der) in unsaved {
+    fn save(&self, key: Key, kind: Kind, der: &Arc<[u8]>) {
+        let Some(store) = &self.settings.store else { return };
+        let saved = store.save(key, kind, der);
+        let mut state = self.lock();
+        match saved {
+            Ok(()) => {
+                // unless there is a newer one by now
+                if state.unsaved.get(&key).is_some_and(|unsaved| Arc::ptr_eq(&unsaved.der, der)) {
+                    state.unsaved.remove(&key);
+                }
+                state.engine.stored(key, der);
+                if state.store_fails && !state.unsaved.values().any(|unsaved| unsaved.tried) {
+                    state.store_fails = false;
+                    state.store_news.push(None);
+                }
+            }
+            Err(error) if !state.store_fails => {
+                state.store_fails = true;
+                state.store_news.push(Some(format!("{}: {error}", store.directory().display())));
+            }
+            Err(_) => {}
+        }
+        drop(state);
+        self.ring();
+    }
+
+    /// Writes what is to be written, one file after the other, so that who asks never waits for the disk. At the end it
+    /// writes what has come, for [`LAST_WRITES`] at most.
+    fn write(&self) {
+        loop {
+            let Some((key, kind, der)) = self.next_to_write() else { return };
             self.save(key, kind, &der);
         }
+    }
+
+    /// Waits for something to write; none at the end.
+    fn next_to_write(&self) -> Option<(Key, Kind, Arc<[u8]>)> {
+        let mut state = self.lock();
+        loop {
+            if state.stop.is_some_and(|since| since.elapsed() > LAST_WRITES) {
+                return None;
+            }
+            if let Some((key, unsaved)) = state.unsaved.iter_mut().find(|(_, unsaved)| !unsaved.tried) {
+                unsaved.tried = true;
+                return Some((*key, unsaved.kind, Arc::clone(&unsaved.der)));
+            }
+            if state.stop.is_some() {
+                return None;
+            }
+            state = self.disk.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What the disk did not take; of what nobody wants any more nothing is kept.
+    fn save_again(&self) {
+        let mut state = self.lock();
+        let State { engine, unsaved, .. } = &mut *state;
+        unsaved.retain(|key, unsaved| !unsaved.tried || engine.knows(*key));
+        unsaved.values_mut().for_each(|unsaved| unsaved.tried = false);
+        self.disk.notify_all();
     }
 
     fn sweep(&self) {
@@ -314,13 +373,18 @@ impl Shared {
 
     fn sleep(&self) {
         let state = self.lock();
-        if state.rung || state.stop {
+        if state.rung || state.stop.is_some() {
             return;
         }
         let now = (self.settings.now)();
         let until = state.engine.wake_at().map(|wake| wake.duration_since(now).unwrap_or_default());
         let sleep = until.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);
-        let woken = |state: &mut State| !state.rung && !state.stop;
+        let woken = |state: &mut State| !state.rung && state.stop.is_none();
         drop(self.bell.wait_timeout_while(state, sleep, woken).unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// A clock that was set back passes for time that has gone by.
+fn has_passed(time: Duration, since: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(since).is_ok_and(|gone| gone >= time) || now < since
 }

@@ -161,6 +161,22 @@ mod tests {
         assert_eq!(read(&long), Request::Bad(Refusal::TooLong));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_the_reader_and_what_is_clear_stays_so(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            more in "[ -~\r\n]{0,80}",
+        ) {
+            for start in [&b""[..], b"GET /metrics HTTP/1.1\r\n", b"HEAD /metrics?x HTTP/1.0\r\nA: b\r\n\r\n"] {
+                let text = [start, &bytes].concat();
+                let first = read(&text);
+                if first != Request::Incomplete {
+                    proptest::prop_assert_eq!(read(&[&text[..], more.as_bytes()].concat()), first);
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_answer_says_how_long_it_is() {
         let text = String::from_utf8(metrics("# EOF\n", true)).unwrap();

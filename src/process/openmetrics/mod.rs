@@ -68,10 +68,14 @@ impl Endpoint {
 }
 
 impl Ending {
-    /// Waits for the last answer, which has an end of its own.
-    pub fn wait(self) {
-        let _ = self.door.join(); // a panic there ends the serving as well
-        self.clients.wait_idle(REQUEST_PATIENCE + ANSWER_PATIENCE + CLOSE_PATIENCE);
+    /// Waits for the last answer, at most this long; true if it was given. (Every answer has an end of its own.)
+    pub fn wait(self, longest: Duration) -> bool {
+        let end = Instant::now() + longest;
+        // Who came through the door at the last moment is counted once it has ended.
+        while !self.door.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.door.is_finished() && self.clients.wait_idle(end.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -302,6 +306,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     fn endpoint(path: &Path) -> Endpoint {
         let door = Door::open(&ListenPlace::Socket(path.to_owned()), &mut Vec::new()).unwrap();
         serve(door, Arc::new(|| "# EOF\n".to_owned()), Arc::new(|text| panic!("{text}"))).unwrap()
@@ -331,10 +337,10 @@ mod tests {
         let mut answer = String::new();
         (&waiting).read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "who had connected before is served: {answer}");
-        first.close().wait();
+        assert!(first.close().wait(PATIENCE));
         assert!(ask(&path, b"GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 404 "));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        second.close().wait();
+        assert!(second.close().wait(PATIENCE));
 
         let file = directory.path().join("file");
         std::fs::write(&file, "kept").unwrap();
@@ -380,7 +386,7 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.contains("\r\nContent-Length: 1\r\n"), "{answer}");
-        endpoint.close().wait();
+        assert!(endpoint.close().wait(PATIENCE));
         assert!(TcpStream::connect(address).is_err(), "nobody listens there any more");
     }
 }

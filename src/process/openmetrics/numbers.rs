@@ -2,7 +2,7 @@
 
 use crate::config::build_settings::{EXIM_VERSION, OXIM_VERSION};
 use crate::metrics::{Counters, FAMILIES, Kind, Samples, Text};
-use crate::ocsp::standing::{CertificateStanding, State};
+use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State};
 use crate::smtp_in::Server;
 use crate::smtp_in::stream::TlsAcceptor;
 use crate::spool::message::read_header;
@@ -51,15 +51,15 @@ impl Numbers {
         }
     }
 
-    /// How it stands with the certificates that are shown.
-    pub fn certificates(&self, now: SystemTime) -> Vec<CertificateStanding> {
-        self.tls.as_ref().map(|tls| tls.certificates(now)).unwrap_or_default()
+    /// How it stands with the certificates that are shown, and with revocation lists.
+    pub fn standings(&self, now: SystemTime) -> Standings {
+        self.tls.as_ref().map(|tls| tls.standings(now)).unwrap_or_default()
     }
 
     /// All of it as text.
     pub fn text(&self) -> String {
         let now = SystemTime::now();
-        compose(&self.counters, self.queue(), &self.certificates(now), now)
+        compose(&self.counters, self.queue(), &self.standings(now), now)
     }
 
     /// The last look at the spool, or a new one; none where it cannot be read. Others wait for the one who looks.
@@ -88,12 +88,7 @@ fn look(layout: &Layout) -> io::Result<Queue> {
     })
 }
 
-fn compose(
-    counters: &Counters,
-    queue: Option<Queue>,
-    certificates: &[CertificateStanding],
-    now: SystemTime,
-) -> String {
+fn compose(counters: &Counters, queue: Option<Queue>, standings: &Standings, now: SystemTime) -> String {
     let mut text = Text::default();
     let ocsp = if crate::tls::OCSP { "yes" } else { "no" };
     let build = [
@@ -116,9 +111,11 @@ fn compose(
     if let Some(queue) = queue {
         put_queue(&mut text, queue, now);
     }
+    let certificates = &standings.certificates;
     put_certificates(&mut text, certificates, now);
     put_proofs(&mut text, certificates, now);
     put_fetching(&mut text, certificates);
+    put_lists(&mut text, &standings.lists, now);
     text.end()
 }
 
@@ -219,6 +216,45 @@ fn put_fetching(text: &mut Text, certificates: &[CertificateStanding]) {
     });
 }
 
+/// A file may have several lists of one issuer; of these it is the one that ends first.
+fn put_lists(text: &mut Text, lists: &[ListStanding], now: SystemTime) {
+    let mut first: Vec<&ListStanding> = lists.iter().collect();
+    first.sort_by_key(|list| (&list.issuer, &list.place, list.next_update));
+    first.dedup_by_key(|list| (&list.issuer, &list.place));
+    let labels = |list: &'_ ListStanding| [("issuer", list.issuer.clone()), ("place", list.place.clone())];
+    let put = |mut samples: Samples<'_>, value: &dyn Fn(&ListStanding) -> Option<f64>| {
+        for (list, value) in first.iter().filter_map(|list| Some((list, value(list)?))) {
+            let labels = labels(list);
+            samples.sample(&labels.each_ref().map(|(name, value)| (*name, value.as_str())), value);
+        }
+    };
+    let help = "1 if the revocation list is in time, and says something.";
+    put(text.family(Kind::Gauge, "oxim_crl_usable", "", help), &|list| {
+        Some(f64::from(u8::from(list.state == State::Good)))
+    });
+    let help = "Time since the revocation list was made (thisUpdate).";
+    put(text.family(Kind::Gauge, "oxim_crl_age_seconds", "seconds", help), &|list| {
+        Some(seconds(now) - seconds(list.this_update?))
+    });
+    let help = "Time to the revocation list's nextUpdate; negative when that has passed.";
+    put(text.family(Kind::Gauge, "oxim_crl_remaining_seconds", "seconds", help), &|list| {
+        Some(seconds(list.next_update?) - seconds(now))
+    });
+    let help = "When a fetched revocation list is asked for next, in seconds since 1970.";
+    let name = "oxim_crl_next_attempt_timestamp_seconds";
+    put(text.family(Kind::Gauge, name, "seconds", help), &|list| {
+        Some(seconds(list.report.as_ref()?.next_attempt?))
+    });
+    let help = "Attempts to fetch the revocation list that brought it, as its keeper counts them.";
+    put(text.family(Kind::Counter, "oxim_crl_fetch_successes", "", help), &|list| {
+        Some(list.report.as_ref()?.successes as f64)
+    });
+    let help = "Attempts to fetch the revocation list that failed.";
+    put(text.family(Kind::Counter, "oxim_crl_fetch_failures", "", help), &|list| {
+        Some(list.report.as_ref()?.failures as f64)
+    });
+}
+
 /// Seconds since 1970.
 fn seconds(time: SystemTime) -> f64 {
     match time.duration_since(UNIX_EPOCH) {
@@ -269,7 +305,17 @@ mod tests {
         let counters = Counters::default();
         counters.add(Counter::ReceivedSmtpTls, 7);
         let queue = Queue { messages: 5, frozen: 2, oldest: Some(500_000 * 3600 - 60) };
-        let text = compose(&counters, Some(queue), &[standing()], now());
+        let list = |hours| ListStanding {
+            issuer: "CN=ca".into(),
+            place: "/crl".into(),
+            source: Source::File,
+            state: State::Good,
+            this_update: Some(now() - HOUR),
+            next_update: Some(now() + hours * HOUR),
+            report: None,
+        };
+        let standings = Standings { certificates: vec![standing()], lists: vec![list(9), list(2)] };
+        let text = compose(&counters, Some(queue), &standings, now());
         let has = |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
         has("oxim_messages_received_total{protocol=\"smtp_tls\"} 7");
         has("oxim_queue_messages 5");
@@ -278,6 +324,8 @@ mod tests {
         let names = "subject=\"CN=\\\"mx\\\"\",serial=\"0A\",issuer=\"CN=ca\",file=\"\"";
         has(&format!("oxim_certificate_remaining_seconds{{{names}}} 7200"));
         has(&format!("oxim_certificate_must_staple{{{names}}} 1"));
+        has("oxim_crl_remaining_seconds{issuer=\"CN=ca\",place=\"/crl\"} 7200");
+        assert_eq!(text.matches("oxim_crl_usable{").count(), 1, "the one that ends first");
         assert!(text.ends_with("\n# EOF\n"));
         if crate::tls::OCSP {
             has(&format!("oxim_staple_info{{{names},source=\"keeper\",status=\"good\"}} 1"));
@@ -286,7 +334,7 @@ mod tests {
             has(&format!("oxim_staple_fetches_total{{{names},result=\"failure\"}} 1"));
             has(&format!("oxim_staple_next_attempt_timestamp_seconds{{{names}}} 1800001800"));
         }
-        let without = compose(&counters, None, &[], now());
+        let without = compose(&counters, None, &Standings::default(), now());
         assert!(!without.contains("oxim_queue_messages"), "a spool that cannot be read is not an empty one");
     }
 

@@ -24,6 +24,8 @@ pub use watch::{WATCHER, Watch};
 
 /// A changed file is in use for connections that come this much later.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// A changed file that the watcher has not come to by then, since many changed at once, is loaded by who asks.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Most things kept. A host with more certificates than this still works, and loads some again. Each costs 10 to 20 KiB
 /// (`tests/tls_hosts.rs` measures it), so that a thousand virtual hosts stay below 20 MiB.
 const MAX_LOADED: usize = 1024;
@@ -181,16 +183,16 @@ impl<K: Clone + Eq + Hash, V, E> Drop for Turn<'_, K, V, E> {
 impl<K: Clone + Eq + Hash, V, E> Inner<K, V, E> {
     /// What is known, if it need not be loaded.
     fn known(&mut self, key: &K, now: Instant) -> Option<Result<Arc<V>, Arc<E>>> {
-        let watcher = self.watcher;
+        let (watcher, is_loading) = (self.watcher, self.loading.contains(key));
         if let Some(entry) = self.loaded.get_mut(key) {
             // The watcher is about to load it anew; only if it comes behind with that is it done here. One that
-            // stands still waits for a disk, and nobody else should.
+            // stands still waits for a disk, and nobody else should; nor for somebody who loads it already.
             let behind = |since: Instant, beat: Instant| {
-                let long = |then: Instant| now.saturating_duration_since(then) >= CHECK_INTERVAL;
-                long(since) && !long(beat)
+                let longer = |then: Instant, time| now.saturating_duration_since(then) >= time;
+                longer(since, PATIENCE) && !longer(beat, CHECK_INTERVAL)
             };
             let in_hand = match (entry.stale, watcher) {
-                (Some(since), Some(beat)) => !behind(since, beat),
+                (Some(since), Some(beat)) => is_loading || !behind(since, beat),
                 _ => entry.is_fresh(now, watcher.is_some()),
             };
             if !in_hand {

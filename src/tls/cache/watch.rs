@@ -54,17 +54,20 @@ where
 fn run<K: Clone + Eq + Hash, V, E>(cache: &Weak<Shared<K, V, E>>) {
     while let Some(shared) = cache.upgrade() {
         // A panic while loading was reported by its hook; the other values are still to be looked after.
-        let _ = catch_unwind(AssertUnwindSafe(|| shared.look()));
+        let done = catch_unwind(AssertUnwindSafe(|| shared.look())).unwrap_or(true);
         drop(shared);
-        thread::sleep(CHECK_INTERVAL);
+        if done {
+            thread::sleep(CHECK_INTERVAL);
+        }
     }
 }
 
 impl<K: Clone + Eq + Hash, V, E> Shared<K, V, E> {
     /// Looks at all files once and loads what changed, what was used last first. The lock is held for neither: a disk
-    /// that does not answer stops this thread and nobody else.
-    fn look(&self) {
-        let Some(watch) = &self.watch else { return };
+    /// that does not answer stops this thread and nobody else. False if so many changed that it is time to look again
+    /// before all are loaded.
+    fn look(&self) -> bool {
+        let Some(watch) = &self.watch else { return true };
         let (loaded, failed) = {
             let inner = self.lock();
             (all(&inner.loaded), all(&inner.failed))
@@ -91,8 +94,12 @@ impl<K: Clone + Eq + Hash, V, E> Shared<K, V, E> {
             thread::sleep(SETTLE);
         }
         for one in &changed {
+            if now.elapsed() >= CHECK_INTERVAL {
+                return false;
+            }
             self.load_anew(watch, one);
         }
+        true
     }
 
     fn load_anew(&self, watch: &Watch<K, V, E>, one: &Looked<K, Arc<V>>) {

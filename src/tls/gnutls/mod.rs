@@ -23,6 +23,7 @@ mod memory;
 pub mod ocsp;
 pub mod priority;
 mod reach;
+pub mod resumption;
 pub mod session;
 mod transport;
 pub mod x509;

@@ -62,6 +62,8 @@ pub(super) struct Reach {
     staples: RefCell<Staples>,
     /// The peer asked for a staple.
     pub status_asked: Cell<bool>,
+    /// The ClientHello has: an empty session_ticket, one that is not, a pre_shared_key, psk_key_exchange_modes.
+    tickets: Cell<[bool; 4]>,
     /// GnuTLS took one from the callback.
     pub stapled: Cell<bool>,
     /// What a server looks for in the ClientHello.
@@ -80,6 +82,7 @@ impl Reach {
             hook: Cell::new(None),
             staples: RefCell::default(),
             status_asked: Cell::new(false),
+            tickets: Cell::default(),
             stapled: Cell::new(false),
             #[cfg(gnutls_alpn)]
             hello_watch: RefCell::new(None),
@@ -153,6 +156,12 @@ impl Reach {
             sys::gnutls_server_name_get(self.session, buffer.as_mut_ptr().cast(), &mut size, &mut kind, 0)
         };
         (code == 0 && kind == sys::GNUTLS_NAME_DNS && size > 0).then(|| buffer[..size].to_vec())
+    }
+
+    /// (It asks for tickets, it offers a session), in the terms of the version that was agreed on.
+    pub fn ticket_wishes(&self, version: &str) -> (bool, bool) {
+        let [empty, ticket, shared, modes] = self.tickets.get();
+        if version == "TLS1.3" { (modes, shared) } else { (empty, ticket) }
     }
 
     /// Goes on with a panic that a callback parked. Called where no C frame is on the stack.
@@ -373,7 +382,7 @@ unsafe extern "C" fn staple(
 
 /// Lets the session see in the ClientHello whether the peer asks for a staple. Where proofs are loaded into credentials
 /// GnuTLS does not call [`staple`], and before 3.6.13 it does not tell either.
-#[cfg(all(ocsp_stapling, gnutls_loads_proofs))]
+#[cfg(gnutls_loads_proofs)]
 #[doc(alias = "gnutls_handshake_set_hook_function")]
 pub(super) fn watch_client_hello(session: sys::gnutls_session_t) {
     let before = sys::GNUTLS_HOOK_PRE as c_int;
@@ -387,12 +396,12 @@ pub(super) fn watch_client_hello(session: sys::gnutls_session_t) {
         );
     }
 }
-#[cfg(not(all(ocsp_stapling, gnutls_loads_proofs)))]
+#[cfg(not(gnutls_loads_proofs))]
 pub(super) fn watch_client_hello(_: sys::gnutls_session_t) {}
 
 /// # Safety
 /// Called by GnuTLS, with a session that [`register`] was called for and a ClientHello without its header.
-#[cfg(all(ocsp_stapling, gnutls_loads_proofs))]
+#[cfg(gnutls_loads_proofs)]
 #[doc(alias = "gnutls_ext_raw_parse")]
 unsafe extern "C" fn client_hello(
     session: sys::gnutls_session_t,
@@ -418,13 +427,25 @@ unsafe extern "C" fn client_hello(
 
 /// # Safety
 /// Called by `gnutls_ext_raw_parse`, with the session's pointer.
-#[cfg(all(ocsp_stapling, gnutls_loads_proofs))]
-unsafe extern "C" fn extension(pointer: *mut c_void, number: c_uint, _: *const u8, _: c_uint) -> c_int {
+#[cfg(gnutls_loads_proofs)]
+unsafe extern "C" fn extension(pointer: *mut c_void, number: c_uint, _: *const u8, size: c_uint) -> c_int {
     /// status_request (RFC 6066 section 8)
     const STATUS_REQUEST: c_uint = 5;
-    if number == STATUS_REQUEST {
-        // SAFETY: the pointer that `client_hello` passed on.
-        unsafe { reach_of(pointer) }.status_asked.set(true);
+    /// session_ticket (RFC 5077 3.2)
+    const SESSION_TICKET: c_uint = 35;
+    /// pre_shared_key, psk_key_exchange_modes (RFC 8446 4.2.11, 4.2.9)
+    const PRE_SHARED_KEY: c_uint = 41;
+    const KEY_EXCHANGE_MODES: c_uint = 45;
+    // SAFETY: the pointer that `client_hello` passed on.
+    let reach = unsafe { reach_of(pointer) };
+    let mut tickets = reach.tickets.get();
+    match number {
+        STATUS_REQUEST => reach.status_asked.set(cfg!(ocsp_stapling)),
+        SESSION_TICKET => tickets[usize::from(size > 0)] = true,
+        PRE_SHARED_KEY => tickets[2] = true,
+        KEY_EXCHANGE_MODES => tickets[3] = true,
+        _ => {}
     }
+    reach.tickets.set(tickets);
     0
 }

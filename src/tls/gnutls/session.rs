@@ -265,6 +265,11 @@ impl Session {
         self.reach.stapled.get()
     }
 
+    /// What the ClientHello said of resumption: (it asks for tickets, it offers a session).
+    pub fn ticket_wishes(&self) -> (bool, bool) {
+        self.reach.ticket_wishes(self.agreed().version)
+    }
+
     /// The name the client asked for.
     pub fn server_name(&self) -> Option<Vec<u8>> {
         self.reach.server_name()
@@ -322,7 +327,6 @@ impl Session {
         &self.reach
     }
 
-    #[cfg(any(ocsp_stapling, gnutls_alpn))]
     pub(super) fn raw(&self) -> sys::gnutls_session_t {
         self.handle.raw()
     }

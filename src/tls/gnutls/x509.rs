@@ -3,6 +3,7 @@
 //! The handles stay with the thread that loads them (they are `Send`, not `Sync`); what sessions share is
 //! copied out as plain values.
 
+use super::certificate_fields::AltName;
 use super::check::{Error, check};
 use super::der;
 use super::gnutls_sys as sys;
@@ -176,32 +177,12 @@ impl Certificate {
     }
 
     /// DNS names of the subject alternative name extension.
-    #[doc(alias = "gnutls_x509_crt_get_subject_alt_name")]
     pub fn dns_names(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let mut names = Vec::new();
-        for sequence in 0..MAX_ENTRIES {
-            let mut kind = 0;
-            let name = grow(|buffer, size| {
-                // SAFETY: `buffer` has room for `*size` bytes; no criticality is asked for.
-                kind = unsafe {
-                    sys::gnutls_x509_crt_get_subject_alt_name(
-                        self.raw(),
-                        sequence,
-                        buffer.cast(),
-                        size,
-                        ptr::null_mut(),
-                    )
-                };
-                kind
-            });
-            match name {
-                Ok(name) if kind == sys::GNUTLS_SAN_DNSNAME as c_int => names.push(name),
-                Ok(_) => {}
-                Err(error) if error.is_not_available() => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(names)
+        let dns = |name| match name {
+            AltName::Dns(name) => Some(name),
+            AltName::Uri(_) | AltName::Mail(_) => None,
+        };
+        Ok(self.alt_names()?.into_iter().filter_map(dns).collect())
     }
 
     /// True if the certificate names `host` (RFC 6125 as GnuTLS does it, wildcards included).
@@ -394,6 +375,16 @@ fn text(fill: impl FnMut(*mut c_char, &mut usize) -> c_int) -> Result<Vec<u8>, E
         bytes.truncate(end);
     }
     Ok(bytes)
+}
+
+/// A name in DER as text, in the form of [`Certificate::dn`].
+#[doc(alias = "gnutls_x509_rdn_get")]
+pub fn name_text(der: &[u8]) -> Result<Vec<u8>, Error> {
+    let name = datum(der);
+    text(|buffer, size| {
+        // SAFETY: the name is alive during the call; `buffer` has room for `*size` bytes.
+        unsafe { sys::gnutls_x509_rdn_get(&name, buffer, size) }
+    })
 }
 
 /// GnuTLS's time; its error value -1 becomes the epoch, which is expired.

@@ -66,7 +66,7 @@ impl Shown {
     pub fn leaf_proof(&self, now: SystemTime) -> (Option<Proof>, Option<Notice>) {
         let (in_file, trouble) = match &self.filed {
             None => (None, None),
-            Some(filed) => usable(&filed.leaf, now, filed.path.as_bstr(), ""),
+            Some(filed) => usable(&filed.leaf, now, filed.path.as_bstr(), &String::new),
         };
         (self.choose(0, in_file, now), trouble)
     }
@@ -77,9 +77,9 @@ impl Shown {
             let unsent = Err(Unfit::SignerNotSent);
             let word = |filed: &'_ Filed| match filed.above.get(at)?.as_ref()? {
                 Ok(proof) if !above.can_be_checked(proof) => {
-                    Some(usable(&unsent, now, filed.path.as_bstr(), &above.of()))
+                    Some(usable(&unsent, now, filed.path.as_bstr(), &|| above.of()))
                 }
-                word => Some(usable(word, now, filed.path.as_bstr(), &above.of())),
+                word => Some(usable(word, now, filed.path.as_bstr(), &|| above.of())),
             };
             let (in_file, trouble) = self.filed.as_ref().and_then(word).unwrap_or_default();
             let proof = self.choose(at + 1, in_file, now).filter(|proof| above.can_be_checked(proof));
@@ -130,9 +130,9 @@ impl Shown {
             None if self.demands_staple && proof.is_none() => Some(Notice::panic(self.promise())),
             other => other,
         };
-        self.tell(0, "", trouble, notify);
+        self.tell(0, &String::new, trouble, notify);
         for (at, (above, (_, trouble))) in self.above.iter().zip(self.proofs_above(now)).enumerate() {
-            self.tell(at + 1, &above.of(), trouble, notify);
+            self.tell(at + 1, &|| above.of(), trouble, notify);
         }
     }
 
@@ -144,7 +144,7 @@ impl Shown {
         }
     }
 
-    fn tell(&self, at: usize, of: &str, trouble: Option<Notice>, notify: Notify<'_>) {
+    fn tell(&self, at: usize, of: &dyn Fn() -> String, trouble: Option<Notice>, notify: Notify<'_>) {
         let text = trouble.as_ref().map(|notice| notice.text.to_string());
         let mut told = self.told();
         let Some(last) = told.get_mut(at).filter(|last| **last != text) else { return };
@@ -154,7 +154,7 @@ impl Shown {
         match (trouble, &self.filed) {
             (Some(notice), _) => notify(notice),
             (None, Some(filed)) if over => {
-                notify(Notice::main(format!("OCSP: {}{of} is stapled again", filed.path)));
+                notify(Notice::main(format!("OCSP: {}{} is stapled again", filed.path, of())));
             }
             (None, None) if over => {
                 notify(Notice::main(format!("OCSP: a proof of {} is stapled", self.certificate)));
@@ -189,9 +189,14 @@ impl Above {
 }
 
 /// A proof if it may be shown now; else the line about it. A revoked certificate is for the panic log too.
-fn usable(word: &Word, now: SystemTime, path: &BStr, of: &str) -> (Option<Proof>, Option<Notice>) {
+fn usable(
+    word: &Word,
+    now: SystemTime,
+    path: &BStr,
+    of: &dyn Fn() -> String,
+) -> (Option<Proof>, Option<Notice>) {
     let line = |unfit: &Unfit| {
-        let text = format!("OCSP: {path}{of} is not stapled: {unfit}");
+        let text = format!("OCSP: {path}{} is not stapled: {unfit}", of());
         if unfit.is_revoked() { Notice::panic(text) } else { Notice::main(text) }
     };
     match word {
