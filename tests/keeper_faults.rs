@@ -67,7 +67,7 @@ fn faults() -> Vec<Fault> {
     let well = |name, does| Fault { name, does, reason: None, waits: false };
     let slow = |name, does| Fault { waits: true, ..fault(name, does, "no answer within * s") };
     vec![
-        fault("down", Does::Down, "cannot connect to *: Connection refused (os error 111)"),
+        fault("down", Does::Down, "cannot connect to *: Connection refused"),
         slow("slow", Does::Mode(|| Mode::Silent)),
         slow("dripping", Does::Mode(|| Mode::Dripping)),
         fault("huge", Does::Mode(|| Mode::Huge), "the answer is longer than 1048576 bytes"),
@@ -120,11 +120,7 @@ fn faults() -> Vec<Fault> {
             Does::Mode(|| Mode::Status("302 Found", "Location: http://127.0.0.1:1/")),
             "the server answered 302 Found",
         ),
-        fault(
-            "resetting",
-            Does::Mode(|| Mode::Reset),
-            "the connection failed: Connection reset by peer (os error 104)",
-        ),
+        fault("resetting", Does::Mode(|| Mode::Reset), "the connection failed: Connection reset by peer"),
     ]
 }
 

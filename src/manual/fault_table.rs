@@ -15,7 +15,7 @@
 //!
 //! | fault | the responder | reason |
 //! |---|---|---|
-//! | down | nobody listens at its port | `cannot connect to *: Connection refused (os error 111)` |
+//! | down | nobody listens at its port | `cannot connect to *: Connection refused` |
 //! | slow | takes the question and says nothing | `no answer within * s` |
 //! | dripping | sends a byte now and then, for ever | `no answer within * s` |
 //! | huge | sends a body without end | `the answer is longer than 1048576 bytes` |
@@ -32,7 +32,7 @@
 //! | future thisUpdate | proves it good from tomorrow on | `the answer is not used: not valid before *` |
 //! | no nextUpdate | proves it good without an end | `the answer is not used: no nextUpdate` |
 //! | redirecting | sends elsewhere; that is not followed | `the server answered 302 Found` |
-//! | resetting | takes the question and resets the connection | `the connection failed: Connection reset by peer (os error 104)` |
+//! | resetting | takes the question and resets the connection | `the connection failed: Connection reset by peer` |
 //!
 //! # The lines of the log
 //!

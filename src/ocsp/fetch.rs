@@ -5,6 +5,7 @@
 //! [`super::Proof`]'s to say.
 
 use super::http::{self, Answer, AnswerError, Url};
+use crate::sys::system_words;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,7 @@ const MAX_RESOLVERS: usize = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The host's name leads nowhere.
-    #[error("cannot find the host {host}: {error}")]
+    #[error("cannot find the host {host}: {}", system_words(.error))]
     Host {
         /// The name.
         host: String,
@@ -31,7 +32,7 @@ pub enum FetchError {
         error: io::Error,
     },
     /// None of its addresses takes the connection; the last one's reason.
-    #[error("cannot connect to {address}: {error}")]
+    #[error("cannot connect to {address}: {}", system_words(.error))]
     Connect {
         /// The last address that was tried.
         address: SocketAddr,
@@ -39,7 +40,7 @@ pub enum FetchError {
         error: io::Error,
     },
     /// The connection broke.
-    #[error("the connection failed: {0}")]
+    #[error("the connection failed: {}", system_words(.0))]
     Io(io::Error),
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs_f32())]
