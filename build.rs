@@ -66,7 +66,7 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_status_is_checked", (3, 1, 4)),
     // gnutls_session_get_desc
     ("gnutls_session_desc", (3, 1, 10)),
-    // gnutls_alpn_* and gnutls_handshake_set_hook_function
+    // gnutls_alpn_* and gnutls_handshake_set_hook_function (a look at the ClientHello)
     ("gnutls_alpn", (3, 2, 2)),
     // GNUTLS_SEC_PARAM_MEDIUM is surely there
     ("gnutls_sec_param_medium", (3, 3, 0)),
@@ -82,7 +82,7 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_early_start", (3, 6, 4)),
     // GNUTLS_TL_GET_COPY is surely there (its first version is not documented)
     ("gnutls_issuer_copy", (3, 6, 0)),
-    // gnutls_certificate_set_ocsp_status_request_mem, gnutls_ext_raw_parse: proofs of whole chains
+    // gnutls_certificate_set_ocsp_status_request_mem: proofs of whole chains
     ("gnutls_loads_proofs", (3, 6, 3)),
     // GNUTLS_SFLAGS_SESSION_TICKET: a ticket has come
     ("gnutls_tells_tickets", (3, 6, 3)),
@@ -115,6 +115,8 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_crt_t", OLD),
     ("gnutls_x509_privkey_t", OLD),
     ("gnutls_pubkey_t", OLD),
+    ("gnutls_dh_params_t", OLD),
+    ("gnutls_alert_description_t", OLD),
     ("gnutls_digest_algorithm_t", OLD),
     ("gnutls_mac_algorithm_t", OLD),
     ("gnutls_sign_algorithm_t", OLD),
@@ -124,12 +126,10 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_certificate_status_t", OLD),
     ("gnutls_x509_subject_alt_name_t", OLD),
     ("gnutls_info_access_what_t", (3, 0, 0)),
-    ("gnutls_sign_algorithm_t", OLD),
     ("gnutls_sec_param_t", OLD),
     ("gnutls_handshake_description_t", OLD),
     ("gnutls_pkcs_encrypt_flags_t", OLD),
     ("gnutls_certificate_verify_flags", OLD),
-    ("gnutls_handshake_description_t", OLD),
     ("gnutls_ocsp_cert_status_t", (3, 0, 12)),
     // hashes
     ("gnutls_hash_fast", OLD),
@@ -272,8 +272,6 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_certificate_set_ocsp_status_request_function", STAPLING),
     ("gnutls_ocsp_status_request_is_checked", (3, 1, 4)),
     ("gnutls_certificate_set_ocsp_status_request_mem", (3, 6, 3)),
-    ("gnutls_handshake_set_hook_function", (3, 2, 2)),
-    ("gnutls_ext_raw_parse", (3, 6, 3)),
 ];
 
 /// Constants that we use, and the version that brought them. Constants of an enumeration that are
@@ -315,9 +313,6 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_SAN_URI", OLD),
     ("GNUTLS_KEY_CRL_SIGN", OLD),
     ("GNUTLS_IA_OCSP_URI", (3, 0, 0)),
-    ("GNUTLS_HANDSHAKE_CLIENT_HELLO", OLD),
-    ("GNUTLS_HOOK_PRE", (3, 2, 2)),
-    ("GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO", (3, 6, 3)),
     ("GNUTLS_SFLAGS_SESSION_TICKET", (3, 6, 3)),
     ("GNUTLS_SHUT_WR", OLD),
     ("GNUTLS_X509_FMT_DER", OLD),

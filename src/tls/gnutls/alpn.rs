@@ -11,7 +11,7 @@ use super::session::Session;
 pub const ALPN: bool = cfg!(gnutls_alpn);
 
 #[cfg(gnutls_alpn)]
-pub(super) use built::Watch;
+pub(super) use built::{NO_APPLICATION_PROTOCOL, Watch, judge};
 
 #[cfg(not(gnutls_alpn))]
 impl Session {
@@ -38,17 +38,15 @@ mod built {
     use super::super::check::check;
     use super::super::gnutls_sys as sys;
     use super::super::memory::{bytes_of, datum, empty_datum};
-    use super::super::reach::reach_of;
+    use super::super::reach::Reach;
     use super::{Error, Session};
     use std::ffi::{c_int, c_uint};
 
     /// GnuTLS takes this many names.
     const MAX_NAMES: usize = 8;
-    /// The extension's number in a hello.
-    const EXTENSION: u16 = 16;
     /// `GNUTLS_E_NO_APPLICATION_PROTOCOL`, which becomes the alert no_application_protocol. Known whatever the version
     /// we are built against.
-    const NO_APPLICATION_PROTOCOL: c_int = -344;
+    pub(in super::super) const NO_APPLICATION_PROTOCOL: c_int = -344;
     #[cfg(gnutls_no_application_protocol)]
     const _: () = assert!(NO_APPLICATION_PROTOCOL == sys::GNUTLS_E_NO_APPLICATION_PROTOCOL);
 
@@ -78,7 +76,6 @@ mod built {
 
         /// A server takes one of these names, from a client that offers no other; a client that offers none is served
         /// too. No names: whatever a client offers is ignored.
-        #[doc(alias = "gnutls_handshake_set_hook_function")]
         pub fn accept_protocols(&mut self, names: &[impl AsRef<[u8]>]) -> Result<(), Error> {
             if names.is_empty() {
                 return Ok(());
@@ -86,15 +83,6 @@ mod built {
             self.offer_protocols(names)?;
             let accepted = names.iter().map(|name| name.as_ref().to_vec()).collect();
             self.reach().hello_watch.replace(Some(Watch { accepted, refused: None }));
-            // SAFETY: the handle is alive; the function is a plain one and finds what it needs by the session's pointer.
-            unsafe {
-                sys::gnutls_handshake_set_hook_function(
-                    self.raw(),
-                    sys::GNUTLS_HANDSHAKE_CLIENT_HELLO,
-                    sys::GNUTLS_HOOK_PRE as c_int,
-                    Some(look_at_hello),
-                );
-            }
             Ok(())
         }
 
@@ -114,103 +102,16 @@ mod built {
         }
     }
 
-    /// # Safety
-    /// Called by GnuTLS, with a session that `reach::register` was called for and the message's bytes.
-    unsafe extern "C" fn look_at_hello(
-        session: sys::gnutls_session_t,
-        _kind: c_uint,
-        _when: c_uint,
-        incoming: c_uint,
-        message: *const sys::gnutls_datum_t,
-    ) -> c_int {
-        // SAFETY: the session's pointer was set when it was made.
-        let reach = unsafe { reach_of(sys::gnutls_session_get_ptr(session)) };
-        reach.guarded(NO_APPLICATION_PROTOCOL, || {
-            if incoming == 0 || message.is_null() {
-                return 0;
-            }
-            // SAFETY: GnuTLS's bytes, readable during the call.
-            let offered = offered_names(unsafe { bytes_of(&*message) });
-            let mut watch = reach.hello_watch.borrow_mut();
-            let Some(watch) = watch.as_mut() else { return 0 };
-            match offered.as_slice() {
-                [] => 0,
-                [one] if watch.accepted.contains(one) => 0,
-                _ => {
-                    watch.refused = Some(offered);
-                    NO_APPLICATION_PROTOCOL
-                }
-            }
-        })
-    }
-
-    /// The names in a ClientHello (RFC 8446 4.1.2, RFC 7301 3.1); none if it is malformed, which GnuTLS finds itself.
-    fn offered_names(hello: &[u8]) -> Vec<Vec<u8>> {
-        let list = || {
-            let (_version_and_random, rest) = hello.split_at_checked(2 + 32)?;
-            let (_session, rest) = take(rest, 1)?;
-            let (_suites, rest) = take(rest, 2)?;
-            let (_compression, rest) = take(rest, 1)?;
-            let (mut extensions, _) = take(rest, 2)?;
-            loop {
-                let (kind, rest) = extensions.split_at_checked(2)?;
-                let (contents, rest) = take(rest, 2)?;
-                if kind == EXTENSION.to_be_bytes() {
-                    return take(contents, 2).map(|(list, _)| list);
-                }
-                extensions = rest;
-            }
-        };
-        let mut names = Vec::new();
-        let mut rest = list().unwrap_or_default();
-        while let Some((name, after)) = take(rest, 1) {
-            names.push(name.to_vec());
-            rest = after;
-        }
-        names
-    }
-
-    /// A vector with its length (`size` bytes) in front, and what follows it.
-    fn take(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
-        let (length, rest) = bytes.split_at_checked(size)?;
-        let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-        rest.split_at_checked(length)
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        /// A hello with these extensions.
-        fn hello(extensions: &[u8]) -> Vec<u8> {
-            let mut hello = vec![3, 3];
-            hello.extend([7; 32]);
-            hello.extend([2, 1, 1]); // session id
-            hello.extend([0, 2, 0x13, 1]); // suites
-            hello.extend([1, 0]); // compression
-            hello.extend(u16::try_from(extensions.len()).unwrap().to_be_bytes());
-            hello.extend(extensions);
-            hello
-        }
-
-        #[test]
-        fn names_are_found_behind_other_extensions() {
-            let extensions = b"\x00\x17\x00\x00\x00\x10\x00\x0a\x00\x08\x02h2\x04smtp";
-            assert_eq!(offered_names(&hello(extensions)), [b"h2".to_vec(), b"smtp".to_vec()]);
-            assert!(offered_names(&hello(b"\x00\x17\x00\x00")).is_empty());
-            assert!(offered_names(&hello(b"")).is_empty());
-        }
-
-        #[test]
-        fn a_hello_that_is_cut_off_anywhere_has_no_names_and_harms_nobody() {
-            let whole = hello(b"\x00\x10\x00\x0a\x00\x08\x02h2\x04smtp");
-            for length in 0..whole.len() {
-                assert!(offered_names(&whole[..length]).len() < 2, "{length}");
-            }
-            for place in 0..whole.len() {
-                let mut broken = whole.clone();
-                broken[place] ^= 0xff;
-                offered_names(&broken);
+    /// What a client offers is held against what is accepted. Gives what GnuTLS's hook has to return.
+    pub(in super::super) fn judge(reach: &Reach, offered: Vec<Vec<u8>>) -> c_int {
+        let mut watch = reach.hello_watch.borrow_mut();
+        let Some(watch) = watch.as_mut() else { return 0 };
+        match offered.as_slice() {
+            [] => 0,
+            [one] if watch.accepted.contains(one) => 0,
+            _ => {
+                watch.refused = Some(offered);
+                NO_APPLICATION_PROTOCOL
             }
         }
     }

@@ -18,6 +18,8 @@ pub mod crl;
 pub mod der;
 pub mod dh;
 pub mod hash;
+#[cfg(gnutls_alpn)]
+mod hello;
 mod memory;
 #[cfg_attr(not(ocsp_stapling), path = "ocsp_absent.rs")]
 pub mod ocsp;

@@ -62,8 +62,9 @@ pub(super) struct Reach {
     staples: RefCell<Staples>,
     /// The peer asked for a staple.
     pub status_asked: Cell<bool>,
-    /// The ClientHello has: an empty session_ticket, one that is not, a pre_shared_key, psk_key_exchange_modes.
-    tickets: Cell<[bool; 4]>,
+    /// What the ClientHello says of resumption.
+    #[cfg(gnutls_alpn)]
+    pub resumption: Cell<super::hello::Resumption>,
     /// GnuTLS took one from the callback.
     pub stapled: Cell<bool>,
     /// What a server looks for in the ClientHello.
@@ -82,7 +83,8 @@ impl Reach {
             hook: Cell::new(None),
             staples: RefCell::default(),
             status_asked: Cell::new(false),
-            tickets: Cell::default(),
+            #[cfg(gnutls_alpn)]
+            resumption: Cell::default(),
             stapled: Cell::new(false),
             #[cfg(gnutls_alpn)]
             hello_watch: RefCell::new(None),
@@ -160,8 +162,19 @@ impl Reach {
 
     /// (It asks for tickets, it offers a session), in the terms of the version that was agreed on.
     pub fn ticket_wishes(&self, version: &str) -> (bool, bool) {
-        let [empty, ticket, shared, modes] = self.tickets.get();
-        if version == "TLS1.3" { (modes, shared) } else { (empty, ticket) }
+        #[cfg(gnutls_alpn)]
+        {
+            let said = self.resumption.get();
+            match version {
+                "TLS1.3" => (said.takes_keys, said.offers_key),
+                _ => (said.asks_for_ticket, said.offers_ticket),
+            }
+        }
+        #[cfg(not(gnutls_alpn))]
+        {
+            let _ = version;
+            (false, false)
+        }
     }
 
     /// Goes on with a panic that a callback parked. Called where no C frame is on the stack.
@@ -378,74 +391,4 @@ unsafe extern "C" fn staple(
             None => sys::GNUTLS_E_NO_CERTIFICATE_STATUS,
         }
     })
-}
-
-/// Lets the session see in the ClientHello whether the peer asks for a staple. Where proofs are loaded into credentials
-/// GnuTLS does not call [`staple`], and before 3.6.13 it does not tell either.
-#[cfg(gnutls_loads_proofs)]
-#[doc(alias = "gnutls_handshake_set_hook_function")]
-pub(super) fn watch_client_hello(session: sys::gnutls_session_t) {
-    let before = sys::GNUTLS_HOOK_PRE as c_int;
-    // SAFETY: the caller's handle is alive; the function is a plain one.
-    unsafe {
-        sys::gnutls_handshake_set_hook_function(
-            session,
-            sys::GNUTLS_HANDSHAKE_CLIENT_HELLO,
-            before,
-            Some(client_hello),
-        );
-    }
-}
-#[cfg(not(gnutls_loads_proofs))]
-pub(super) fn watch_client_hello(_: sys::gnutls_session_t) {}
-
-/// # Safety
-/// Called by GnuTLS, with a session that [`register`] was called for and a ClientHello without its header.
-#[cfg(gnutls_loads_proofs)]
-#[doc(alias = "gnutls_ext_raw_parse")]
-unsafe extern "C" fn client_hello(
-    session: sys::gnutls_session_t,
-    _: c_uint,
-    _: c_uint,
-    incoming: c_uint,
-    message: *const sys::gnutls_datum_t,
-) -> c_int {
-    if incoming != 0 {
-        // SAFETY: the session's pointer was set when it was made; the message is read during the call only. What cannot be
-        // parsed is for the handshake to refuse.
-        unsafe {
-            sys::gnutls_ext_raw_parse(
-                sys::gnutls_session_get_ptr(session),
-                Some(extension),
-                message,
-                sys::GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO as c_uint,
-            );
-        }
-    }
-    0
-}
-
-/// # Safety
-/// Called by `gnutls_ext_raw_parse`, with the session's pointer.
-#[cfg(gnutls_loads_proofs)]
-unsafe extern "C" fn extension(pointer: *mut c_void, number: c_uint, _: *const u8, size: c_uint) -> c_int {
-    /// status_request (RFC 6066 section 8)
-    const STATUS_REQUEST: c_uint = 5;
-    /// session_ticket (RFC 5077 3.2)
-    const SESSION_TICKET: c_uint = 35;
-    /// pre_shared_key, psk_key_exchange_modes (RFC 8446 4.2.11, 4.2.9)
-    const PRE_SHARED_KEY: c_uint = 41;
-    const KEY_EXCHANGE_MODES: c_uint = 45;
-    // SAFETY: the pointer that `client_hello` passed on.
-    let reach = unsafe { reach_of(pointer) };
-    let mut tickets = reach.tickets.get();
-    match number {
-        STATUS_REQUEST => reach.status_asked.set(cfg!(ocsp_stapling)),
-        SESSION_TICKET => tickets[usize::from(size > 0)] = true,
-        PRE_SHARED_KEY => tickets[2] = true,
-        KEY_EXCHANGE_MODES => tickets[3] = true,
-        _ => {}
-    }
-    reach.tickets.set(tickets);
-    0
 }

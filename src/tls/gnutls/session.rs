@@ -115,8 +115,9 @@ impl Session {
         unsafe { reach::register(raw, &reach) };
         // SAFETY: both handles are alive; the priority stays so with the session.
         check(unsafe { sys::gnutls_priority_set(raw, priority.raw()) })?;
-        if side == Side::Server {
-            reach::watch_client_hello(raw);
+        #[cfg(gnutls_alpn)]
+        if matches!(side, Side::Server | Side::EarlyServer) {
+            super::hello::watch(raw);
         }
         reach.set_credentials(&credentials)?;
         Ok(Self { handle, reach, _priority: priority })
