@@ -3,7 +3,7 @@
 //! | process | uid | reads | if an attacker ran code in it |
 //! |---|---|---|---|
 //! | master | root | its configuration, fixed-size orders | everything; so it reads no mail, no network, no lookup |
-//! | SMTP worker | oxim | the network, the spool | can read and forge queued mail, and write to the logs; nowhere else (Landlock: `process::confinement`); cannot order a user child |
+//! | SMTP worker | oxim | the network, the spool | can read and forge queued mail, and write to the logs (and where a constant `tls_dhparam` names a file that is not there yet, in that directory); nowhere else (Landlock: `process::confinement`); cannot order a user child |
 //! | delivery worker | oxim | the spool, other servers' replies | can act as any user for whom a router or transport of the configuration may run, never as root or one of `never_users` |
 //! | staple keeper | a user of its own (KEEPER_USER) | responders' answers | can fill its store, and keep proofs from being fetched; what it hands on is checked again, it sees neither configuration nor mail, and with Landlock it writes nowhere else and reads nothing of the spool |
 //! | user child | the recipient | one order, one message body | what that user may |
