@@ -119,13 +119,7 @@ fn a_certificate_of_our_own_that_a_list_names_is_told_to_the_panic_log_once() {
     let daemon = place.daemon();
     let words = format!("): the revocation list {url} says that it is revoked");
     daemon.place.wait_for_log(&words);
-    // The main log's line comes first.
-    let panic = || fs::read_to_string(daemon.place.path("log/paniclog")).unwrap_or_default();
-    let end = Instant::now() + Duration::from_secs(10);
-    while !panic().contains(&words) && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let panic = panic();
+    let panic = daemon.place.wait_for_panic_log(&words);
     assert_eq!(panic.lines().filter(|line| line.contains(&words)).count(), 1, "{panic}");
     assert_eq!(responder.asked(), 1);
 }

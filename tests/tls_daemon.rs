@@ -86,7 +86,7 @@ fn a_must_staple_certificate_without_a_proof_is_warned_of_by_the_check_and_told_
     );
     let daemon = place.daemon();
     daemon.place.wait_for_log("daemon started");
-    let panic = fs::read_to_string(daemon.place.path("log/paniclog")).unwrap();
+    let panic = daemon.place.wait_for_panic_log("must-staple");
     assert!(panic.lines().count() == 1 && panic.contains("must-staple"), "{panic}");
     // With a proof there is nothing to say.
     let place = server_place("staple", Some(&good("staple")), SERVER);

@@ -148,13 +148,22 @@ impl Place {
 
     /// Waits until the main log has this text, and gives the whole log.
     pub fn wait_for_log(&self, text: &str) -> String {
+        self.wait_for("log", text, || self.log())
+    }
+
+    /// The same in the panic log, which is written after the main log.
+    pub fn wait_for_panic_log(&self, text: &str) -> String {
+        self.wait_for("panic log", text, || fs::read_to_string(self.path("log/paniclog")).unwrap_or_default())
+    }
+
+    fn wait_for(&self, name: &str, text: &str, read: impl Fn() -> String) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let log = self.log();
+            let log = read();
             if log.contains(text) {
                 return log;
             }
-            assert!(Instant::now() < deadline, "{text:?} is not in the log of {:?}:\n{log}", self.program);
+            assert!(Instant::now() < deadline, "{text:?} is not in the {name} of {:?}:\n{log}", self.program);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
