@@ -13,10 +13,9 @@ use ca::ca;
 use openssl::Openssl;
 use oxim::ocsp::fetch::DEADLINE;
 use oxim::ocsp::keeper::{
-    Engine, Event, Found, Job, MAX_FOR_EACH, MAX_LISTS, Matter, News, Outcome, PROOFS_AT_ONCE, Runner,
-    Settings, Tidings,
+    Engine, Event, Found, Job, MAX_FOR_EACH, Matter, News, Outcome, PROOFS_AT_ONCE, Runner, Settings, Tidings,
 };
-use oxim::ocsp::registry::{Key, MAX_ENTRIES, Wanted};
+use oxim::ocsp::registry::{Key, MAX_ENTRIES, MAX_LISTS, Wanted};
 use oxim::ocsp::schedule::Life;
 use oxim::ocsp::store::Store;
 use oxim::tls::gnutls::x509::Certificate;

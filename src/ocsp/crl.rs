@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 /// Longest list that is read. The largest of public authorities have some MiB; those beyond are cut into parts.
 pub const MAX_CRL_SIZE: usize = 16 * 1024 * 1024;
 /// Most lists in one file.
-pub const MAX_LISTS: usize = 1000;
+pub const MAX_IN_FILE: usize = 1000;
 /// How far a thisUpdate may lie in the future: clocks differ, as for proofs (row S6).
 const FUTURE_SKEW: Duration = Duration::from_secs(300);
 const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
@@ -258,8 +258,8 @@ pub fn texts(bytes: &[u8]) -> Result<Vec<Vec<u8>>, UnfitCrl> {
     let mut all = Vec::new();
     let mut rest = bytes;
     while let Some((_, after)) = rest.split_once_str(BEGIN) {
-        if all.len() == MAX_LISTS {
-            return Err(UnfitCrl::TooMany(MAX_LISTS));
+        if all.len() == MAX_IN_FILE {
+            return Err(UnfitCrl::TooMany(MAX_IN_FILE));
         }
         let cut = UnfitCrl::Malformed("PEM that is cut off");
         let (body, after) = after.split_once_str(END).ok_or(cut)?;

@@ -15,15 +15,13 @@
 use super::matter::{Found, Matter, Outcome};
 use super::queue::{Place, Queue, Turn};
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, MAX_ENTRIES, Report};
+use crate::ocsp::registry::{Key, MAX_ENTRIES, MAX_LISTS, Report};
 use crate::ocsp::schedule::{Chance, Life, Schedule};
 use crate::ocsp::store::Kind;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Most revocation lists that are looked after at once.
-pub const MAX_LISTS: usize = 256;
 /// Most questions at once about certificates.
 pub const PROOFS_AT_ONCE: usize = 60;
 /// Most lists that are fetched at once: each may take 16 MiB, and as much again while it is checked.

@@ -15,7 +15,7 @@ mod matter;
 mod queue;
 mod runner;
 
-pub use engine::{Engine, Holder, Job, LISTS_AT_ONCE, MAX_LISTS, News, PROOFS_AT_ONCE, Tidings};
+pub use engine::{Engine, Holder, Job, LISTS_AT_ONCE, News, PROOFS_AT_ONCE, Tidings};
 pub use matter::{Found, LIST_DEADLINE_FACTOR, MAX_CERTIFICATE, Matter, Outcome};
 pub use queue::MAX_FOR_EACH;
 pub use runner::{Event, Runner, Settings};
