@@ -293,6 +293,29 @@ fn a_list_that_the_disk_has_is_not_kept_in_memory_and_is_fetched_again_if_the_di
 }
 
 #[test]
+fn a_list_that_comes_again_unchanged_is_told_to_nobody_and_its_file_only_becomes_younger() {
+    let now = SystemTime::now();
+    let (since, until) = (now - HOUR, now + 4 * DAY);
+    let mut kept = Kept::new(list());
+    let der = kept.attempt(|_| found(b"list", since, until)).unwrap();
+    kept.engine.stored(KEY, &der);
+    // One that an earlier run has left is known, too.
+    for mut kept in [kept, Kept::with(list(), Some(found(b"list", since, until)))] {
+        kept.answers();
+        for _ in 0..3 {
+            let again = kept.attempt(|_| found(b"list", since, until)).expect("the store hears of it");
+            assert_eq!((&*again, kept.answers()), (&b"list"[..], vec![]));
+            kept.engine.stored(KEY, &again);
+            assert_eq!(Arc::strong_count(&again), 1, "the engine has let go of it");
+        }
+        kept.want(2, list(), None);
+        assert!(kept.engine.news().iter().any(|news| news.what == Tidings::Stored(Kind::List)));
+        assert!(kept.attempt(|now| found(b"next", now, now + 8 * DAY)).is_some());
+        assert_eq!(kept.answers(), [(vec![1, 2], b"next".to_vec())]);
+    }
+}
+
+#[test]
 fn a_proof_that_lives_for_seconds_is_not_asked_for_in_a_tight_loop() {
     let mut kept = Kept::new(matter());
     for _ in 0..50 {

@@ -91,10 +91,14 @@ impl Store {
         }
     }
 
-    /// Puts the bytes into their place; after an error what was there is still there.
+    /// Puts the bytes into their place; after an error what was there is still there. If they are there already, their
+    /// file only becomes as young as it would be: nothing is written or flushed.
     pub fn save(&self, key: Key, kind: Kind, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() > kind.limit() {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too long for the store"));
+        }
+        if is_renewed(&self.path(key, kind), bytes) {
+            return Ok(());
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let temporary = self.directory.join(format!("{key}.{}-{number}.tmp", std::process::id()));
@@ -166,6 +170,21 @@ fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// True if the file has these bytes, as a file of ours, and now counts from this moment. (Its age matters once nobody
+/// wants it; should a power cut take that back, it is gone a little earlier.)
+fn is_renewed(path: &Path, bytes: &[u8]) -> bool {
+    let renew = || -> io::Result<bool> {
+        let about = fs::symlink_metadata(path)?;
+        let is_ours = about.is_file() && about.permissions().mode() & 0o7777 == MODE;
+        if !is_ours || about.len() != bytes.len() as u64 || read(path, bytes.len())? != bytes {
+            return Ok(false);
+        }
+        let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+        file.set_modified(SystemTime::now()).map(|()| true)
+    };
+    renew().unwrap_or(false)
+}
+
 fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
     // the umask may have taken the group's right to read
@@ -223,6 +242,27 @@ mod tests {
         assert_eq!(names(&store), [format!("{KEY}.crl"), format!("{KEY}.ocsp")]);
         let mode = fs::metadata(store.directory().join(format!("{KEY}.ocsp"))).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written_again_and_is_as_young_as_if_it_were() {
+        use std::os::unix::fs::MetadataExt;
+        let (_directory, store) = store();
+        let path = store.path(KEY, Kind::List);
+        let age = || SystemTime::now().duration_since(fs::metadata(&path).unwrap().modified().unwrap());
+        let inode = || fs::metadata(&path).unwrap().ino();
+        store.save(KEY, Kind::List, b"list").unwrap();
+        let first = inode();
+        File::open(&path).unwrap().set_modified(SystemTime::now() - FORGOTTEN_AFTER).unwrap();
+        store.save(KEY, Kind::List, b"list").unwrap();
+        assert_eq!(inode(), first, "the file is the same");
+        assert!(age().is_ok_and(|age| age < Duration::from_secs(60)), "{:?}", age());
+        // Whatever is not as it was written is written.
+        store.save(KEY, Kind::List, b"LIST").unwrap();
+        assert_eq!(store.load(KEY, Kind::List).unwrap().unwrap(), b"LIST");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        store.save(KEY, Kind::List, b"LIST").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, MODE);
     }
 
     #[test]

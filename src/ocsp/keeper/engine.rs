@@ -3,7 +3,7 @@
 //!
 //! | what happens | to the word in hand | told |
 //! |---|---|---|
-//! | a good answer that lasts as long or longer | replaced | the answer, if its bytes are new (a list's, which are not kept, always); a report |
+//! | a good answer that lasts as long or longer | replaced | the answer, if its bytes are new; a report |
 //! | a good answer that ends before the one in hand (a cache on the way) | stays | a report |
 //! | a good answer from before the revocation in hand | stays | a report: a failure |
 //! | a revocation | replaced | the answer, a report |
@@ -18,6 +18,7 @@ use crate::ocsp::http::Url;
 use crate::ocsp::registry::{Key, MAX_ENTRIES, MAX_LISTS, Report};
 use crate::ocsp::schedule::{Chance, Life, Schedule};
 use crate::ocsp::store::Kind;
+use crate::tls::gnutls::hash::{Digest, digest};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -65,12 +66,21 @@ struct Item {
 enum Held {
     Nothing,
     Good(Found),
-    /// A list that the disk has.
-    Stored(Life),
+    /// A list that the disk has, and the hash by which it is known when it comes again.
+    Stored(Life, Option<Vec<u8>>),
     Revoked {
         der: Arc<[u8]>,
         since: SystemTime,
     },
+}
+
+/// What came of an answer.
+enum Taken {
+    Nothing,
+    /// The disk has these bytes already: only the file is younger than it was.
+    Known(Arc<[u8]>),
+    /// To be told and stored.
+    News(Arc<[u8]>),
 }
 
 /// A question that is to be asked now. It is given back with [`Engine::done`], whatever comes of it.
@@ -233,12 +243,15 @@ impl Engine {
         self.remember_end(key, &after);
         self.queues[queue].ended(turn, failed);
         self.enqueue(key, now);
-        if let Some(der) = &taken {
+        if let Taken::News(der) = &taken {
             let what = Tidings::Answer(kind, Arc::clone(der));
             self.news.push(News { to: to.clone(), key, what });
         }
         self.tell_report(key, to);
-        taken.map(|der| (kind, der))
+        match taken {
+            Taken::Nothing => None,
+            Taken::Known(der) | Taken::News(der) => Some((kind, der)),
+        }
     }
 
     /// The disk has it now; a list need not be kept in memory beside it.
@@ -249,14 +262,14 @@ impl Engine {
         if let Held::Good(found) = &item.word
             && Arc::ptr_eq(&found.der, der)
         {
-            item.word = Held::Stored(found.life);
+            item.word = Held::stored(found);
         }
     }
 
     /// The disk does not have it any more: it is asked for.
     pub fn lost(&mut self, key: Key, now: SystemTime) {
         let Some(item) = self.items.get_mut(&key) else { return };
-        if let Held::Stored(life) = item.word {
+        if let Held::Stored(life, _) = item.word {
             item.word = Held::Nothing;
             self.ends.remove(&(life.until, key));
             if item.run.is_none() {
@@ -307,7 +320,7 @@ impl Engine {
             Some(Outcome::Good(found)) => {
                 let schedule = Schedule::resumed(&found.life, now, chance);
                 let is_list = matter.kind() == Kind::List;
-                (if is_list { Held::Stored(found.life) } else { Held::Good(found) }, schedule)
+                (if is_list { Held::stored(&found) } else { Held::Good(found) }, schedule)
             }
             Some(Outcome::Revoked { der, since }) => (Held::Revoked { der, since }, Schedule::new(now)),
             Some(Outcome::Failed(_)) | None => (Held::Nothing, Schedule::new(now)),
@@ -377,7 +390,7 @@ impl Engine {
             Held::Good(Found { der, .. }) | Held::Revoked { der, .. } => {
                 Some(Tidings::Answer(kind, Arc::clone(der)))
             }
-            Held::Stored(_) => Some(Tidings::Stored(kind)),
+            Held::Stored(..) => Some(Tidings::Stored(kind)),
             Held::Nothing => None,
         };
         self.news.extend(what.map(|what| News { to: to.clone(), key, what }));
@@ -427,8 +440,8 @@ impl Engine {
 }
 
 impl Item {
-    /// Takes what came; the bytes, if they are news.
-    fn take(&mut self, outcome: Outcome, now: SystemTime, chance: Chance) -> Option<Arc<[u8]>> {
+    /// Takes what came.
+    fn take(&mut self, outcome: Outcome, now: SystemTime, chance: Chance) -> Taken {
         let outcome = match (outcome, &self.word) {
             (Outcome::Good(new), Held::Revoked { since, .. }) if new.life.since <= *since => {
                 Outcome::Failed("the answer is older than the revocation".into())
@@ -442,27 +455,30 @@ impl Item {
                 shorten(&mut self.report.last_error);
                 let until = self.word.life().map(|life| life.until);
                 self.schedule.after_failure(until, now, chance);
-                None
+                Taken::Nothing
             }
             Outcome::Good(found) => {
                 self.succeeded();
                 let old = self.word.life().filter(|old| old.until > found.life.until);
                 self.schedule.after_success(&old.unwrap_or(found.life), now, chance);
                 if old.is_some() || self.word.is(&found.der) {
-                    return None;
+                    return Taken::Nothing;
+                }
+                if self.word.is_stored_as(&found.der) {
+                    return Taken::Known(found.der);
                 }
                 let der = Arc::clone(&found.der);
                 self.word = Held::Good(found);
-                Some(der)
+                Taken::News(der)
             }
             Outcome::Revoked { der, since } => {
                 self.succeeded();
                 self.schedule.after_revocation(now, chance);
                 if matches!(&self.word, Held::Revoked { since: known, .. } if *known == since) {
-                    return None;
+                    return Taken::Nothing;
                 }
                 self.word = Held::Revoked { der: Arc::clone(&der), since };
-                Some(der)
+                Taken::News(der)
             }
         }
     }
@@ -477,7 +493,7 @@ impl Held {
     fn life(&self) -> Option<Life> {
         match self {
             Held::Good(found) => Some(found.life),
-            Held::Stored(life) => Some(*life),
+            Held::Stored(life, _) => Some(*life),
             Held::Nothing | Held::Revoked { .. } => None,
         }
     }
@@ -485,6 +501,19 @@ impl Held {
     fn is(&self, der: &[u8]) -> bool {
         matches!(self, Held::Good(found) if *found.der == *der)
     }
+
+    fn stored(found: &Found) -> Self {
+        Held::Stored(found.life, hash(&found.der))
+    }
+
+    fn is_stored_as(&self, der: &[u8]) -> bool {
+        matches!(self, Held::Stored(_, Some(known)) if hash(der).as_ref() == Some(known))
+    }
+}
+
+/// None, where the library cannot: then everything is news.
+fn hash(der: &[u8]) -> Option<Vec<u8>> {
+    digest(Digest::Sha256, der).ok()
 }
 
 fn place_of(url: &Url) -> Place {
