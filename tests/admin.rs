@@ -196,6 +196,78 @@ fn a_reload_never_leaves_a_collector_without_an_answer() {
     }
 }
 
+/// A daemon that shows its numbers at a socket in `run`.
+fn with_socket() -> daemon::Place {
+    let place = place("openmetrics_listen = @DIR@/run/metrics");
+    fs::create_dir(place.path("run")).unwrap();
+    fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
+    place
+}
+
+/// Ends the daemon, and waits for its last act.
+fn stop(daemon: &daemon::Daemon) {
+    signal(daemon.pid(), Signal::SIGTERM);
+    let end = Instant::now() + Duration::from_secs(30);
+    while daemon.place.path("pid").exists() {
+        assert!(Instant::now() < end, "the daemon does not end; log:\n{}", daemon.place.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_stopped_daemon_leaves_no_socket_and_takes_nothing_that_is_none() {
+    let daemon = started(with_socket());
+    let path = |name: &str| daemon.place.path("run").join(name);
+    scrape(UnixStream::connect(path("metrics")).unwrap()).unwrap();
+    // The numbers move to another place: nothing stays behind at the old one.
+    let text = fs::read_to_string(daemon.place.path("configure")).unwrap();
+    fs::write(daemon.place.path("configure"), text.replace("run/metrics", "run/other")).unwrap();
+    signal(daemon.pid(), Signal::SIGHUP);
+    let end = Instant::now() + Duration::from_secs(30);
+    while path("metrics").exists() || !path("other").exists() {
+        assert!(Instant::now() < end, "log:\n{}", daemon.place.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    scrape(UnixStream::connect(path("other")).unwrap()).unwrap();
+    stop(&daemon);
+    assert_eq!(fs::read_dir(daemon.place.path("run")).unwrap().count(), 0);
+
+    let daemon = started(with_socket());
+    let socket = daemon.place.path("run/metrics");
+    fs::remove_file(&socket).unwrap();
+    fs::write(&socket, "somebody's").unwrap();
+    stop(&daemon);
+    assert_eq!(fs::read(&socket).unwrap(), b"somebody's");
+}
+
+#[test]
+fn a_socket_that_a_killed_daemon_has_left_stops_no_start() {
+    let daemon = started(with_socket());
+    let socket = daemon.place.path("run/metrics");
+    let worker = daemon.smtp_worker();
+    signal(daemon.pid(), Signal::SIGKILL);
+    let end = Instant::now() + Duration::from_secs(30);
+    while fs::exists(format!("/proc/{worker}")).unwrap() {
+        assert!(Instant::now() < end, "the worker outlives the master");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(socket.exists() && UnixStream::connect(&socket).is_err());
+    // One that was killed while it made the socket has left another name.
+    fs::rename(&socket, daemon.place.path("run/metrics.new")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    if daemon::is_root() {
+        let oxim = nix::unistd::User::from_name("oxim").unwrap().unwrap();
+        nix::unistd::chown(&socket, Some(oxim.uid), Some(oxim.gid)).unwrap();
+    }
+    let daemon = daemon.restarted();
+    let end = Instant::now() + Duration::from_secs(30);
+    while UnixStream::connect(&socket).map_err(|error| error.to_string()).and_then(scrape).is_err() {
+        assert!(Instant::now() < end, "log:\n{}", daemon.place.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(fs::read_dir(daemon.place.path("run")).unwrap().count(), 1);
+}
+
 fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("State:\tZ"))
 }

@@ -49,7 +49,8 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     spool_directory::prepare(&program.globals)?;
     let surroundings = Surroundings::now(&program.globals, program.http_proxy.clone());
     let pid_file = pid_file(&program)?;
-    let mut daemon = Daemon { log, rights, pid_file, waiting: None, surroundings, program };
+    let (waiting, metrics_socket) = (None, None);
+    let mut daemon = Daemon { log, rights, pid_file, waiting, surroundings, metrics_socket, program };
     daemon.check(&daemon.program.reading).map_err(|text| anyhow!("{text}"))?;
     let plan = daemon.plan(&daemon.program.reading)?;
     let listeners = daemon.bind(&plan)?;
@@ -126,6 +127,8 @@ struct Daemon {
     /// The process that was called waits for a byte here.
     waiting: Option<OwnedFd>,
     surroundings: Surroundings,
+    /// Where the numbers were shown until now.
+    metrics_socket: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -178,11 +181,14 @@ impl Daemon {
             roles.push(Role::SmtpWorker);
         }
         let described = interfaces::describe(&listen, &self.tls_ports(main, &listen));
-        if let Some(ListenPlace::Port(address)) = self.metrics_place(main).map_err(|text| anyhow!(text))? {
-            if listen.contains(&address) {
+        let mut metrics_socket = None;
+        match self.metrics_place(main).map_err(|text| anyhow!(text))? {
+            Some(ListenPlace::Port(address)) if listen.contains(&address) => {
                 bail!("openmetrics_listen: {address} is where SMTP listens");
             }
-            listen.push(address);
+            Some(ListenPlace::Port(address)) => listen.push(address),
+            Some(ListenPlace::Socket(path)) => metrics_socket = Some(path),
+            None => {}
         }
         Ok(Plan {
             snapshot,
@@ -193,7 +199,16 @@ impl Daemon {
             roles,
             keeper,
             check: Box::new(ConfigurationCheck::new(reading.written.clone(), own)),
+            metrics_socket,
         })
+    }
+
+    /// The log and the sockets lie in directories of oxim's: root opens and removes nothing there.
+    fn as_oxim(&self, work: impl FnOnce()) {
+        match &self.rights {
+            Some(rights) => without_root::as_other(rights, work),
+            None => work(),
+        }
     }
 
     fn tls_ports(&self, main: &Options, listen: &[SocketAddr]) -> Vec<u16> {
@@ -274,12 +289,16 @@ impl Office for Daemon {
                 log.write(Which::Panic, BStr::new(line));
             }
         };
-        let Some(rights) = &self.rights else { return write(&self.log) };
-        // The log lies in a directory of oxim's: root opens nothing there.
-        without_root::as_other(rights, || write(&self.log));
+        self.as_oxim(|| write(&self.log));
     }
 
-    fn started(&mut self, description: &str) {
+    fn started(&mut self, plan: &Plan) {
+        let former = std::mem::replace(&mut self.metrics_socket, plan.metrics_socket.clone());
+        if let Some(former) = former.filter(|former| Some(former) != plan.metrics_socket.as_ref()) {
+            // Who listens there is about to hear that it is to end.
+            self.as_oxim(|| openmetrics::leave_now(&former));
+        }
+        let description = &plan.description;
         let name = MAILER_NAME.to_lowercase();
         let version = mailer_version();
         self.log(
@@ -298,7 +317,11 @@ impl Office for Daemon {
         }
     }
 
-    fn stopped(&mut self) {
+    fn stopped(&mut self, plan: &Plan) {
+        let sockets = [self.metrics_socket.take(), plan.metrics_socket.clone()];
+        if sockets.iter().any(Option::is_some) {
+            self.as_oxim(|| sockets.iter().flatten().for_each(|socket| openmetrics::leave(socket)));
+        }
         if let Some(path) = &self.pid_file {
             let _ = fs::remove_file(path); // removed by hand is as good
         }

@@ -25,6 +25,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long roles may take to end after SIGTERM before they are killed.
@@ -48,6 +49,8 @@ pub struct Plan {
     pub check: Box<dyn OrderCheck>,
     /// What it does, for the log: `-q30m, listening for SMTP on port 25 (IPv6 and IPv4)`.
     pub description: String,
+    /// The socket in the file system at which a role shows the numbers.
+    pub metrics_socket: Option<PathBuf>,
 }
 
 /// What the staple keeper gets in place of the others' snapshot and rights: it sees nothing of the configuration.
@@ -65,12 +68,12 @@ pub trait Office {
     fn read_configuration(&mut self) -> Result<Plan, String>;
     /// Writes a line to the main log (and the panic log); never as root.
     fn log(&mut self, line: &str, panic: bool);
-    /// Everything runs as `description` says: the log is told, whoever waits for the start may go.
-    fn started(&mut self, description: &str);
+    /// Everything runs as the plan says: the log is told, whoever waits for the start may go.
+    fn started(&mut self, plan: &Plan);
     /// It never came to run, and all has ended; whoever waits for the start hears why.
     fn failed(&mut self, why: &str);
-    /// The end: the pid file goes.
-    fn stopped(&mut self);
+    /// The end: all roles have ended, and nothing of theirs is to be left in the file system.
+    fn stopped(&mut self, plan: &Plan);
 }
 
 /// One role that runs.
@@ -159,7 +162,7 @@ impl<'o> Master<'o> {
                 }
             }
         }
-        self.office.stopped();
+        self.office.stopped(&self.plan);
         match self.failure {
             Some(why) => {
                 self.office.failed(&why);
@@ -384,7 +387,7 @@ impl<'o> Master<'o> {
                 return;
             }
             self.told_started = true;
-            self.office.started(&self.plan.description);
+            self.office.started(&self.plan);
             goes = (0..self.running.len()).collect();
             for role in self.running.iter_mut().filter(|role| role.retiring && !role.told_to_retire) {
                 role.told_to_retire = true;
@@ -440,6 +443,7 @@ pub(super) mod tests {
             keeper: KeeperPlan::default(),
             check: Box::new(Nothing),
             description: String::new(),
+            metrics_socket: None,
         }
     }
 
@@ -453,9 +457,9 @@ pub(super) mod tests {
         fn log(&mut self, line: &str, _: bool) {
             self.0.push(line.to_owned());
         }
-        fn started(&mut self, _: &str) {}
+        fn started(&mut self, _: &Plan) {}
         fn failed(&mut self, _: &str) {}
-        fn stopped(&mut self) {}
+        fn stopped(&mut self, _: &Plan) {}
     }
 
     /// What the master's log says when a role says this, and whether the role was killed for it.

@@ -8,7 +8,7 @@ use nix::sys::time::TimeVal;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -54,9 +54,8 @@ pub fn unix_stream(path: &Path) -> io::Result<UnixListener> {
 }
 
 fn unix(path: &Path, kind: SockType, mode: u32) -> io::Result<OwnedFd> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if is_socket(path)? {
+        remove_if_there(path)?;
     }
     let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
     bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
@@ -64,6 +63,37 @@ fn unix(path: &Path, kind: SockType, mode: u32) -> io::Result<OwnedFd> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listen(&fd, Backlog::new(128).unwrap_or(Backlog::MAXCONN))?;
     Ok(fd)
+}
+
+/// Whether there is a socket; an error if there is something else, which nobody may replace with one: a path that was
+/// mistyped costs no file.
+pub fn is_socket(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(about) if about.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(io::Error::other("there is something that is no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a socket of streams at which nobody listens any more, and nothing else.
+pub fn remove_dead_stream(path: &Path) -> io::Result<()> {
+    if is_socket(path)? && is_dead(path)? { remove_if_there(path) } else { Ok(()) }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Asks without waiting: one with a full queue is somebody's.
+fn is_dead(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let connected = connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?);
+    Ok(connected == Err(nix::errno::Errno::ECONNREFUSED))
 }
 
 /// A send that takes longer fails.
@@ -94,6 +124,37 @@ pub fn accept(socket: &OwnedFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dead_socket_is_replaced_or_removed_and_never_anything_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let first = unix_stream(&path("socket")).unwrap();
+        remove_dead_stream(&path("socket")).unwrap();
+        assert!(path("socket").exists(), "somebody listens");
+        // One that does not come round to its clients is alive, too.
+        let waiting: Vec<_> =
+            (0..129).map_while(|_| is_dead(&path("socket")).ok().filter(|dead| !dead)).collect();
+        assert_eq!(waiting.len(), 129);
+        drop(first);
+        drop(unix_stream(&path("socket")).unwrap());
+        remove_dead_stream(&path("socket")).unwrap();
+        assert!(!path("socket").exists());
+        remove_dead_stream(&path("socket")).unwrap();
+        std::fs::write(path("file"), "kept").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        for name in ["file", "link", "directory"] {
+            for refused in [unix_stream(&path(name)).map(drop), remove_dead_stream(&path(name))] {
+                assert_eq!(
+                    refused.unwrap_err().to_string(),
+                    "there is something that is no socket",
+                    "{name}"
+                );
+            }
+        }
+        assert_eq!(std::fs::read(path("link")).unwrap(), b"kept");
+    }
 
     #[test]
     fn both_families_share_a_port() {

@@ -19,9 +19,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -116,36 +115,51 @@ impl Door {
 pub fn check(place: &ListenPlace) -> Result<(), String> {
     let ListenPlace::Socket(path) = place else { return Ok(()) };
     let tried = beside(path, "check");
-    let made = check_free(path).and_then(|()| listen::unix_stream(&tried)).map(drop);
-    let _ = std::fs::remove_file(&tried); // it was made, or was not
-    made.map_err(|error| format!("openmetrics_listen: {}: {}", path.display(), system_words(&error)))
+    let made = listen_beside(path, &tried).map(drop);
+    made.and_then(|()| listen::remove_dead_stream(&tried).map_err(|error| refusal(&tried, &error)))
+        .map_err(|error| error.to_string())
 }
 
 /// Makes the socket and puts it in its place: there is never none, and clients of an older one are served by it.
 fn make_socket(path: &Path) -> io::Result<UnixListener> {
     let new = beside(path, "new");
-    let made = check_free(path).and_then(|()| listen::unix_stream(&new)).and_then(|listener| {
-        std::fs::rename(&new, path)?;
-        Ok(listener)
-    });
-    made.map_err(|error| {
+    let listener = listen_beside(path, &new)?;
+    std::fs::rename(&new, path).map_err(|error| {
         let _ = std::fs::remove_file(&new); // the first error is the one to tell
-        let text = format!("openmetrics_listen: {}: {}", path.display(), system_words(&error));
-        io::Error::new(error.kind(), text)
-    })
+        refusal(path, &error)
+    })?;
+    Ok(listener)
 }
 
-/// Something that is no socket is not replaced: a path that was mistyped costs no file.
-fn check_free(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(about) if !about.file_type().is_socket() => {
-            Err(io::Error::other("there is something that is no socket"))
-        }
-        _ => Ok(()),
+/// Listens at a name beside the socket's. What is at either of the two and is no socket stays, and is named.
+fn listen_beside(path: &Path, name: &Path) -> io::Result<UnixListener> {
+    for taken in [path, name] {
+        listen::is_socket(taken).map_err(|error| refusal(taken, &error))?;
+    }
+    listen::unix_stream(name).map_err(|error| refusal(path, &error))
+}
+
+/// At the daemon's end: nothing is left that looks as if somebody showed numbers there. A socket that somebody else
+/// listens at stays, and so does whatever is no socket.
+pub fn leave(path: &Path) {
+    if let Err(error) = listen::remove_dead_stream(path) {
+        log::debug!(target: "process", "openmetrics_listen: {}: {}", path.display(), system_words(&error));
     }
 }
 
-fn beside(path: &Path, what: &str) -> std::path::PathBuf {
+/// The same while our own role still listens: it has another place from now on.
+pub fn leave_now(path: &Path) {
+    if matches!(listen::is_socket(path), Ok(true)) {
+        let _ = std::fs::remove_file(path); // removed by hand is as good
+    }
+}
+
+fn refusal(path: &Path, error: &io::Error) -> io::Error {
+    let text = format!("openmetrics_listen: {}: {}", path.display(), system_words(error));
+    io::Error::new(error.kind(), text)
+}
+
+fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{what}"));
     name.into()
@@ -304,7 +318,6 @@ fn timed(
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -349,6 +362,19 @@ mod tests {
         assert!(refused.ends_with("/file: there is something that is no socket"), "{refused}");
         assert_eq!(check(&place).unwrap_err(), refused);
         assert_eq!(std::fs::read(&file).unwrap(), b"kept");
+        // Nor what has one of the names beside it.
+        for name in ["mine.check", "mine.new"] {
+            std::fs::write(directory.path().join(name), "kept").unwrap();
+        }
+        let mine = ListenPlace::Socket(directory.path().join("mine"));
+        let refused = Door::open(&mine, &mut Vec::new()).unwrap_err().to_string();
+        assert!(refused.ends_with("/mine.new: there is something that is no socket"), "{refused}");
+        let refused = check(&mine).unwrap_err();
+        assert!(refused.ends_with("/mine.check: there is something that is no socket"), "{refused}");
+        for name in ["mine.check", "mine.new"] {
+            assert_eq!(std::fs::read(directory.path().join(name)).unwrap(), b"kept");
+            std::fs::remove_file(directory.path().join(name)).unwrap();
+        }
         let missing = check(&ListenPlace::Socket(directory.path().join("no/metrics"))).unwrap_err();
         assert!(missing.ends_with("/no/metrics: No such file or directory"), "{missing}");
         assert_eq!(check(&ListenPlace::Socket(path)), Ok(()));
