@@ -268,8 +268,69 @@ fn a_socket_that_a_killed_daemon_has_left_stops_no_start() {
     assert_eq!(fs::read_dir(daemon.place.path("run")).unwrap().count(), 1);
 }
 
+#[test]
+fn a_daemon_that_only_runs_the_queue_shows_its_numbers_too() {
+    let port = free_port();
+    for value in [format!("127.0.0.1:{port}"), "@DIR@/run/metrics".to_owned()] {
+        let place = place(&format!("openmetrics_listen = {value}"));
+        fs::create_dir(place.path("run")).unwrap();
+        fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
+        for name in ["ann", "defer"] {
+            let recipient = format!("{name}@host.test");
+            let queued =
+                place.run(&["-odq", "-oi", "-f", "a@host.test", &recipient], b"Subject: x\n\nText\n");
+            assert!(queued.status.success(), "{queued:?}");
+        }
+        let daemon = daemon::QueueDaemon::start(place, &["-q30m"]);
+        let socket = daemon.place.path("run/metrics");
+        let ask = || match value.starts_with('@') {
+            true => UnixStream::connect(&socket).map_err(|e| e.to_string()).and_then(scrape),
+            false => TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string()).and_then(scrape),
+        };
+        let until = |what: &str, good: &dyn Fn(&Numbers) -> bool| {
+            let end = Instant::now() + Duration::from_secs(30);
+            loop {
+                match ask() {
+                    Ok(numbers) if good(&numbers) => return,
+                    told => assert!(Instant::now() < end, "{what}: {told:#?}\n{}", daemon.place.log()),
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let counted = |numbers: &Numbers| {
+            numbers.get("oxim_deliveries_total", &[("result", "local")]) == 1.0
+                && numbers.get("oxim_messages_attempted_total", &[("result", "deferred")]) >= 1.0
+        };
+        until("the deliveries", &counted);
+        until("the queue", &|numbers| numbers.get("oxim_queue_messages", &[]) == 1.0);
+        let before = daemon.place.log().matches("daemon started").count();
+        signal(daemon.pid(), Signal::SIGHUP);
+        let end = Instant::now() + Duration::from_secs(30);
+        while daemon.place.log().matches("daemon started").count() == before {
+            ask().expect("a reload leaves nobody without an answer");
+            assert!(Instant::now() < end, "log:\n{}", daemon.place.log());
+        }
+        until("the same counts", &counted);
+        let place = daemon.place.path("");
+        signal(daemon.pid(), Signal::SIGTERM);
+        while place.join("pid").exists() {
+            assert!(Instant::now() < end, "log:\n{}", daemon.place.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!socket.exists() && ask().is_err());
+    }
+}
+
 fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("State:\tZ"))
+}
+
+#[test]
+fn it_is_said_where_nobody_shows_numbers() {
+    let told = |more: &str| String::from_utf8(place(more).run(&["-bV"], b"").stdout).unwrap();
+    let line = "openmetrics_listen: a daemon (-bd, -q<time>) shows its numbers there; what runs without one (-bs under";
+    assert!(told("openmetrics_listen = 127.0.0.1:9125").contains(line));
+    assert!(!told("").contains("openmetrics") && !told("openmetrics_listen =").contains("openmetrics"));
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Daemon {
         without_root::ask_other(self.rights.as_ref(), || {
             let globals = Arc::new(services::globals(reading)?);
             spool_directory::check(&globals)?;
-            if let Some(place) = self.metrics_place(&reading.written.main)? {
+            if let Some(place) = metrics_place(&reading.written.main)? {
                 openmetrics::check(&place)?;
             }
             services::configure(reading, globals.clone(), None)?;
@@ -147,12 +147,6 @@ impl Daemon {
             globals.log.check().map_err(|error| error.to_string())?;
             Ok(())
         })
-    }
-
-    /// Where the numbers are shown: only a daemon that listens has a process for it.
-    fn metrics_place(&self, main: &Options) -> Result<Option<ListenPlace>, String> {
-        let place = crate::load::openmetrics_place(main).map_err(|error| reading::error_text(&error))?;
-        Ok(place.filter(|_| self.program.invocation.daemon.listen))
     }
 
     fn plan(&self, reading: &Reading) -> anyhow::Result<Plan> {
@@ -182,7 +176,7 @@ impl Daemon {
         }
         let described = interfaces::describe(&listen, &self.tls_ports(main, &listen));
         let mut metrics_socket = None;
-        match self.metrics_place(main).map_err(|text| anyhow!(text))? {
+        match metrics_place(main).map_err(|text| anyhow!(text))? {
             Some(ListenPlace::Port(address)) if listen.contains(&address) => {
                 bail!("openmetrics_listen: {address} is where SMTP listens");
             }
@@ -326,6 +320,11 @@ impl Office for Daemon {
             let _ = fs::remove_file(path); // removed by hand is as good
         }
     }
+}
+
+/// Where the numbers are shown.
+fn metrics_place(main: &Options) -> Result<Option<ListenPlace>, String> {
+    crate::load::openmetrics_place(main).map_err(|error| reading::error_text(&error))
 }
 
 /// `-oPX`: what a daemon that ends badly has left behind. Only root and oxim may.

@@ -423,6 +423,13 @@ pub fn print_configuration(
 ) -> io::Result<()> {
     writeln!(out, "Configuration file search path is {}", build_settings::CONFIGURE_FILE)?;
     writeln!(out, "Configuration file is {}", written.file.display())?;
+    if let Some(shown) =
+        written.main.text("openmetrics_listen").filter(|value| !value.text().trim().is_empty())
+    {
+        let who = "openmetrics_listen: a daemon (-bd, -q<time>) shows its numbers there; what runs without one \
+                   (-bs under inetd, -q, -M) is counted by nobody";
+        writeln!(out, "{}: {who}", shown.at())?;
+    }
     unsupported.iter().try_for_each(|place| writeln!(out, "{}: {}", place.at, place.message))
 }
 

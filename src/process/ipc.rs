@@ -27,6 +27,8 @@ wire_struct! {
         pub listeners: u32,
         /// How many links.
         pub links: u32,
+        /// It is the one that shows the numbers.
+        pub shows: bool,
         /// The process that played this role before died.
         pub after_death: bool,
     }

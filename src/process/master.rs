@@ -53,6 +53,14 @@ pub struct Plan {
     pub metrics_socket: Option<PathBuf>,
 }
 
+impl Plan {
+    /// The role that has the listening sockets, that of the numbers among them: in a daemon that only runs the queue it
+    /// is the one that delivers.
+    fn shows(&self) -> Option<Role> {
+        [Role::SmtpWorker, Role::DeliveryWorker].into_iter().find(|role| self.roles.contains(role))
+    }
+}
+
 /// What the staple keeper gets in place of the others' snapshot and rights: it sees nothing of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct KeeperPlan {
@@ -226,7 +234,8 @@ impl<'o> Master<'o> {
         drop(theirs);
         let snapshot = snapshot.to_memfd()?;
         let links = self.make_links(role)?;
-        let listeners: &[TcpListener] = if role == Role::SmtpWorker { &self.listeners } else { &[] };
+        let shows = self.plan.shows() == Some(role);
+        let listeners: &[TcpListener] = if shows { &self.listeners } else { &[] };
         let mut handed: Vec<BorrowedFd> = vec![snapshot.as_fd(), self.counters.as_fd()];
         if !is_keeper {
             handed.extend(self.trigger.0.fds());
@@ -238,7 +247,7 @@ impl<'o> Master<'o> {
         handed.extend(listeners.iter().map(AsFd::as_fd));
         ipc::say_build_id(&ours)?;
         let (links_count, listeners) = (links.len() as u32, listeners.len() as u32);
-        let start = Start { generation: self.generation, listeners, links: links_count, after_death };
+        let start = Start { generation: self.generation, listeners, links: links_count, shows, after_death };
         ipc::say(&ours, &ToRole::Start(start), &handed)?;
         links.iter().for_each(|link| link.tell(&self.running[link.peer].control));
         Ok(Running::new(role, pid, ours, self.generation))

@@ -15,6 +15,7 @@ use super::spool_directory;
 use super::staple_keeper;
 use super::submit_socket::{self, Calls};
 use super::trigger::{Receiver, Trigger};
+use crate::expand::context::Globals;
 use crate::load::{self, Configuration};
 use crate::log::debug::Selection;
 use crate::metrics::Counters;
@@ -53,6 +54,8 @@ struct Handed {
     /// With the staple keeper, or its with those that it serves.
     links: Vec<OwnedFd>,
     listeners: Vec<TcpListener>,
+    /// It shows the numbers, where the configuration wants it.
+    shows: bool,
     after_death: bool,
 }
 
@@ -172,6 +175,7 @@ fn hear_start(role: Role, control: OwnedFd) -> io::Result<Handed> {
         trigger,
         links,
         listeners,
+        shows: start.shows,
         after_death: start.after_death,
     })
 }
@@ -181,13 +185,9 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     let (control, mut sockets) = (handed.control, handed.listeners);
     let announce = handed.announce.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
     let mut service = services::Smtp::new(reading, announce, handed.counters)?;
-    let numbers = Arc::new(Numbers::new(service.server()));
+    let numbers = Arc::new(Numbers::of_server(service.server()));
     // Before this process may make nothing there any more.
-    let door = match load::openmetrics_place(&service.globals().main) {
-        Ok(Some(place)) => Some(Door::open(&place, &mut sockets)?),
-        Ok(None) => None,
-        Err(error) => return Err(io::Error::other(reading::error_text(&error))),
-    };
+    let door = open_door(service.globals(), &mut sockets)?;
     // While there is one thread: those that come inherit it.
     confinement::confine(service.globals(), &reading.snapshot);
     let status = service.start_status(handed.links)?;
@@ -208,15 +208,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     if !sockets.is_empty() {
         service.preload_tls(status.as_ref());
     }
-    let log = service.station().log.clone();
-    let on_panic = move |text: &str| {
-        log.panic(format!("internal error while numbers were shown: {text}").as_bytes().as_bstr());
-    };
-    let endpoint = door.map(|door| {
-        let numbers = numbers.clone();
-        openmetrics::serve(door, Arc::new(move || numbers.text()), Arc::new(on_panic))
-    });
-    let endpoint = endpoint.transpose()?;
+    let endpoint = show_numbers(door, &numbers, service.globals())?;
     let limits = service.accept_limits();
     let stop = service.stop_flag();
     let mut worker = SmtpWorker::new(sockets, limits, Arc::new(service));
@@ -249,9 +241,32 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     }
 }
 
+/// Where the numbers are shown (`openmetrics_listen`), if they are.
+fn open_door(globals: &Globals, sockets: &mut Vec<TcpListener>) -> io::Result<Option<Door>> {
+    match load::openmetrics_place(&globals.main) {
+        Ok(Some(place)) => Door::open(&place, sockets).map(Some),
+        Ok(None) => Ok(None),
+        Err(error) => Err(io::Error::other(reading::error_text(&error))),
+    }
+}
+
+fn show_numbers(
+    door: Option<Door>,
+    numbers: &Arc<Numbers>,
+    globals: &Globals,
+) -> io::Result<Option<Endpoint>> {
+    let Some(door) = door else { return Ok(None) };
+    let (numbers, log) = (numbers.clone(), globals.log.clone());
+    let on_panic = move |text: &str| {
+        log.panic(format!("internal error while numbers were shown: {text}").as_bytes().as_bstr());
+    };
+    openmetrics::serve(door, Arc::new(move || numbers.text()), Arc::new(on_panic)).map(Some)
+}
+
 fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
     debug_assert!(Role::DeliveryWorker.may(Right::OrderUserChild));
-    let Handed { control, counters, announce, trigger, after_death, links, .. } = handed;
+    let Handed { control, counters, announce, trigger, after_death, links, mut listeners, shows, .. } =
+        handed;
     let (Some(announce), Some(trigger)) = (announce, trigger) else {
         return Err(io::Error::other("no trigger was handed over"));
     };
@@ -263,6 +278,8 @@ fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
         }
     };
     let settings = Settings { after_death, ..service.settings(&reading.snapshot) };
+    let door = if shows { open_door(service.globals(), &mut listeners)? } else { None };
+    let endpoint = show_numbers(door, &Arc::new(service.numbers()), service.globals())?;
     ipc::say(&control, &ToMaster::Ready(()), &[])?;
     loop {
         match ipc::hear::<ToRole>(&control)? {
@@ -275,15 +292,21 @@ fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
     let mut worker = DeliveryWorker::new(Arc::new(service), settings)?;
     loop {
         worker.work_until(&control, &trigger)?;
-        match ipc::hear::<ToRole>(&control)? {
-            Some((ToRole::Retire(()), _)) => worker.finish(RETIRE_PATIENCE),
-            Some((ToRole::Stop(()), _)) | None => worker.finish(STOP_PATIENCE),
+        let patience = match ipc::hear::<ToRole>(&control)? {
+            Some((ToRole::Retire(()), _)) => RETIRE_PATIENCE,
+            Some((ToRole::Stop(()), _)) | None => STOP_PATIENCE,
             Some((ToRole::Link(()), links)) => {
                 link(links);
                 continue;
             }
             Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
+        let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
+        let end = Instant::now() + patience;
+        worker.finish(patience);
+        if let Some(ending) = ending {
+            ending.wait(end.saturating_duration_since(Instant::now()));
+        }
         return Ok(());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::certificate_status::{CertificateStatus, Started};
 use super::delivery_worker::Settings;
+use super::openmetrics::Numbers;
 use super::orders::Orders;
 use super::peer_lists::PeerLists;
 use super::reading::{self, Reading};
@@ -22,6 +23,7 @@ use crate::mail::{IdForm, IdGenerator, MessageId};
 use crate::matching::{self, HostSubject};
 use crate::metrics::{Counter, Counters};
 use crate::ocsp::registry::Registry;
+use crate::ocsp::standing::Standings;
 use crate::queue::{self, Act, Run, Selection, Who};
 use crate::receive::{OwnMessages, Station};
 use crate::smtp_in::stream::TlsAcceptor;
@@ -415,6 +417,15 @@ impl Delivery {
     /// Removes what a crash left in the spool: files of messages that never were, or are no more.
     pub fn sweep_spool(&self) {
         sweep_spool(&self.env.globals, &self.env.layout);
+    }
+    /// What this process can show of itself.
+    pub fn numbers(&self) -> Numbers {
+        let globals = &self.env.globals;
+        Numbers::new(globals.counters.clone(), self.env.layout.clone(), Box::new(|_| Standings::default()))
+    }
+    /// What expansions see.
+    pub fn globals(&self) -> &Globals {
+        &self.env.globals
     }
     /// How much at once, how often.
     pub fn settings(&self, snapshot: &Snapshot) -> Settings {

@@ -248,6 +248,42 @@ impl Daemon {
     }
 }
 
+/// A daemon that only runs the queue.
+pub struct QueueDaemon {
+    pub place: Place,
+    child: Child,
+}
+
+impl QueueDaemon {
+    /// `arguments` are its `-q<time>` and whatever else.
+    pub fn start(place: Place, arguments: &[&str]) -> Self {
+        let pid = place.path("pid");
+        // In the foreground: who has started it knows when it has ended.
+        let child = command(&place)
+            .args(arguments)
+            .args(["-v", "-oP"])
+            .arg(pid)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starting the daemon");
+        place.wait_for_log("daemon started");
+        Self { place, child }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for QueueDaemon {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
 fn spawn(place: &Place, port: u16) -> Child {
     command(place)
         .args(["-bdf", "-oX", &format!("127.0.0.1.{port}"), "-oP"])

@@ -4,7 +4,6 @@ use crate::config::build_settings::{EXIM_VERSION, OXIM_VERSION};
 use crate::metrics::{Counters, FAMILIES, Kind, Samples, Text};
 use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State};
 use crate::smtp_in::Server;
-use crate::smtp_in::stream::TlsAcceptor;
 use crate::spool::message::read_header;
 use crate::spool::{Layout, scan};
 use std::io;
@@ -20,9 +19,12 @@ const QUEUE_SHARE: u32 = 20;
 pub struct Numbers {
     counters: Arc<Counters>,
     layout: Layout,
-    tls: Option<Arc<dyn TlsAcceptor>>,
+    standings: Box<Standing>,
     queue: Mutex<Option<Looked>>,
 }
+
+/// Tells how it stands with certificates and lists.
+pub type Standing = dyn Fn(SystemTime) -> Standings + Send + Sync;
 
 /// A look at the spool.
 struct Looked {
@@ -40,20 +42,21 @@ struct Queue {
 }
 
 impl Numbers {
+    /// Of a process that has this spool, and what it knows of certificates.
+    pub fn new(counters: Arc<Counters>, layout: Layout, standings: Box<Standing>) -> Self {
+        Self { counters, layout, standings, queue: Mutex::new(None) }
+    }
+
     /// Of the process that has these sessions.
-    pub fn new(server: &Server) -> Self {
-        let station = &server.station;
-        Self {
-            counters: station.globals.counters.clone(),
-            layout: station.layout.clone(),
-            tls: server.tls.clone(),
-            queue: Mutex::new(None),
-        }
+    pub fn of_server(server: &Server) -> Self {
+        let (station, tls) = (&server.station, server.tls.clone());
+        let standings = move |now| tls.as_ref().map(|tls| tls.standings(now)).unwrap_or_default();
+        Self::new(station.globals.counters.clone(), station.layout.clone(), Box::new(standings))
     }
 
     /// How it stands with the certificates that are shown, and with revocation lists.
     pub fn standings(&self, now: SystemTime) -> Standings {
-        self.tls.as_ref().map(|tls| tls.standings(now)).unwrap_or_default()
+        (self.standings)(now)
     }
 
     /// All of it as text.
@@ -342,8 +345,7 @@ mod tests {
     fn the_spool_is_not_looked_through_for_each_who_asks() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(directory.path(), false);
-        let (counters, tls, queue) = (Arc::default(), None, Mutex::new(None));
-        let numbers = Numbers { counters, layout: layout.clone(), tls, queue };
+        let numbers = Numbers::new(Arc::default(), layout.clone(), Box::new(|_| Standings::default()));
         assert_eq!(numbers.queue(), Some(Queue::default()));
         std::fs::create_dir_all(layout.input()).unwrap();
         std::fs::write(layout.input().join("1xVUuV-0003NN-2V-H"), "").unwrap();
