@@ -371,32 +371,54 @@ fn as_root_the_keeper_has_a_uid_of_its_own_without_groups_and_only_its_store_is_
 }
 
 #[test]
-fn without_its_user_or_with_a_store_of_another_a_daemon_of_root_is_refused_with_the_cure() {
+fn without_its_user_or_with_a_store_of_another_mail_flows_and_the_daemon_says_what_to_do() {
     if !daemon::have("root", is_root()) {
         return;
     }
-    let responder = Responder::start(Mode::Silent);
-    let refused = |place: &Place| {
-        let output = place.run(&["-bd", "-oX", "127.0.0.1.1", "-oP", "/dev/null"], b"");
-        assert!(!output.status.success());
-        String::from_utf8_lossy(&output.stderr).into_owned()
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let more = "tls_crl_fetch\n";
+    // Nothing is fetched, TLS and mail work, and both logs have the reason and the cure, once.
+    let works_without = |place: Place, cure: &[&str]| {
+        let daemon = place.daemon();
+        daemon.place.wait_for_log("daemon started");
+        for log in
+            [daemon.place.wait_for_log("are not fetched"), daemon.place.wait_for_panic_log("not fetched")]
+        {
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains("not fetched")).collect();
+            assert!(lines.len() == 1 && cure.iter().all(|words| lines[0].contains(words)), "{log}");
+            assert!(lines[0].contains("(tls_ocsp_fetch, tls_crl_fetch), mail flows without: "), "{log}");
+        }
+        assert_eq!(daemon.role("oxim-keeper"), None);
+        assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
+        let mut smtp = Smtp::connect(daemon.port);
+        let message = ["HELO x\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<x@host.test>\r\n", "DATA\r\n"];
+        for line in message {
+            let reply = smtp.say(line);
+            assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
+        }
+        assert!(smtp.say("Subject: x\r\n\r\nText\r\n.\r\n").starts_with("250 OK id="));
+        // Whoever starts a daemon hears it too (this one finds that its address is no address of this host).
+        let started = daemon.place.run(&["-bd", "-oX", "192.0.2.1.1025", "-oP", "/dev/null/pid"], b"");
+        let said = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert!(cure.iter().all(|words| said.contains(words)), "{said}");
+        daemon
     };
-    let name = oxim::config::build_settings::KEEPER_USER;
-    if nix::unistd::User::from_name(name).unwrap().is_none() {
-        let without = Place::new(Program::Oxim, &text(&responder, ""));
-        put_certificate(&without, "leaf");
-        let said = refused(&without);
-        assert!(said.contains(&format!("tls_ocsp_fetch: there is no user \"{name}\"")), "{said}");
-        assert!(said.contains("make it (useradd --system"), "{said}");
-    }
-    let others = place("leaf", &text(&responder, ""));
+    let without = Place::new(Program::Oxim, &text(&responder, more)).without_keepers_user();
+    put_certificate(&without, "leaf");
+    let user = format!("there is no user \"{}\"", oxim::config::build_settings::KEEPER_USER);
+    works_without(without, &[&user, "make it (useradd --system", "and start the daemon again"]);
+    let others = place("leaf", &text(&responder, more));
     fs::create_dir(others.path("spool/ocsp")).unwrap();
-    let said = refused(&others);
-    assert!(said.contains("cannot be the store of fetched proofs") && said.contains("chown "), "{said}");
+    let daemon = works_without(others, &["cannot be the store of fetched proofs", "(chown "]);
+    // Once it is mended the next start has a keeper.
+    fs::remove_dir(daemon.place.path("spool/ocsp")).unwrap();
+    let daemon = daemon.restarted();
+    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
     // A link in its place is not followed.
-    fs::remove_dir(others.path("spool/ocsp")).unwrap();
-    std::os::unix::fs::symlink("/etc", others.path("spool/ocsp")).unwrap();
-    assert!(refused(&others).contains("it must be a directory with owner"));
+    fs::remove_dir_all(daemon.place.path("spool/ocsp")).unwrap();
+    std::os::unix::fs::symlink("/etc", daemon.place.path("spool/ocsp")).unwrap();
+    let daemon = daemon.restarted();
+    daemon.place.wait_for_log("it must be a directory with owner");
     assert_eq!(fs::metadata("/etc").unwrap().uid(), 0);
 }
 

@@ -1,7 +1,7 @@
 //! `-bd`, `-bdf` and `-q<time>`: from the command line and the configuration to a running master.
 
 use super::Program;
-use super::keeper_plan::Surroundings;
+use super::keeper_plan::{NoPlan, Surroundings};
 use crate::config::Options;
 use crate::config::build_settings::{MAILER_NAME, mailer_version};
 use crate::load::fetching::{self, Fetching};
@@ -53,6 +53,9 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     let mut daemon = Daemon { log, rights, pid_file, waiting, surroundings, metrics_socket, program };
     daemon.check(&daemon.program.reading).map_err(|text| anyhow!("{text}"))?;
     let plan = daemon.plan(&daemon.program.reading)?;
+    if let Some(why) = &plan.no_keeper {
+        eprintln!("{}: {why}", MAILER_NAME.to_lowercase());
+    }
     let listeners = daemon.bind(&plan)?;
     if !foreground {
         let (ours, theirs) = std::io::pipe()?;
@@ -165,10 +168,21 @@ impl Daemon {
         let own = (self.program.globals.oxim_uid, self.program.globals.oxim_gid);
         // The keeper comes first: a start may have to wait for what it fetches.
         let mut roles = Vec::new();
-        let mut keeper = KeeperPlan::default();
+        let (mut keeper, mut no_keeper) = (KeeperPlan::default(), None);
         if fetching::needs_keeper(main, settings.listen) {
-            roles.push(Role::StapleKeeper);
-            keeper = self.surroundings.plan(reading, &self.program.globals)?;
+            match self.surroundings.plan(reading, &self.program.globals) {
+                Ok(plan) => {
+                    roles.push(Role::StapleKeeper);
+                    keeper = plan;
+                }
+                Err(NoPlan::Missing(why)) => {
+                    no_keeper = Some(format!(
+                        "proofs of certificates and revocation lists are not fetched (tls_ocsp_fetch, tls_crl_fetch), mail \
+                         flows without: {why}"
+                    ));
+                }
+                Err(NoPlan::Wrong(why)) => bail!(why),
+            }
         }
         roles.push(Role::DeliveryWorker);
         if settings.listen {
@@ -193,6 +207,7 @@ impl Daemon {
             roles,
             keeper,
             check: Box::new(ConfigurationCheck::new(reading.written.clone(), own)),
+            no_keeper,
             metrics_socket,
         })
     }
@@ -299,6 +314,9 @@ impl Office for Daemon {
             &format!("{name} {version} daemon started: pid={}, {description}", std::process::id()),
             false,
         );
+        if let Some(why) = &plan.no_keeper {
+            self.log(why, true);
+        }
         if let Some(waiting) = self.waiting.take() {
             let _ = std::fs::File::from(waiting).write_all(STARTED.as_bytes()); // nobody may be waiting any more
             let _ = descriptors::standard_to_null(&[0, 1, 2]); // then they stay what they are

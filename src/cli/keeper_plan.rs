@@ -1,5 +1,8 @@
-//! What the daemon prepares for the staple keeper before it starts one: a user of its own, the store, the proxy. What
-//! is missing stops a start (or a reload) with its cure; later the keeper may fail as it likes.
+//! What the daemon prepares for the staple keeper before it starts one: a user of its own, the store, the proxy.
+//!
+//! A wrong setting stops a start (or a reload) with its cure. What the system lacks (the user, a store that is the keeper's)
+//! does not: a host whose packages were half installed still has its mail. Then there is no keeper, and the daemon says
+//! what is missing, and the cure, to whoever starts it and to its logs.
 
 use crate::config::build_settings::{KEEPER_GROUP, KEEPER_USER};
 use crate::expand::context::Globals;
@@ -11,10 +14,18 @@ use crate::process::staple_keeper::{PROXY_SETTING, STORE, STORE_SETTING};
 use crate::process::without_root;
 use crate::process::{spool_directory, staple_keeper};
 use crate::sys::identity::{self, Rights};
-use anyhow::{anyhow, bail};
 use bstr::{BString, ByteSlice};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum NoPlan {
+    /// A setting is wrong.
+    Wrong(String),
+    /// The system lacks something: the daemon goes without a keeper.
+    Missing(String),
+}
 
 /// What holds for as long as the daemon runs, whatever its configuration says: users are looked up and the environment
 /// is read once, before the daemon is one.
@@ -30,29 +41,29 @@ impl Surroundings {
     }
 
     /// The plan for the keeper under this configuration, with its store made and looked at.
-    pub fn plan(&self, reading: &Reading, globals: &Globals) -> anyhow::Result<KeeperPlan> {
-        let rights = self.rights.clone().transpose().map_err(|why| anyhow!("tls_ocsp_fetch: {why}"))?;
+    pub fn plan(&self, reading: &Reading, globals: &Globals) -> Result<KeeperPlan, NoPlan> {
         let proxy = self.proxy.as_deref().map(OsStr::to_string_lossy);
         if let Err(error) = fetch::proxy_of(proxy.as_deref()) {
-            bail!(
+            return Err(NoPlan::Wrong(format!(
                 "http_proxy in the environment of the daemon is no proxy for tls_ocsp_fetch: {error}; start the daemon \
                  with another value, or without it"
-            );
+            )));
         }
         // of the new configuration, which may have another spool directory than the one that runs
         let store = store_directory(reading, globals)?;
-        spool_directory::make_store(&store, rights.as_ref(), globals).map_err(|why| anyhow!(why))?;
+        let rights = self.rights.clone().transpose().map_err(NoPlan::Missing)?;
+        spool_directory::make_store(&store, rights.as_ref(), globals).map_err(NoPlan::Missing)?;
         let look = || {
             staple_keeper::check_store(&store)
                 .map(drop)
                 .map_err(|error| format!("{}: {error}", store.display()))
         };
         without_root::ask_other(rights.as_ref(), look).map_err(|why| {
-            anyhow!(
+            NoPlan::Missing(format!(
                 "the staple keeper cannot use its store {why}: it must belong to the user {}, and the directories above \
                  it must let that user pass (chmod o+x)",
                 rights.as_ref().map_or_else(|| "that runs the daemon".to_owned(), |_| KEEPER_USER.to_owned())
-            )
+            ))
         })?;
         let mut settings: Vec<(BString, BString)> =
             vec![(STORE_SETTING.into(), store.into_os_string().into_vec().into())];
@@ -62,10 +73,10 @@ impl Surroundings {
     }
 }
 
-fn store_directory(reading: &Reading, globals: &Globals) -> anyhow::Result<std::path::PathBuf> {
+fn store_directory(reading: &Reading, globals: &Globals) -> Result<std::path::PathBuf, NoPlan> {
     let written = reading.written.main.plain("spool_directory").filter(|path| !path.contains(&b'$'));
     let spool = match &written {
-        Some(path) => path.to_path().map_err(|_| anyhow!("spool_directory: no path"))?,
+        Some(path) => path.to_path().map_err(|_| NoPlan::Wrong("spool_directory: no path".into()))?,
         None => &globals.spool_directory,
     };
     Ok(spool.join(STORE))

@@ -115,6 +115,19 @@ impl Place {
         self
     }
 
+    /// What runs here does not know the staple keeper's user, though the system may: for root.
+    pub fn without_keepers_user(self) -> Self {
+        let name = oxim::config::build_settings::KEEPER_USER;
+        fs::create_dir(self.path("users")).expect("a directory");
+        for file in ["passwd", "group"] {
+            let text = fs::read_to_string(format!("/etc/{file}")).expect("reading");
+            let others = text.lines().filter(|line| !line.starts_with(&format!("{name}:")));
+            let others: String = others.map(|line| format!("{line}\n")).collect();
+            fs::write(self.path("users").join(file), others).expect("writing");
+        }
+        self
+    }
+
     pub fn configure(&self, text: &str) {
         let user = if is_root() { "nobody".to_owned() } else { own_name() };
         let here = self.directory.path().to_string_lossy().into_owned();
