@@ -178,6 +178,80 @@ fn a_killed_smtp_worker_comes_back_with_its_proofs_and_its_link() {
     wait_until_shown(&daemon, "other");
 }
 
+/// The thread of this name of a process.
+fn thread(pid: u32, name: &str) -> u32 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let is_it = |entry: &fs::DirEntry| {
+        fs::read_to_string(entry.path().join("comm")).is_ok_and(|found| found.trim() == name)
+    };
+    let found = threads.into_iter().find(is_it).unwrap_or_else(|| panic!("{name} runs in {pid}"));
+    found.file_name().to_str().unwrap().parse().unwrap()
+}
+
+/// Has the kernel do this to one system call of a thread.
+struct Injected {
+    strace: std::process::Child,
+    seen: PathBuf,
+}
+
+impl Injected {
+    /// Lets go of the thread; true if it was done.
+    fn end(mut self) -> bool {
+        self.strace.kill().unwrap();
+        self.strace.wait().unwrap();
+        fs::read_to_string(&self.seen).unwrap().contains("(INJECTED)")
+    }
+}
+
+fn inject(place: &Place, thread: u32, what: &str) -> Injected {
+    let calls = what.split(':').next().unwrap();
+    let seen = place.path(&format!("strace-{thread}"));
+    let mut strace = std::process::Command::new("strace")
+        .args(["-qq", "-e", &format!("trace={calls}"), "-e", &format!("inject={what}")])
+        .args(["-p", &thread.to_string(), "-o"])
+        .arg(&seen)
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + PATIENCE;
+    let status = format!("/proc/{thread}/status");
+    while fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n") {
+        assert!(Instant::now() < end && strace.try_wait().unwrap().is_none(), "strace does not attach");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Injected { strace, seen }
+}
+
+#[test]
+fn a_link_that_either_side_cuts_returns_by_itself() {
+    if !daemon::have("root, to look into processes", is_root()) || !daemon::have_tool("strace") {
+        return;
+    }
+    let responder = Responder::start(each(&["leaf", "other", "staple"]));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
+    let (keeper, worker) = (daemon.role("oxim-keeper").unwrap(), daemon.smtp_worker());
+    // The worker hears a packet that is none.
+    let strace = inject(&daemon.place, thread(worker, "keeper-link"), "recvmsg:retval=3:when=1");
+    put_certificate(&daemon.place, "other");
+    let log = daemon.place.wait_for_log("the staple keeper talks nonsense");
+    assert!(strace.end());
+    assert!(log.contains("a new link is asked for in 5 s; proofs that are there are still used"), "{log}");
+    assert_eq!(seen(daemon.port, "leaf.test"), OcspState::NoResponse, "of the new certificate");
+    wait_until_shown(&daemon, "other");
+    daemon.place.wait_for_log("the staple keeper is heard again");
+    // The keeper cannot send, and hangs up.
+    let strace = inject(&daemon.place, keeper, "sendmsg:error=EPIPE:when=1");
+    put_certificate(&daemon.place, "staple");
+    wait_until(&daemon.place, "stored", || stored(&daemon.place, "staple").exists());
+    wait_until_shown(&daemon, "staple");
+    assert!(strace.end());
+    assert_eq!((daemon.role("oxim-keeper"), daemon.smtp_worker()), (Some(keeper), worker), "nobody died");
+    let lines = told(&daemon.place);
+    assert_eq!(lines.iter().filter(|line| line.contains("internal error")).count(), 0, "{lines:#?}");
+    let heard = daemon.place.log().matches("the staple keeper is heard again").count();
+    assert_eq!(heard, 1, "once for each time that it was told not to be");
+}
+
 #[test]
 fn a_responder_that_is_dead_at_renewal_costs_nothing_before_the_proof_ends_and_each_change_has_its_line() {
     let responder = Responder::start(Mode::Answer(Vec::new()));

@@ -62,11 +62,12 @@
 //! descriptors, and gives away only what it has just made.
 //!
 //! It is linked with the workers by pairs of sockets. The master alone makes them and hands over both ends, and another
-//! pair after a death on either side: nobody need ask who is at the other end, and there is no socket in the file system
-//! that somebody could put another one in place of. Neither end believes the other. What is long travels in sealed memfds
-//! of bounded length; a flood or nonsense ends the link; text for logs is one line; what was found is checked by
-//! `ocsp::registry` before it is stapled; and nobody waits for it but a start with a must-staple certificate, ten seconds.
-//! The master waits for it never.
+//! pair after a death on either side, or to a worker that asks since its own was cut: nobody need ask who is at the
+//! other end, and there is no socket in the file system that somebody could put another one in place of. Neither end
+//! believes the other. What is long travels in sealed memfds of bounded length; a flood or nonsense ends the link,
+//! which comes again after pauses that grow up to an hour; text for logs is one line; what was found is checked by
+//! `ocsp::registry` before it is stapled; and nobody waits for it but a start with a must-staple certificate, ten
+//! seconds. The master waits for it never.
 //!
 //! # Bounds
 //!

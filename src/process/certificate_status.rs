@@ -4,7 +4,7 @@
 //! What the keeper stored is read here at the start, and when a certificate is loaded that was not known: it is stapled
 //! from the first connection on, with the keeper dead or alive. Nothing here is in the way of a handshake.
 
-use super::keeper_link::{Hears, KeeperLink};
+use super::keeper_link::{self, Hears, KeeperLink};
 use super::own_lists::OwnLists;
 use super::peer_lists;
 use super::staple_keeper;
@@ -71,13 +71,19 @@ impl CertificateStatus {
 
     /// Reads the files that are listed, and begins to speak with the keeper at the other end of this link (the newest
     /// of several; none: it may come later). `refresh` is called now and then: it loads what is shown if its files have
-    /// changed, so that a new certificate has its proof before the next client comes. Gives what takes up later links.
-    pub fn start(mut self, links: Vec<OwnedFd>, refresh: Box<dyn Fn() + Send>) -> io::Result<Started> {
+    /// changed, so that a new certificate has its proof before the next client comes. `control`: where the master hears
+    /// that a new link is wanted. Gives what takes up later links.
+    pub fn start(
+        mut self,
+        links: Vec<OwnedFd>,
+        control: OwnedFd,
+        refresh: Box<dyn Fn() + Send>,
+    ) -> io::Result<Started> {
         let has_keeper = !links.is_empty();
         self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
         let Self { registry, link, listed, log, lists, .. } = self;
         let own_lists = lists.then(OwnLists::default);
-        link.start(Ear { registry: registry.clone(), listed, own_lists, log, refresh })?;
+        link.start(Ear { registry: registry.clone(), listed, own_lists, log, control, refresh })?;
         links.into_iter().for_each(|fd| link.replace(fd));
         Ok(Started { registry, link, has_keeper })
     }
@@ -138,6 +144,7 @@ struct Ear {
     listed: Listed,
     own_lists: Option<OwnLists>,
     log: Arc<Log>,
+    control: OwnedFd,
     refresh: Box<dyn Fn() + Send>,
 }
 
@@ -189,6 +196,9 @@ impl Hears for Ear {
         self.listed.look(SystemTime::now(), &|notice| write(log, &notice));
         self.look_at_own_lists();
         self.registry.entries().iter().for_each(|entry| self.tell_change(entry));
+    }
+    fn ask_for_link(&self) {
+        keeper_link::ask_master(&self.control);
     }
     fn log(&self, line: &str, panic: bool) {
         write_line(&self.log, line, panic);

@@ -45,7 +45,8 @@ wire_enum! {
         Stop(()) = 3,
         /// Everything is started and the log says so: the delivery worker may begin.
         Go(()) = 4,
-        /// The staple keeper, or one that it serves, has been started anew; descriptor: the link with it.
+        /// The staple keeper, or one that it serves, has been started anew, or their link was cut; descriptor: the link with
+        /// it.
         Link(()) = 5,
     }
 }
@@ -59,6 +60,8 @@ wire_enum! {
         Order(()) = 2,
         /// It cannot begin, for this reason.
         Failed(BString) = 3,
+        /// Its link with the staple keeper was cut: a new one is wanted.
+        Relink(()) = 4,
     }
 }
 

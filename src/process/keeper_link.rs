@@ -2,10 +2,12 @@
 //!
 //! One thread speaks with the keeper. Whoever wants something (a handshake that loads a certificate) only leaves it here,
 //! and never waits: a keeper that is slow, dead or taken over costs proofs in the course of days, and nobody an answer.
-//! When the master brings a new link, after a death on either side, everything is told again.
+//! When the master brings a new link, after a death on either side or because one that was cut was asked for again
+//! ([`super::relink`]), everything is told again.
 
-use super::ipc::{self, MAX_PACKET};
+use super::ipc::{self, MAX_PACKET, ToMaster};
 use super::keeper_wire::{self, FromKeeper, ToKeeper};
+use super::relink::Asking;
 use crate::ocsp::registry::{Keeper, Key, Report, Wanted, WantedList};
 use crate::ocsp::store::{Kind, Store};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,6 +48,8 @@ pub trait Hears: Send {
     fn wanted(&self) -> usize;
     /// Called now and then: a proof may have run out.
     fn tick(&mut self);
+    /// The link is gone: asks the master for another. It may not come.
+    fn ask_for_link(&self);
     /// A line for the log; `panic`: for the panic log too.
     fn log(&self, line: &str, panic: bool);
 }
@@ -120,6 +124,11 @@ impl KeeperLink {
     }
 }
 
+/// Asks the master for a new link, if it has room for the question: it is asked again.
+pub fn ask_master(control: &OwnedFd) {
+    let _ = ipc::try_say(control, &ToMaster::Relink(()));
+}
+
 impl Keeper for KeeperLink {
     fn want(&self, key: Key, wanted: &Wanted) {
         self.leave(key, Outgoing::Want(wanted.clone()));
@@ -151,6 +160,9 @@ struct Talk<H> {
     shared: Arc<Shared>,
     hears: H,
     link: Option<OwnedFd>,
+    asking: Asking,
+    /// The log was told that the keeper is not heard.
+    told_cut: bool,
     /// Since when how many packets have come.
     came: (Instant, usize),
     ticked: Instant,
@@ -161,7 +173,8 @@ impl<H: Hears> Talk<H> {
         let now = Instant::now();
         // What is loaded while the process starts is looked at soon.
         let ticked = now.checked_sub(TICK - FIRST_TICK).unwrap_or(now);
-        Self { shared, hears, link: None, came: (now, 0), ticked }
+        let asking = Asking::new(now);
+        Self { shared, hears, link: None, asking, told_cut: false, came: (now, 0), ticked }
     }
 
     /// A fault costs the link, never the process: connections do not end for want of a proof.
@@ -182,6 +195,9 @@ impl<H: Hears> Talk<H> {
             self.ticked = Instant::now();
             self.hears.tick();
         }
+        if self.asking.is_due(Instant::now()) {
+            self.hears.ask_for_link();
+        }
         let Some(link) = self.link.take() else { return };
         if let Err(end) = self.listen(&link).and_then(|()| self.speak(&link)) {
             self.hung_up(&end);
@@ -194,6 +210,7 @@ impl<H: Hears> Talk<H> {
         let Some(link) = self.shared.lock().new.take() else { return };
         self.link = Some(link);
         self.came = (Instant::now(), 0);
+        self.asking.linked(self.came.0);
         self.hears.tell_all();
     }
 
@@ -202,7 +219,9 @@ impl<H: Hears> Talk<H> {
         let events = if outgoing { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
         let mut fds = vec![PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.link.iter().map(|link| PollFd::new(link.as_fd(), events)));
-        let left = TICK.saturating_sub(self.ticked.elapsed()) + Duration::from_millis(1);
+        let to_tick = TICK.saturating_sub(self.ticked.elapsed());
+        let left = self.asking.left(Instant::now()).map_or(to_tick, |left| left.min(to_tick));
+        let left = left + Duration::from_millis(1);
         let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)); // then once more round
     }
 
@@ -211,10 +230,13 @@ impl<H: Hears> Talk<H> {
             if !ipc::is_readable(link) {
                 break;
             }
-            let Some((message, memfd)) = keeper_wire::hear(link).map_err(End::Nonsense)? else {
+            let Some((message, memfd)) = keeper_wire::hear(link).map_err(End::of)? else {
                 return Err(End::Gone);
             };
             self.count_packet()?;
+            if std::mem::take(&mut self.told_cut) {
+                self.hears.log("the staple keeper is heard again", false);
+            }
             match message {
                 FromKeeper::Answer((key, kind)) => {
                     let bytes = keeper_wire::read(memfd, kind.limit()).map_err(End::Nonsense)?;
@@ -280,18 +302,19 @@ impl<H: Hears> Talk<H> {
             state.outgoing.clear();
         }
         drop(state);
-        let until =
-            "it is not heard any more until it or the daemon is started anew; stored proofs are still used";
-        match end {
-            End::Gone => log::debug!(target: "tls", "the staple keeper has hung up"),
-            End::Nonsense(error) => {
-                self.hears.log(&format!("the staple keeper talks nonsense ({error}): {until}"), true);
-            }
-            End::Fault(text) => {
-                self.hears.log(&format!("internal error in the link with the staple keeper: {text}"), true);
-            }
-            End::Flood => self.hears.log(&format!("the staple keeper sends too much: {until}"), true),
-        }
+        let pause = self.asking.cut(Instant::now());
+        let until = format!(
+            "it is not heard for now, a new link is asked for in {} s; proofs that are there are still used",
+            pause.as_secs()
+        );
+        let line = match end {
+            End::Gone => return log::debug!(target: "tls", "the staple keeper has hung up"),
+            End::Nonsense(error) => format!("the staple keeper talks nonsense ({error}): {until}"),
+            End::Fault(text) => format!("internal error in the link with the staple keeper: {text}: {until}"),
+            End::Flood => format!("the staple keeper sends too much: {until}"),
+        };
+        self.told_cut = true;
+        self.hears.log(&line, true);
     }
 }
 
@@ -307,6 +330,16 @@ enum End {
     Flood,
 }
 
+impl End {
+    /// A keeper that dies without having read all that we sent resets the link.
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Gone,
+            _ => Self::Nonsense(error),
+        }
+    }
+}
+
 // A want is a packet, whatever URL it names.
 const _: () = assert!(MAX_PACKET >= 2048 + 256);
 
@@ -314,6 +347,7 @@ const _: () = assert!(MAX_PACKET >= 2048 + 256);
 mod tests {
     use super::*;
     use crate::process::ipc;
+    use crate::process::relink::FIRST_PAUSE;
     use crate::sys::fd_passing::packet_pair;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -350,6 +384,9 @@ mod tests {
             self.wanted
         }
         fn tick(&mut self) {}
+        fn ask_for_link(&self) {
+            self.note("ask".into());
+        }
         fn log(&self, line: &str, panic: bool) {
             self.note(format!("log {panic} {line}"));
         }
@@ -415,15 +452,35 @@ mod tests {
     fn a_fault_in_hearing_costs_the_link_and_the_next_one_is_taken_up() {
         let (link, keeper, heard) = linked(0);
         keeper_wire::try_say(&keeper, &FromKeeper::Answer((key(3), Kind::Proof)), Some(b"PANIC")).unwrap();
-        assert_eq!(
-            heard.recv_timeout(PATIENCE).unwrap(),
-            "log true internal error in the link with the staple keeper: as asked"
-        );
+        let line = heard.recv_timeout(PATIENCE).unwrap();
+        let fault = "log true internal error in the link with the staple keeper: as asked: ";
+        assert!(line.starts_with(fault), "{line}");
         let (ours, theirs) = packet_pair().unwrap();
         link.replace(ours);
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "tell all");
         keeper_wire::try_say(&theirs, &FromKeeper::Answer((key(3), Kind::Proof)), Some(b"proof")).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "log false the staple keeper is heard again");
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "answer 3 Proof 5");
+    }
+
+    #[test]
+    fn a_link_that_either_side_has_cut_is_asked_for_again_and_everything_is_told_over_the_next_one() {
+        let all = [linked(1), linked(1)];
+        crate::sys::fd_passing::send(&all[1].1, b"nonsense", &[]).unwrap();
+        for (number, (link, keeper, heard)) in all.into_iter().enumerate() {
+            if number == 0 {
+                drop(keeper);
+            } else {
+                let line = heard.recv_timeout(PATIENCE).unwrap();
+                let words = ["log true the staple keeper talks nonsense", "a new link is asked for in 5 s"];
+                assert!(words.iter().all(|words| line.contains(words)), "{line}");
+            }
+            assert_eq!(heard.recv_timeout(FIRST_PAUSE + PATIENCE).unwrap(), "ask");
+            let (ours, theirs) = packet_pair().unwrap();
+            link.replace(ours);
+            assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "tell all");
+            assert!(matches!(hears(&theirs), ToKeeper::Want(want) if want.key == key(0)));
+        }
     }
 
     #[test]

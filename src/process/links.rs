@@ -9,10 +9,11 @@ use crate::sys::fd_passing;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// The two ends of a link with a role that begins, and where in the list of those that run the other one stands.
+/// The two ends of a link with a role that begins (or whose link was cut), and where in the list of those that run the
+/// other one stands.
 #[derive(Debug)]
 pub struct Link {
-    /// For the role that begins.
+    /// For the role that begins, or has asked.
     pub here: OwnedFd,
     /// Who runs already.
     pub peer: usize,
@@ -32,9 +33,14 @@ pub fn make(role: Role, others: impl Iterator<Item = (usize, Role)>) -> io::Resu
 }
 
 impl Link {
-    /// Hands the other end over. One that does not read what it is told has no link until either of the two is started
-    /// anew.
-    pub fn tell(&self, control: &OwnedFd) {
-        let _ = ipc::try_say_with(control, &ToRole::Link(()), &[self.there.as_fd()]);
+    /// Hands the other end over. To one that does not read what it is told nothing is said: the link is gone, and is asked
+    /// for again.
+    pub fn tell(&self, control: &OwnedFd) -> bool {
+        ipc::try_say_with(control, &ToRole::Link(()), &[self.there.as_fd()]).is_ok()
+    }
+
+    /// Hands this end over to a role that runs.
+    pub fn tell_here(&self, control: &OwnedFd) {
+        let _ = ipc::try_say_with(control, &ToRole::Link(()), &[self.here.as_fd()]); // it asks again
     }
 }

@@ -22,6 +22,7 @@ mod own_lists;
 pub mod parcel;
 mod peer_lists;
 pub mod reading;
+pub mod relink;
 pub mod restarts;
 pub mod role;
 pub mod role_main;

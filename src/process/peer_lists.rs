@@ -3,7 +3,7 @@
 //!
 //! What the keeper stored in an earlier run is read when a list is asked for, so that a restart defers nothing.
 
-use super::keeper_link::{Hears, KeeperLink};
+use super::keeper_link::{self, Hears, KeeperLink};
 use super::staple_keeper;
 use crate::config::Options;
 use crate::log::{Log, Which};
@@ -38,8 +38,9 @@ impl PeerLists {
     }
 
     /// Begins to speak with the keeper at the other end of these links (the newest counts; none: it may come later).
-    pub fn start(&self, log: Arc<Log>, links: Vec<OwnedFd>) -> io::Result<()> {
-        self.link.start(Ear { registry: self.registry.clone(), log })?;
+    /// `control`: where the master hears that a new one is wanted.
+    pub fn start(&self, log: Arc<Log>, links: Vec<OwnedFd>, control: OwnedFd) -> io::Result<()> {
+        self.link.start(Ear { registry: self.registry.clone(), log, control })?;
         self.link(links);
         Ok(())
     }
@@ -66,6 +67,7 @@ pub fn tell_change(registry: &Registry, key: Key, report: &Report, log: &dyn Fn(
 struct Ear {
     registry: Registry,
     log: Arc<Log>,
+    control: OwnedFd,
 }
 
 impl Hears for Ear {
@@ -87,6 +89,9 @@ impl Hears for Ear {
         self.registry.lists().len()
     }
     fn tick(&mut self) {}
+    fn ask_for_link(&self) {
+        keeper_link::ask_master(&self.control);
+    }
     fn log(&self, line: &str, panic: bool) {
         if panic {
             self.log.panic(line.as_bytes().as_bstr());

@@ -190,7 +190,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     let door = open_door(service.globals(), &mut sockets)?;
     // While there is one thread: those that come inherit it.
     confinement::confine(service.globals(), &reading.snapshot);
-    let status = service.start_status(handed.links)?;
+    let status = service.start_status(handed.links, control.try_clone()?)?;
     if reading.snapshot.setting("no_submission").is_none() {
         let place = service.globals().spool_directory.clone();
         let calls = calls(service.configuration(), service.station(), service.trigger(), &numbers)?;
@@ -271,7 +271,7 @@ fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
         return Err(io::Error::other("no trigger was handed over"));
     };
     let mut service = services::Delivery::new(reading, control.try_clone()?, announce, counters)?;
-    let lists = service.start_lists(links)?;
+    let lists = service.start_lists(links, control.try_clone()?)?;
     let link = |links| {
         if let Some(lists) = &lists {
             lists.link(links);

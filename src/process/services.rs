@@ -168,7 +168,7 @@ impl Smtp {
 
     /// Begins to have the status of certificates looked after, if the configuration wants it. In the main thread, once
     /// it is confined.
-    pub fn start_status(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<Started>> {
+    pub fn start_status(&mut self, links: Vec<OwnedFd>, control: OwnedFd) -> io::Result<Option<Started>> {
         let Some(status) = self.status.take() else { return Ok(None) };
         let (tls, globals) = (self.shown_tls(), self.server.station.globals.clone());
         let refresh = move || {
@@ -176,7 +176,7 @@ impl Smtp {
                 tls.register(&Context::new(globals.clone(), &NoHooks));
             }
         };
-        status.start(links, Box::new(refresh)).map(Some)
+        status.start(links, control, Box::new(refresh)).map(Some)
     }
 
     /// TLS, where it is offered at all.
@@ -395,9 +395,9 @@ impl Delivery {
         Ok(Self { env: environment(&configuration, &station, submit, orders), station, run, lists })
     }
     /// Begins to have revocation lists fetched, if the configuration wants it; what takes up later links.
-    pub fn start_lists(&mut self, links: Vec<OwnedFd>) -> io::Result<Option<PeerLists>> {
+    pub fn start_lists(&mut self, links: Vec<OwnedFd>, control: OwnedFd) -> io::Result<Option<PeerLists>> {
         let Some(lists) = self.lists.take() else { return Ok(None) };
-        lists.start(self.env.globals.log.clone(), links)?;
+        lists.start(self.env.globals.log.clone(), links, control)?;
         Ok(Some(lists))
     }
     /// What one request delivers with: who asked with `-v` is shown what is logged.
