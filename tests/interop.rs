@@ -3,9 +3,13 @@
 mod ca;
 #[path = "support/daemon.rs"]
 mod daemon;
+#[path = "support/s_server.rs"]
+mod s_server;
 
-use ca::{Status, ca, good};
+use ca::{DAY, ProofSpec, Status, ca, good};
 use daemon::{Daemon, Place, Program, have, have_exim4, have_tool};
+use s_server::SServer;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A server that takes mail over STARTTLS and puts it into its Maildir.
@@ -73,11 +77,14 @@ fn carries_over(from: Program, to: Program) {
 
 fn defers_without_a_good_staple(from: Program, to: Program, staple: Option<Vec<u8>>) {
     let server = receiver(to, staple.as_deref());
-    let client = sender(from, server.port, "");
-    send(&client);
-    let log = client.wait_for_log(" == ");
-    assert!(log.contains("certificate status check failed"), "{log}");
-    assert_eq!(server.place.mail_count(), 0);
+    for version in ["TLS1.2", "TLS1.3"] {
+        let only = format!("  tls_require_ciphers = NORMAL:-VERS-ALL:+VERS-{version}\n");
+        let client = sender(from, server.port, &only);
+        send(&client);
+        let log = client.wait_for_log(" == ");
+        assert!(log.contains("certificate status check failed"), "{version}: {log}");
+        assert_eq!(server.place.mail_count(), 0, "{version}");
+    }
     // Without the requirement the same server takes the message, over TLS.
     let easy = sender(from, server.port, "");
     let text = std::fs::read_to_string(easy.path("configure")).expect("reading");
@@ -161,13 +168,20 @@ fn gnutls_cli_is_content_with_the_staple() {
         return;
     }
     let server = receiver(Program::Oxim, Some(&ca().proof(&good("leaf"))));
-    let text = tool(&format!(
-        "printf 'QUIT\\r\\n' | timeout 20 gnutls-cli --starttls-proto=smtp --x509cafile={} --port {} localhost 2>&1",
-        ca().path("root.pem").display(),
-        server.port
-    ));
-    assert!(text.contains("Status: The certificate is trusted"), "{text}");
-    assert!(text.contains("OCSP status request") || text.contains("OCSP Response"), "{text}");
+    for version in ["TLS1.2", "TLS1.3"] {
+        let text = tool(&format!(
+            "printf 'QUIT\\r\\n' | timeout 20 gnutls-cli --starttls-proto=smtp --x509cafile={} --port {} \
+             --priority NORMAL:-VERS-ALL:+VERS-{version} localhost 2>&1",
+            ca().path("root.pem").display(),
+            server.port
+        ));
+        let parts = [
+            &format!("Description: ({version}-"),
+            "Status: The certificate is trusted",
+            "OCSP status request",
+        ];
+        assert!(parts.iter().all(|part| text.contains(*part)), "{text}");
+    }
 }
 
 #[test]
@@ -185,6 +199,93 @@ fn swaks_delivers_in_clear_over_starttls_and_pipelined() {
         assert!(text.contains(" 250 OK id="), "{extra}: {text}");
     }
     assert_eq!(server.place.wait_for_mail(4).len(), 4);
+}
+
+/// What `openssl ocsp` says of a certificate of `inter`, if it knows of one more (that it has issued or revoked), in a file.
+fn responded(certificate: &str, known: &str, state: char) -> PathBuf {
+    let serial: String = ca()
+        .certificate(known)
+        .serial()
+        .expect("a number")
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    let revoked = if state == 'R' { "260101000000Z" } else { "" };
+    let name = format!("{certificate}-{known}-{state}");
+    std::fs::write(
+        ca().path(&format!("{name}.index")),
+        format!("{state}\t400101000000Z\t{revoked}\t{serial}\tunknown\t/CN=x\n"),
+    )
+    .expect("writing");
+    let file = ca().path(&format!("{name}.der"));
+    let said = tool(&format!(
+        "cd {} && openssl ocsp -index {name}.index -CA inter.pem -rsigner inter.pem -rkey inter.key -ndays 1 \
+         -issuer inter.pem -cert {certificate}.pem -respout {}",
+        ca().path("").display(),
+        file.display()
+    ));
+    assert!(file.exists(), "{said}");
+    file
+}
+
+/// oxim sends to openssl's server, which has this staple, and wants a good one. The log of the client, and what the
+/// server has heard.
+fn sent_to_openssl(version: &str, staple: Option<&PathBuf>) -> (String, Vec<String>) {
+    let server = SServer::start(version, staple.map(PathBuf::as_path));
+    let client = sender(Program::Oxim, server.port, "  protocol = smtps\n");
+    send(&client);
+    (client.log(), server.heard())
+}
+
+#[test]
+fn oxim_sends_to_an_openssl_server_whose_staple_is_good() {
+    if !have_tool("openssl") {
+        return;
+    }
+    let good = responded("leaf", "leaf", 'V');
+    for (option, version) in [("-tls1_2", "TLS1.2"), ("-tls1_3", "TLS1.3")] {
+        let (log, heard) = sent_to_openssl(option, Some(&good));
+        let line =
+            log.lines().find(|line| line.contains(" => b@mx.test ")).unwrap_or_else(|| panic!("{log}"));
+        let parts = [&format!(" X={version}:"), " CV=yes", " OCSP=verified", " C=\"250 taken\""];
+        assert!(parts.iter().all(|part| line.contains(*part)), "{line}");
+        let expected =
+            ["EHLO host.test", "RCPT TO:<b@mx.test>", "Subject: interop", "...two dots", ".", "QUIT"];
+        assert!(expected.iter().all(|line| heard.iter().any(|heard| heard == line)), "{heard:?}");
+    }
+}
+
+#[test]
+fn oxim_refuses_an_openssl_server_with_any_other_staple_before_it_says_a_word() {
+    if !have_tool("openssl") {
+        return;
+    }
+    // openssl's program sets no date: this one is ours.
+    let expired = ca().path("expired.der");
+    let past = ProofSpec { this_update: -2 * DAY, next_update: Some(-DAY), ..good("leaf") };
+    std::fs::write(&expired, ca().proof(&past)).expect("writing");
+    let failed = "TLS session: (certificate status check failed)\n";
+    let revoked = "TLS session: (certificate verification failed): certificate revoked\n";
+    let cases = [
+        (
+            Some(responded("leaf", "leaf", 'R')),
+            "the certificate is revoked (since 2026-01-01 00:00:00Z)",
+            revoked,
+        ),
+        (Some(responded("leaf", "other", 'V')), "the responder does not know the certificate", failed),
+        (Some(responded("other", "other", 'V')), "for another certificate", failed),
+        (Some(expired), "expired at ", failed),
+        (None, "", failed),
+    ];
+    for option in ["-tls1_2", "-tls1_3"] {
+        for (staple, reason, words) in &cases {
+            let (log, heard) = sent_to_openssl(option, staple.as_ref());
+            assert!(log.contains(" == b@mx.test ") && log.contains(words), "{reason} {option}: {log}");
+            let told = format!("OCSP staple of localhost not good: {reason}");
+            assert_eq!(log.contains(&told), staple.is_some(), "{reason} {option}: {log}");
+            assert!(heard.is_empty(), "{reason} {option}: {heard:?}");
+        }
+    }
 }
 
 /// Everything to one Maildir; addresses of `later.test` wait.

@@ -93,6 +93,17 @@
 //! | `hosts_nopass_tls`, `hosts_noproxy_tls` | a session with TLS serves one message | `kept_connections::a_tls_session_serves_one_message_where_the_options_say_so_and_a_clear_one_more` |
 //! | `$tls_*`, `${certextract`, `encrypted`, lines of rejections | | `7-tls/variables`, `7-tls/certextract`, `7-tls/certextract_errors`, `7-tls/encrypted`, `7-tls/rejections` |
 //!
+//! # Other programs at the other end
+//!
+//! Each under TLS 1.2 and under TLS 1.3.
+//!
+//! | who | tests |
+//! |---|---|
+//! | gnutls-cli and `openssl s_client` before oxim's server | `interop::gnutls_cli_is_content_with_the_staple`, `interop::openssl_sees_and_verifies_the_staple_under_both_versions` |
+//! | Debian's exim4 with `hosts_require_ocsp` before oxim's server: with a staple, and without | `interop::exim_sends_to_oxim_and_requires_its_staple`, `interop::exim_defers_to_an_oxim_that_has_nothing_to_staple` |
+//! | oxim with `hosts_require_ocsp` before exim4: with a staple, and without | `interop::oxim_sends_to_exim_and_requires_its_staple`, `interop::oxim_defers_to_an_exim_that_staples_nothing` |
+//! | oxim with `hosts_require_ocsp` before `openssl s_server -status_file`, whose answers are openssl's own: good; revoked, unknown, expired, another certificate's, none | `interop::oxim_sends_to_an_openssl_server_whose_staple_is_good`, `interop::oxim_refuses_an_openssl_server_with_any_other_staple_before_it_says_a_word` |
+//!
 //! # What may be stapled for a chain (leaf, intermediate; measured with GnuTLS 3.7.9)
 //!
 //! TLS 1.2 carries the leaf's alone.
