@@ -65,7 +65,8 @@
 //! pair after a death on either side: nobody need ask who is at the other end, and there is no socket in the file system
 //! that somebody could put another one in place of. Neither end believes the other. What is long travels in sealed memfds
 //! of bounded length; a flood or nonsense ends the link; text for logs is one line; what was found is checked by
-//! `ocsp::registry` before it is stapled; and nobody waits for it but a start with a must-staple certificate, ten seconds.
+//! `ocsp::registry` before it is stapled; and nobody waits for it but a start with a must-staple certificate, ten seconds,
+//! and the first clients of one that was loaded later, five seconds for each certificate in all.
 //! The master waits for it never.
 //!
 //! # Bounds
