@@ -227,7 +227,7 @@ impl Registry {
     pub fn heard(&self, key: Key, der: &[u8], now: SystemTime) -> Result<(), Unfit> {
         let Some(entry) = self.entry(key) else { return Ok(()) }; // forgotten meanwhile
         let subject = entry.wanted.subject().ok_or(Unfit::IssuerUnknown)?;
-        let word = match Proof::check(der, &subject, now) {
+        let word = match Proof::check_to_show(der, &subject, now) {
             Ok(proof) => Word::Good(proof),
             Err(Unfit::Revoked(since)) => Word::Revoked(since),
             Err(unfit) => return Err(unfit),
