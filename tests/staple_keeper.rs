@@ -40,6 +40,24 @@ fn place(certificate: &str, text: &str) -> Place {
     place
 }
 
+/// The same with virtual hosts `staple.test` and `other.test` beside the default, whose proofs are fetched as `fetch` says.
+fn place_of_hosts(responder: &Responder, fetch: &str) -> Place {
+    let file =
+        |name: &str| format!("@DIR@/${{if def:tls_in_sni{{hosts/$tls_in_sni/{name}.pem}}{{{name}.pem}}}}");
+    let text = text(responder, "")
+        .replace("@DIR@/chain.pem", &file("chain"))
+        .replace("@DIR@/key.pem", &file("key"))
+        .replace("tls_ocsp_fetch = true", &format!("tls_ocsp_fetch = {fetch}"));
+    let place = place("leaf", &text);
+    for name in ["staple", "other"] {
+        let host = place.path("hosts").join(format!("{name}.test"));
+        fs::create_dir_all(&host).unwrap();
+        fs::write(host.join("chain.pem"), ca().read(&format!("{name}-chain.pem"))).unwrap();
+        fs::write(host.join("key.pem"), ca().read(&format!("{name}.key"))).unwrap();
+    }
+    place
+}
+
 fn put_certificate(place: &Place, certificate: &str) {
     for (from, to) in
         [(format!("{certificate}-chain.pem"), "chain.pem"), (format!("{certificate}.key"), "key.pem")]
@@ -298,18 +316,7 @@ fn the_proof_of_a_replaced_certificate_is_never_shown_with_the_new_one() {
 #[test]
 fn listed_files_have_their_proofs_before_the_first_client_names_them() {
     let responder = Responder::start(each(&["leaf", "staple", "other"]));
-    let more = "tls_certificate = @DIR@/${if def:tls_in_sni{hosts/$tls_in_sni/chain.pem}{chain.pem}}\n\
-                tls_privatekey = @DIR@/${if def:tls_in_sni{hosts/$tls_in_sni/key.pem}{key.pem}}\n\
-                tls_ocsp_fetch = @DIR@/hosts/*/chain.pem\n";
-    let by_sni = text(&responder, more).lines().skip(5).collect::<Vec<_>>().join("\n");
-    let url = responder.url();
-    let place = place("leaf", &format!("tls_ocsp_responder = {url}\ntls_advertise_hosts = *\n{by_sni}\n"));
-    for name in ["staple", "other"] {
-        let host = place.path("hosts").join(format!("{name}.test"));
-        fs::create_dir_all(&host).unwrap();
-        fs::write(host.join("chain.pem"), ca().read(&format!("{name}-chain.pem"))).unwrap();
-        fs::write(host.join("key.pem"), ca().read(&format!("{name}.key"))).unwrap();
-    }
+    let place = place_of_hosts(&responder, "@DIR@/hosts/*/chain.pem");
     let daemon = place.daemon();
     for name in ["staple", "other"] {
         wait_until(&daemon.place, name, || stored(&daemon.place, name).exists());
@@ -335,6 +342,51 @@ fn a_certificate_that_demands_a_proof_has_it_before_the_first_connection_is_serv
     assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
     assert!(begun.elapsed() < Duration::from_secs(20));
     daemon.place.wait_for_panic_log("demands a stapled OCSP proof (must-staple)");
+}
+
+#[test]
+fn the_first_client_of_a_virtual_host_that_demands_a_proof_has_it_though_nobody_listed_the_host() {
+    let responder = Responder::start(each(&["leaf", "staple", "other"]));
+    let daemon = place_of_hosts(&responder, "true").daemon();
+    assert_eq!(seen(daemon.port, "staple.test"), OcspState::Verified);
+    assert_eq!((told(&daemon.place), daemon.place.panic_log()), (vec![], String::new()));
+}
+
+#[test]
+fn the_first_client_of_a_replaced_certificate_that_demands_a_proof_has_it() {
+    let responder = Responder::start(each(&["leaf", "staple"]));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until_shown(&daemon, "leaf");
+    let der = ca().certificate("staple").der().unwrap();
+    put_certificate(&daemon.place, "staple");
+    wait_until(&daemon.place, "the new certificate", || {
+        let info = shake(daemon.port, "");
+        assert_eq!(info.ocsp, OcspState::Verified, "{}", daemon.place.log());
+        info.peer_certificate == der
+    });
+    assert_eq!(daemon.place.panic_log(), "");
+}
+
+#[test]
+fn a_dead_responder_costs_the_first_clients_of_a_host_that_demands_a_proof_a_moment_and_nobody_else_anything()
+{
+    let silent = Responder::start(Mode::Silent);
+    let daemon = place_of_hosts(&silent, "true").daemon();
+    let port = daemon.port;
+    let timed = move |name: &str| {
+        let begun = Instant::now();
+        assert_eq!(seen(port, name), OcspState::NoResponse, "{name}");
+        begun.elapsed()
+    };
+    timed("other.test");
+    let first: Vec<_> = (0..8).map(|_| std::thread::spawn(move || timed("staple.test"))).collect();
+    wait_until(&daemon.place, "asked", || silent.asked() >= 2);
+    assert!(timed("other.test") < Duration::from_secs(2), "held up by another host");
+    let first = first.into_iter().map(|one| one.join().unwrap()).max().unwrap();
+    assert!(first > Duration::from_secs(4) && first < Duration::from_secs(8), "{first:?}");
+    assert!(timed("staple.test") < Duration::from_secs(2), "once is enough");
+    let panic = daemon.place.wait_for_panic_log("demands a stapled OCSP proof (must-staple)");
+    assert_eq!(panic.lines().count(), 1, "{panic}");
 }
 
 #[test]

@@ -9,14 +9,16 @@ mod stapling_server;
 #[path = "support/tls_client.rs"]
 mod tls_client;
 
+use bstr::ByteSlice;
 use ca::{DAY, ProofSpec, Status, ca, good};
 use oxim::mail::envelope::OcspState;
 use oxim::ocsp::registry::{Keeper, Key, Registry, Report, Wanted, WantedList};
 use oxim::tls::Audience;
 use oxim::tls::gnutls::session::ClientCertificate;
 use stapling_server::Server;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 use tls_client::{VERSIONS, client, options};
 
 /// Takes notes; has this in store for whatever is asked for.
@@ -24,6 +26,8 @@ use tls_client::{VERSIONS, client, options};
 struct Notes {
     wanted: Mutex<Vec<(Key, Wanted)>>,
     store: Option<Vec<u8>>,
+    /// There is no keeper at the moment.
+    dead: AtomicBool,
 }
 
 impl Keeper for Notes {
@@ -34,6 +38,9 @@ impl Keeper for Notes {
     fn forget(&self, _: Key) {}
     fn stored(&self, _: Key) -> Option<Vec<u8>> {
         self.store.clone()
+    }
+    fn fetches(&self) -> bool {
+        !self.dead.load(Ordering::SeqCst)
     }
 }
 
@@ -210,4 +217,68 @@ fn what_was_made_here_is_looked_after_by_nobody() {
     let _ = client(server.address, VERSIONS[1], None); // nobody trusts it
     let _ = server.session(1);
     assert_eq!(notes.wanted.lock().unwrap().len(), 0);
+}
+
+/// How long a client took for its handshake, and what it saw.
+fn timed(server: &Server) -> (Duration, OcspState) {
+    let begun = Instant::now();
+    let state = seen(server);
+    (begun.elapsed(), state)
+}
+
+#[test]
+fn who_comes_before_the_first_word_on_a_certificate_that_demands_a_proof_waits_for_it() {
+    let responder = ("tls_ocsp_responder", "http://responder.test/".to_owned());
+    let key = Key::of(&ca().certificate("staple"), &ca().certificate("inter")).unwrap();
+    for (word, expected) in [
+        (Some(ca().proof(&good("staple"))), OcspState::Verified),
+        (Some(ca().proof(&ProofSpec { status: Status::Revoked, ..good("staple") })), OcspState::NoResponse),
+        (None, OcspState::NoResponse), // the attempt fails
+    ] {
+        let (server, registry, notes) = started("staple", std::slice::from_ref(&responder), None);
+        let told = std::thread::spawn(move || {
+            while notes.wanted.lock().unwrap().is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            match word {
+                Some(word) => registry.heard(key, &word, SystemTime::now()).unwrap(),
+                None => registry.told(key, Report { last_error: "refused".into(), ..Report::default() }),
+            }
+        });
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..20).map(|_| scope.spawn(|| timed(&server))).collect();
+            for client in clients {
+                let (time, state) = client.join().unwrap();
+                assert!(time >= Duration::from_millis(250) && state == expected, "{time:?} {state:?}");
+            }
+        });
+        told.join().unwrap();
+        assert!(timed(&server).0 < Duration::from_secs(1));
+        let alarms = server.notices.lock().unwrap().clone();
+        let alarms = alarms.iter().filter(|notice| notice.audience == Audience::Panic);
+        let promised =
+            alarms.filter(|notice| notice.text.contains_str("demands a stapled OCSP proof")).count();
+        assert_eq!(promised, usize::from(expected != OcspState::Verified));
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_keeper_that_is_not_there_for_a_responder_that_nobody_named_or_for_less_than_a_promise()
+{
+    let responder = ("tls_ocsp_responder", "http://responder.test/".to_owned());
+    let (dead, _, notes) = started("staple", std::slice::from_ref(&responder), None);
+    notes.dead.store(true, Ordering::SeqCst);
+    let (unnamed, ..) = started("staple", &[], None);
+    let (plain, ..) = started("leaf", std::slice::from_ref(&responder), None);
+    let in_file = ("tls_ocsp_file", ca().path("staple.proof").to_str().unwrap().to_owned());
+    ca().put(&ca().path("staple.proof"), &ca().proof(&good("staple")));
+    let (filed, ..) = started("staple", &[responder, in_file], None);
+    for server in [&dead, &unnamed, &plain, &filed] {
+        assert!(timed(server).0 < Duration::from_secs(2));
+    }
+    assert_eq!(timed(&filed).1, OcspState::Verified);
+    // Once it is there again, it is worth the while.
+    notes.dead.store(false, Ordering::SeqCst);
+    assert!(timed(&dead).0 > Duration::from_secs(4));
 }

@@ -67,7 +67,8 @@
 //! believes the other. What is long travels in sealed memfds of bounded length; a flood or nonsense ends the link,
 //! which comes again after pauses that grow up to an hour; text for logs is one line; what was found is checked by
 //! `ocsp::registry` before it is stapled; and nobody waits for it but a start with a must-staple certificate, ten
-//! seconds. The master waits for it never.
+//! seconds, and the first clients of one that was loaded later, five seconds for each certificate in all.
+//! The master waits for it never.
 //!
 //! # Bounds
 //!

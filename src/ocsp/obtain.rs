@@ -47,7 +47,7 @@ pub fn obtain(
     let question = library::question(certificate, &issuer).map_err(ObtainError::Question)?;
     let subject = Subject::new(certificate, issuer).ok_or(ObtainError::NotItsIssuer)?;
     let answer = fetch::fetch(way.responder, &question, way.proxy, way.deadline)?;
-    Ok(Proof::check(&answer, &subject, now)?)
+    Ok(Proof::check_to_show(&answer, &subject, now)?)
 }
 
 /// The first responder that the certificate names and that can be asked; none if it names none, as most certificates

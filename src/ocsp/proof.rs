@@ -70,7 +70,7 @@ impl Subject {
 }
 
 impl Proof {
-    /// Checks a response in DER: good news about `subject`, properly signed, and usable `now`.
+    /// Checks a response in DER: good news about `subject`, properly signed, and usable `now`. What a server stapled.
     pub fn check(der: &[u8], subject: &Subject, now: SystemTime) -> Result<Self, Unfit> {
         if der.is_empty() {
             return Err(Unfit::Empty);
@@ -82,6 +82,18 @@ impl Proof {
         let facts = read_facts(&response, subject)?;
         let life = judge(&facts, |id| subject.is_named_by(id), now)?;
         Ok(Self { der: der.into(), life, signer_inside: facts.signer_inside })
+    }
+
+    /// The same of a response that is to be stapled. One that speaks of another certificate first is not: clients with
+    /// GnuTLS look at no other entry, and refuse the whole handshake (openssl's find theirs).
+    pub fn check_to_show(der: &[u8], subject: &Subject, now: SystemTime) -> Result<Self, Unfit> {
+        let proof = Self::check(der, subject, now)?;
+        let first = Response::parse(der)?.singles()?.into_iter().next();
+        if first.is_some_and(|first| subject.is_named_by(&first.cert_id)) {
+            Ok(proof)
+        } else {
+            Err(Unfit::NotFirst)
+        }
     }
 
     /// The certificates inside a response, one of which may be the issuer's.

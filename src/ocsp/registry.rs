@@ -7,8 +7,10 @@
 //! Entries are known by issuer and serial number, never by a path: after a change of the certificate an old proof
 //! cannot be shown with the new one.
 
+mod awaited;
 mod lists;
 
+pub use awaited::{FIRST_WORD_PATIENCE, demands_proof};
 pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, WantedList};
 
 use super::{Proof, Subject, Unfit};
@@ -50,6 +52,10 @@ pub trait Keeper: Send + Sync {
     /// The response that an earlier run has left, as it lies there: not checked.
     fn stored(&self, _: Key) -> Option<Vec<u8>> {
         None
+    }
+    /// It is at work: there may be a word soon on what is wanted.
+    fn fetches(&self) -> bool {
+        true
     }
 }
 
@@ -97,6 +103,8 @@ pub(super) struct State {
     pub(super) report: Report,
     /// What the log was told last.
     pub(super) told: super::change::Told,
+    /// Until when somebody who wants to show it waits for the first word.
+    patience: Option<Instant>,
 }
 
 /// All entries of a process; cheap to clone.
@@ -219,7 +227,7 @@ impl Registry {
     pub fn heard(&self, key: Key, der: &[u8], now: SystemTime) -> Result<(), Unfit> {
         let Some(entry) = self.entry(key) else { return Ok(()) }; // forgotten meanwhile
         let subject = entry.wanted.subject().ok_or(Unfit::IssuerUnknown)?;
-        let word = match Proof::check(der, &subject, now) {
+        let word = match Proof::check_to_show(der, &subject, now) {
             Ok(proof) => Word::Good(proof),
             Err(Unfit::Revoked(since)) => Word::Revoked(since),
             Err(unfit) => return Err(unfit),

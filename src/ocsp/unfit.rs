@@ -40,6 +40,9 @@ pub enum Unfit {
         "the certificate that signed it is neither in it nor in the chain, and clients refuse it without"
     )]
     SignerNotSent,
+    /// It speaks of the certificate, but of another one first.
+    #[error("its first entry is for another certificate, and clients with GnuTLS look at no other")]
+    NotFirst,
     /// The certificate is revoked.
     #[error("the certificate is revoked (since {})", date(*.0))]
     Revoked(SystemTime),

@@ -11,17 +11,15 @@ use super::staple_keeper;
 use crate::expand::context::Globals;
 use crate::load::fetching::{self, Fetching};
 use crate::log::{Log, Which};
-use crate::ocsp::obtain;
-use crate::ocsp::registry::{Entry, Key, Registry, Report, Word};
+use crate::ocsp::registry::{Entry, Key, Registry, Report};
 use crate::ocsp::store::Kind;
-use crate::tls::gnutls::x509::Certificate;
 use crate::tls::listed::Listed;
 use crate::tls::{Audience, Notice};
 use bstr::ByteSlice;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// How long a start waits for the proofs of certificates that demand one (must-staple). A responder that answers at all
 /// does so in a second or two; one that does not must not keep mail out for long, and who waits for the daemon's start
@@ -107,34 +105,10 @@ impl Started {
         if !self.has_keeper {
             return; // nobody fetches
         }
-        let missing: Vec<Arc<Entry>> = self
-            .registry
-            .entries()
-            .into_iter()
-            .filter(|entry| demands_proof(entry) && !is_settled(entry))
-            .collect();
-        if !missing.is_empty() {
-            self.registry
-                .wait(Instant::now() + START_PATIENCE, || missing.iter().all(|entry| is_settled(entry)));
-        }
-    }
-}
-
-/// It promises a staple (RFC 7633), and there is somebody to ask.
-fn demands_proof(entry: &Entry) -> bool {
-    let wanted = entry.wanted();
-    Certificate::from_der(&wanted.certificate).is_ok_and(|certificate| {
-        let named = || obtain::responder_of(&certificate).is_ok_and(|url| url.is_some());
-        certificate.demands_staple() && (wanted.responder.is_some() || named())
-    })
-}
-
-/// There is a word on it, or the first attempt has failed.
-fn is_settled(entry: &Entry) -> bool {
-    match entry.word().0 {
-        Word::Good(proof) if proof.usable(SystemTime::now()).is_ok() => true,
-        Word::Revoked(_) => true,
-        Word::Good(_) | Word::Nothing => !entry.report().last_error.is_empty(),
+        let entries = self.registry.entries();
+        let demanded: Vec<&Entry> =
+            entries.iter().filter(|entry| entry.demands_proof()).map(|entry| &**entry).collect();
+        self.registry.await_words(&demanded, START_PATIENCE, None, SystemTime::now());
     }
 }
 

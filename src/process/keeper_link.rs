@@ -143,6 +143,9 @@ impl Keeper for KeeperLink {
         // No certificate has the key of a list.
         KeeperLink::stored(self, key, Kind::Proof).or_else(|| KeeperLink::stored(self, key, Kind::List))
     }
+    fn fetches(&self) -> bool {
+        self.shared.lock().linked
+    }
 }
 
 impl Shared {

@@ -5,7 +5,7 @@ use super::gnutls::x509::Certificate;
 use super::notice::{Notice, Notify};
 use crate::ocsp::Proof;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Entry, MAX_ENTRIES, Registry, Report, Word};
+use crate::ocsp::registry::{Entry, MAX_ENTRIES, Registry, Report, Word, demands_proof};
 use bstr::{BStr, ByteSlice};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,6 +14,8 @@ use std::time::SystemTime;
 #[derive(Default)]
 pub(super) struct Kept {
     entries: Vec<Option<Arc<Entry>>>,
+    /// The leaf promises a staple, and somebody can be asked for it here: a client had better wait for the first.
+    demanded: Option<Registry>,
 }
 
 /// What the keeper knows of a certificate.
@@ -52,7 +54,15 @@ impl Kept {
             }
             entry
         };
-        Self { entries: chain.iter().enumerate().map(one).collect() }
+        let entries = chain.iter().enumerate().map(one).collect();
+        let demanded = chain.first().is_some_and(|leaf| demands_proof(leaf, responder.as_deref()));
+        Self { entries, demanded: demanded.then(|| registry.clone()) }
+    }
+
+    /// The leaf, if it promises a staple and the first word on it may be near; and who can wait for that.
+    pub fn awaited(&self, now: SystemTime) -> Option<(&Registry, &Entry)> {
+        let (registry, leaf) = (self.demanded.as_ref()?, self.entries.first()?.as_deref()?);
+        leaf.is_awaited(now).then_some((registry, leaf))
     }
 
     /// Tells what changed of any element since it was told last.

@@ -200,6 +200,7 @@ impl ServerTls {
     /// Loads what the handshake will need, without a server name; also the check of the configuration.
     pub fn prepare(&self, accept: &Accept<'_>) -> Result<Prepared, ServerError> {
         let unit = self.unit(accept, None)?;
+        unit.await_proofs(accept.now, accept.deadline);
         // Says what is wrong with the proofs, even if nobody asks for them.
         unit.offer(accept.now, accept.notify);
         let ciphers = value(accept.expand, "tls_require_ciphers", None)?;
@@ -295,6 +296,7 @@ impl ServerTls {
             return Ok(None);
         };
         let unit = self.unit(accept, Some(&name))?;
+        unit.await_proofs(accept.now, accept.deadline);
         let Offer { credentials, staples, loaded } = unit.offer(accept.now, accept.notify);
         hello.show(&credentials, staples).map_err(ServerError::Session)?;
         hello.ask_certificate(accept.client_certificate);

@@ -166,7 +166,11 @@ impl Place {
 
     /// The same in the panic log, which is written after the main log.
     pub fn wait_for_panic_log(&self, text: &str) -> String {
-        self.wait_for("panic log", text, || fs::read_to_string(self.path("log/paniclog")).unwrap_or_default())
+        self.wait_for("panic log", text, || self.panic_log())
+    }
+
+    pub fn panic_log(&self) -> String {
+        fs::read_to_string(self.path("log/paniclog")).unwrap_or_default()
     }
 
     fn wait_for(&self, name: &str, text: &str, read: impl Fn() -> String) -> String {

@@ -187,7 +187,8 @@ fn question(certificate: &[u8], issuer: &[u8]) -> Result<Vec<u8>, String> {
 fn check_proof(der: Arc<[u8]>, certificate: &[u8], issuer: &[u8], now: SystemTime) -> Outcome {
     let read = |der| Certificate::from_der(der).ok();
     let subject = read(certificate).zip(read(issuer)).and_then(|(leaf, issuer)| Subject::new(&leaf, issuer));
-    let checked = subject.ok_or(Unfit::IssuerUnknown).and_then(|subject| Proof::check(&der, &subject, now));
+    let checked =
+        subject.ok_or(Unfit::IssuerUnknown).and_then(|subject| Proof::check_to_show(&der, &subject, now));
     match checked {
         Ok(proof) => Outcome::Good(Found { der, life: proof.life() }),
         Err(Unfit::Revoked(since)) => Outcome::Revoked { der, since },

@@ -26,7 +26,7 @@ use super::notice::{Notice, Notify};
 use super::revocation::Lists;
 use super::settings::UnitSettings;
 use crate::ocsp::Proof;
-use crate::ocsp::registry::Registry;
+use crate::ocsp::registry::{Entry, FIRST_WORD_PATIENCE, Registry};
 use crate::ocsp::standing::CertificateStanding;
 use bstr::{BStr, BString, ByteSlice};
 use certificates::{Pair, load_pairs};
@@ -38,7 +38,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(super) use certificates::load_files;
 pub(super) use trust::load_trust;
@@ -327,6 +327,15 @@ impl Unit {
         match &self.chains {
             None => wanted.iter().any(|proofs| !proofs.is_empty()),
             Some(chains) => !chains.are(&wanted),
+        }
+    }
+
+    /// Waits for proofs that certificates of this unit promise and that are about to be fetched, as long as that may take.
+    pub fn await_proofs(&self, now: SystemTime, deadline: Option<Instant>) {
+        let awaited: Vec<_> = self.shown.iter().filter_map(|shown| shown.awaited(now)).collect();
+        if let Some((registry, _)) = awaited.first() {
+            let entries: Vec<&Entry> = awaited.iter().map(|(_, entry)| *entry).collect();
+            registry.await_words(&entries, FIRST_WORD_PATIENCE, deadline, now);
         }
     }
 

@@ -124,7 +124,7 @@ fn judge(at: usize, der: &[u8], chain: &[Certificate], credentials: &Credentials
     let inside = Proof::certificates_inside(der);
     let issuer = find_issuer(certificate, chain, inside, credentials).ok_or(Unfit::IssuerUnknown)?;
     let subject = Subject::new(certificate, issuer).ok_or(Unfit::IssuerUnknown)?;
-    Proof::check(der, &subject, now)
+    Proof::check_to_show(der, &subject, now)
 }
 
 /// The responses in a PEM text (`-----BEGIN OCSP RESPONSE-----`), at most as many as a chain has certificates.

@@ -1,6 +1,7 @@
 //! One certificate that a unit may show: which proof goes out with it, and what the log is told of that.
 
 use super::proofs::{Filed, Word};
+use crate::ocsp::registry::{Entry, Registry};
 use crate::ocsp::standing::{CertificateFacts, CertificateStanding};
 use crate::ocsp::{Proof, Unfit};
 use crate::tls::gnutls::x509::Certificate;
@@ -119,10 +120,19 @@ impl Shown {
         Some((filed.path.as_bstr(), word))
     }
 
+    /// The leaf, if it promises a proof, has none to be shown, and may have one fetched any moment; and who can wait.
+    pub fn awaited(&self, now: SystemTime) -> Option<(&Registry, &Entry)> {
+        let awaited = self.kept.awaited(now)?;
+        self.leaf_proof(now).0.is_none().then_some(awaited)
+    }
+
     /// Tells what changed since it was told last.
     pub fn tell_state(&self, now: SystemTime, notify: Notify<'_>) {
         self.kept.tell(now, notify);
         let (proof, trouble) = self.leaf_proof(now);
+        if proof.is_none() && self.kept.awaited(now).is_some() {
+            return; // it is too early to say that a promise is not kept
+        }
         let trouble = match trouble {
             Some(notice) if self.demands_staple && proof.is_none() => {
                 Some(Notice::panic(format!("{}; {}", notice.text, self.promise())))
