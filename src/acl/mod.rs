@@ -155,6 +155,7 @@ fn check_nested(argument: &Template) -> Option<ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Effect;
     use crate::syntax::Located;
 
     fn acl(name: &str, lines: &[&str]) -> AclText {
@@ -200,6 +201,24 @@ mod tests {
                 ("error in ACL: syntax error in \"control=foo\"", false),
             ]
         );
+    }
+
+    /// The option acts on callouts and cutthrough delivery, and on nothing else.
+    #[test]
+    fn hosts_verify_avoid_tls_is_without_effect_as_long_as_what_it_acts_on_is_refused() {
+        let mut rows = crate::transport::options::SMTP.iter();
+        let row = rows.find(|def| def.name == "hosts_verify_avoid_tls").unwrap();
+        let lines = [
+            "deny verify = recipient/callout",
+            "deny verify = sender/defer_ok/callout=use_sender",
+            "deny verify = header_sender/callout",
+            "warn control = cutthrough_delivery/defer=pass",
+        ];
+        for line in lines {
+            let (_, errors) = Acls::compile(&[acl("a", &[line])]);
+            let refused = errors.len() == 1 && errors[0].unsupported;
+            assert_eq!(matches!(row.effect, Effect::NoEffect(_)), refused, "{line}: {errors:?}");
+        }
     }
 
     #[test]

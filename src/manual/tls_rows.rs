@@ -85,12 +85,14 @@
 //! | `tls_certificate`, `tls_privatekey` of the client | shown if asked for; refused by the server, under TLS 1.3 at the first read | `7-tls/client_shows` |
 //! | `tls_sni` | sent, in variables and lines; the server's certificate follows | `7-tls/sni_client` |
 //! | `tls_alpn`, `hosts_require_alpn` | one name of ours, or none; required | `7-tls/alpn_server`, `7-tls/alpn_client`, `tls_options::a_protocol_name_that_is_required_has_to_be_agreed_on_even_if_none_is_offered` |
-//! | `tls_dhparam`, `tls_dh_max_bits`, `tls_dh_min_bits` | names, `none`, `historic`, files, files that are made | `7-tls/dhparam`, `7-tls/dhparam_made`, `7-tls/dh_min_bits`, `dh::every_group_of_the_table_is_a_group_to_gnutls_and_has_the_bits_of_its_document`, `dh::old_groups_are_warned_of_and_the_weakest_in_the_panic_log`, `dh::a_file_that_is_not_there_is_made_once_but_not_by_a_check` |
+//! | `tls_dhparam`, `tls_dh_max_bits`, `tls_dh_min_bits` | names, `none`, `historic`, files, files that are made | `7-tls/dhparam`, `7-tls/dhparam_made`, `7-tls/dh_min_bits`, `7-tls/dh_too_small`, `dh::every_group_of_the_table_is_a_group_to_gnutls_and_has_the_bits_of_its_document`, `dh::old_groups_are_warned_of_and_the_weakest_in_the_panic_log`, `dh::a_file_that_is_not_there_is_made_once_but_not_by_a_check` |
 //! | `tls_tempfail_tryclear` | after a refusal and after a handshake that failed | `7-tls/starttls_refused_by_server`, `7-tls/tryclear` |
 //! | `tls_remember_esmtp`, `tls_on_connect_ports` | | `7-tls/remember_esmtp`, `7-tls/on_connect_ports`, `7-tls/tls_on_connect` |
 //! | `tls_early_banner_hosts` | the banner comes before the client's part of a TLS 1.3 handshake, never where its certificate matters | `tls_options::the_banner_comes_early_where_tls_early_banner_hosts_says_so` |
 //! | `gnutls_compat_mode` | both sides | `7-tls/compat_mode`, `tls_options::in_compatibility_mode_a_client_takes_a_certificate_that_is_made_for_something_else` |
 //! | `hosts_nopass_tls`, `hosts_noproxy_tls` | a session with TLS serves one message | `kept_connections::a_tls_session_serves_one_message_where_the_options_say_so_and_a_clear_one_more` |
+//! | `tls_eccurve` | without effect, as with any Exim that is built with GnuTLS; it is not even expanded | `7-tls/eccurve` |
+//! | `hosts_verify_avoid_tls` | without effect: it acts on callouts and cutthrough delivery, and an ACL that asks for one of them is refused | `7-tls/verify_avoid_tls`, `acl::hosts_verify_avoid_tls_is_without_effect_as_long_as_what_it_acts_on_is_refused` |
 //! | `$tls_*`, `${certextract`, `encrypted`, lines of rejections | | `7-tls/variables`, `7-tls/certextract`, `7-tls/certextract_errors`, `7-tls/encrypted`, `7-tls/rejections` |
 //!
 //! # Other programs at the other end

@@ -282,7 +282,12 @@ pub const SMTP: &[OptionDef] = &[
     only_as("hosts_try_dane", HostList, "*", ""),
     only_as("hosts_try_fastopen", HostList, "*", ""),
     only_as("hosts_try_prdr", HostList, "*", ""),
-    refuses("hosts_verify_avoid_tls", HostList, ""),
+    no_effect(
+        "hosts_verify_avoid_tls",
+        HostList,
+        "",
+        "it acts on callouts and cutthrough delivery alone, and an ACL that asks for one of them is refused",
+    ),
     acts("interface", Expanded, ""),
     acts("keepalive", Bool, "true"),
     refuses("lmtp_ignore_quota", Bool, "false"),
