@@ -339,3 +339,70 @@ fn a_status_may_be_a_staple_and_a_revocation_in_either_counts() {
         assert_eq!(requiring(None).0.connect(staple(&unknown), version).unwrap_err(), STATUS);
     }
 }
+
+const IDS: &str = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid";
+const AUTHORITY: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign,digitalSignature";
+
+/// What becomes of a session with the first of this chain, under no lists and under these.
+fn outcomes(chain: &[&str], lists: &[ListSpec], ciphers: &str) -> [Result<bool, String>; 2] {
+    let pem: Vec<u8> = chain.iter().flat_map(|name| ca().read(&format!("{name}.pem"))).collect();
+    let file = file(lists);
+    [None, Some(file.path())].map(|lists| {
+        let server = staple_anything(&pem, &ca().read(&format!("{}.key", chain[0])), None);
+        Client::with(lists).connect(server, ciphers).map(|info| info.certificate_verified)
+    })
+}
+
+#[test]
+fn a_certificate_with_its_issuers_own_name_does_not_keep_lists_from_being_asked() {
+    let host = "subjectAltName=DNS:mx.test";
+    // An authority whose key is in wrong hands, and so revoked by the root.
+    ca().issue("stolen", "root", &format!("{AUTHORITY}\n{IDS}"));
+    let name = "/O=oxim test/CN=stolen.test";
+    ca().issue_as("named", name, "stolen", &format!("{host}\n{IDS}"));
+    ca().issue_as("anew", name, "stolen", &format!("{AUTHORITY}\n{IDS}"));
+    ca().issue("below", "anew", &format!("{host}\n{IDS}"));
+    let of_root = list_of_root(&["stolen"]);
+    let of_stolen = ListSpec { issuer: "stolen", signer: "stolen", ..list_of_inter(&["named"]) };
+    for (chain, list) in [
+        (&["named", "stolen"][..], &of_root),
+        (&["named", "stolen"], &of_stolen),
+        (&["below", "anew", "stolen"], &of_root),
+        (&["named", "stolen", "root"], &of_root),
+    ] {
+        for version in VERSIONS {
+            let [without, with] = outcomes(chain, std::slice::from_ref(list), version);
+            assert_eq!(without, Ok(true), "{chain:?} {version}");
+            assert_eq!(with.unwrap_err(), REVOKED, "{chain:?} {version}");
+        }
+    }
+}
+
+#[test]
+fn an_authority_does_not_hide_behind_another_certificate_of_its_name_and_key() {
+    ca().certify("crossed", "inter", "rogue", AUTHORITY);
+    let orders = [
+        &["leaf", "crossed", "inter"][..],
+        &["leaf", "inter", "crossed"],
+        &["leaf", "crossed", "rogue", "inter"],
+    ];
+    for chain in orders {
+        for version in VERSIONS {
+            let [_, with] = outcomes(chain, &[list_of_root(&["inter"])], version);
+            with.unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn the_issuer_of_a_certificate_whose_weak_signature_is_allowed_is_asked_for_its_list_too() {
+    ca().issue("weak", "inter", "subjectAltName=DNS:mx.test");
+    ca().certify_by("weak", "weak", "inter", "subjectAltName=DNS:mx.test", "-sha1");
+    for version in VERSIONS {
+        let allowing = format!("{version}:%VERIFY_ALLOW_SIGN_WITH_SHA1");
+        let [without, with] = outcomes(&["weak", "inter"], &[list_of_inter(&["weak"])], &allowing);
+        assert_eq!((without, with), (Ok(true), Err(REVOKED.to_owned())));
+        let [without, with] = outcomes(&["weak", "inter"], &[list_of_inter(&[])], version);
+        assert_eq!((without, with), (Err(INVALID.to_owned()), Err(INVALID.to_owned())));
+    }
+}

@@ -65,6 +65,9 @@ pub enum UnfitCrl {
     /// Another authority's.
     #[error("of another issuer")]
     OtherIssuer,
+    /// Whose list it would have to be cannot be told.
+    #[error("who issued a certificate of the chain is not known")]
+    IssuerUnknown,
     /// Not signed by the issuer.
     #[error("bad signature, or not signed by the issuer")]
     BadSignature,

@@ -65,6 +65,17 @@ pub(super) enum Word {
     Unfit(UnfitCrl),
 }
 
+/// What lists say of a chain.
+#[derive(Default)]
+pub(super) struct ListVerdict {
+    /// A certificate of it is revoked.
+    pub revoked: bool,
+    /// What is wrong with a list that should say something.
+    pub unfit: Option<UnfitCrl>,
+    /// The leaf is good up to then.
+    pub leaf: Option<SystemTime>,
+}
+
 impl Lists {
     /// Loads a file, or a directory of files. What is no list makes a file an error, as with Exim; in a directory it is
     /// left out and told, as is a list that proves nothing (a delta, for instance).
@@ -117,9 +128,21 @@ impl Lists {
         lists.map(|(list, path)| ListStanding::of_file(list, path.as_bstr(), now)).collect()
     }
 
-    /// What the lists say of a certificate.
-    pub fn word(&self, link: &Link, now: SystemTime) -> Word {
-        weigh(&link.certificate, self.of(&link.issuer), now)
+    /// What the lists say of a chain. Where GnuTLS knows a way to a trusted authority that is not known here, nobody can
+    /// tell whose lists are to be asked.
+    pub fn words(&self, way: &Way, now: SystemTime) -> ListVerdict {
+        let lost = way.is_lost.then_some(UnfitCrl::IssuerUnknown);
+        let mut said = ListVerdict { unfit: lost, ..ListVerdict::default() };
+        for link in &way.links {
+            match weigh(&link.certificate, self.of(&link.issuer), now) {
+                Word::Silent => {}
+                Word::Good(end) if link.at == 0 => said.leaf = Some(end),
+                Word::Good(_) => {}
+                Word::Revoked => said.revoked = true,
+                Word::Unfit(unfit) => said.unfit = said.unfit.or(Some(unfit)),
+            }
+        }
+        said
     }
 
     /// The lists that bear the issuer's name; an error in place of one that it did not sign.
@@ -174,34 +197,46 @@ pub(super) fn weigh(
     word
 }
 
-/// The way from the leaf to a trusted authority, as far as it is known: each certificate that the peer sent with its
-/// issuer. Trusted ones are not themselves looked at: nobody could revoke them.
-pub(super) fn links(sent: &[Vec<u8>], credentials: &Credentials) -> Vec<Link> {
+/// The way from the leaf to a trusted authority, as far as it is known.
+#[derive(Default)]
+pub(super) struct Way {
+    /// Each certificate on it, with its issuer; the leaf first.
+    pub links: Vec<Link>,
+    /// It leads nowhere, though it has a beginning.
+    pub is_lost: bool,
+}
+
+/// The way of what the peer sent. Trusted certificates are not themselves looked at: nobody could revoke them.
+///
+/// It is GnuTLS's own: of several possible issuers the trusted one, else the first that was sent. No certificate ends it by
+/// what it says of itself (that its issuer has its own name, for instance), or a peer could keep the lists from being asked.
+pub(super) fn way(sent: &[Vec<u8>], credentials: &Credentials) -> Way {
     let read = |at: usize| Certificate::from_der(sent.get(at)?).ok();
-    let mut links = Vec::new();
+    let mut way = Way::default();
     let mut next = (!sent.is_empty()).then_some(0);
     while let Some(at) = next.take() {
-        let Some(certificate) = read(at).filter(|_| links.len() < MAX_CHAIN) else { break };
-        let trusted =
-            credentials.trusted_issuer(&certificate).and_then(|der| Certificate::from_der(&der)).ok();
-        if certificate.raw_dn() == certificate.raw_issuer_dn() {
-            break;
+        let Some(certificate) = read(at).filter(|_| way.links.len() < MAX_CHAIN) else { break };
+        let trusted = credentials.trusted_issuer(&certificate).ok();
+        if trusted.as_ref().is_some_and(|trusted| *trusted == sent[at]) {
+            return way;
         }
+        let trusted = trusted.and_then(|der| Certificate::from_der(&der).ok());
         if let Some(issuer) = trusted.filter(|issuer| certificate.is_signed_by(issuer)) {
-            links.push(Link { at, certificate, issuer });
-            break;
+            way.links.push(Link { at, certificate, issuer });
+            return way;
         }
-        let passed = |other: &usize| *other == at || links.iter().any(|link: &Link| link.at == *other);
+        let passed = |other: &usize| *other == at || way.links.iter().any(|link: &Link| link.at == *other);
         let issuer = (0..sent.len()).filter(|other| !passed(other)).find_map(|other| {
             let issuer = read(other).filter(|issuer| certificate.is_signed_by(issuer))?;
             Some((other, issuer))
         });
         if let Some((other, issuer)) = issuer {
-            links.push(Link { at, certificate, issuer });
+            way.links.push(Link { at, certificate, issuer });
             next = Some(other);
         }
     }
-    links
+    way.is_lost = !way.links.is_empty();
+    way
 }
 
 fn is_hidden(path: &Path) -> bool {
