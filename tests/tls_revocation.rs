@@ -131,6 +131,36 @@ fn a_list_that_proves_nothing_does_not_pass_for_one_that_revokes_nobody() {
     }
 }
 
+/// ecdsa-with-SHA1
+const ECDSA_SHA1: &[u8] = &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1];
+
+#[test]
+fn a_list_that_cannot_be_used_does_not_pass_for_none() {
+    for revoked in [&[][..], &["leaf"]] {
+        let base = || list_of_inter(revoked);
+        for (list, words) in [
+            (ListSpec { algorithm: ECDSA_SHA1, ..base() }, "too weak"),
+            (ListSpec { extensions: extension(99, true, &[5, 0]), ..base() }, "critical extension"),
+            (ListSpec { extensions: issuing_point(&[0x84, 1, 0xff]), ..base() }, "an indirect CRL"),
+            (ListSpec { extensions: issuing_point(&[0x83, 2, 6, 0x40]), ..base() }, "some reasons"),
+            (ListSpec { extensions: extension(27, true, &[2, 1, 6]), ..base() }, "a delta CRL"),
+        ] {
+            let (result, told) = outcome(std::slice::from_ref(&list));
+            assert_eq!(result.unwrap_err(), INVALID, "{words}");
+            assert!(told.contains("is left out (tls_crl): ") && told.contains(words), "{told}");
+            assert!(told.contains("certificate of mx.test not verified: its issuer's list"), "{told}");
+            assert_eq!(
+                outcome(&[list.clone(), list_of_inter(&[])]).0,
+                Ok(()),
+                "{words}: a good one beside it"
+            );
+            assert_eq!(outcome(&[list, list_of_inter(&["leaf"])]).0.unwrap_err(), REVOKED, "{words}");
+        }
+    }
+    let attributes = ListSpec { extensions: issuing_point(&[0x85, 1, 0xff]), ..list_of_inter(&[]) };
+    assert_eq!(outcome(&[attributes]).0, Ok(()), "a list of something else");
+}
+
 #[test]
 fn an_old_list_still_revokes_and_a_newer_one_beside_it_still_vouches() {
     let old = |revoked: &[&str]| ListSpec { next_update: Some(-60), ..list_of_inter(revoked) };

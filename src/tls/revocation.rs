@@ -38,6 +38,8 @@ pub(super) struct Lists {
     all: Vec<Unsigned>,
     /// The file of each.
     paths: Vec<BString>,
+    /// What cannot be used, though it would be the list of this issuer (DER of its name): the reason.
+    left_out: Vec<(Vec<u8>, String)>,
     proven: Mutex<Proven>,
 }
 
@@ -78,7 +80,8 @@ pub(super) struct ListVerdict {
 
 impl Lists {
     /// Loads a file, or a directory of files. What is no list makes a file an error, as with Exim; in a directory it is
-    /// left out and told, as is a list that proves nothing (a delta, for instance).
+    /// left out and told, as is a list that proves nothing (a delta, for instance, or one whose signature is too weak). Such
+    /// a list stands for one that is not complete: a certificate of its issuer needs another.
     pub fn load(place: &BStr, files: &mut Files, notify: Notify<'_>) -> Result<Self, UnitError> {
         let problem = |problem| UnitError::Trust { option: "tls_crl", path: place.to_owned(), problem };
         let path = path_of(place).map_err(problem)?;
@@ -110,13 +113,19 @@ impl Lists {
             if held + der.len() > MAX_BYTES {
                 return Err(UnfitCrl::NoRoom(MAX_BYTES));
             }
+            let issuer = Unsigned::issuer_of(&der).map(<[u8]>::to_vec);
             match Unsigned::parse(der) {
                 Ok(list) => {
                     self.all.push(list);
                     self.paths.push(path.as_os_str().as_bytes().into());
                 }
                 Err(unfit @ UnfitCrl::Malformed(_)) => return Err(unfit),
-                Err(unfit) => tell(path, &unfit, notify),
+                Err(unfit) => {
+                    tell(path, &unfit, notify);
+                    if let Some(issuer) = issuer.filter(|_| !matches!(unfit, UnfitCrl::Attributes)) {
+                        self.left_out.push((issuer, unfit.to_string()));
+                    }
+                }
             }
         }
         Ok(())
@@ -149,7 +158,9 @@ impl Lists {
     fn of(&self, issuer: &Certificate) -> Vec<Result<Crl, UnfitCrl>> {
         let Ok(name) = issuer.raw_dn() else { return Vec::new() };
         let named = self.all.iter().enumerate().filter(|(_, list)| list.issuer() == name);
-        named.map(|(at, list)| self.proven(at, list, issuer)).collect()
+        let left_out = self.left_out.iter().filter(|(of, _)| *of == name);
+        let left_out = left_out.map(|(_, reason)| Err(UnfitCrl::LeftOut(reason.clone())));
+        named.map(|(at, list)| self.proven(at, list, issuer)).chain(left_out).collect()
     }
 
     /// The hash over a large list is made once for each issuer.
