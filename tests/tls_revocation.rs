@@ -212,6 +212,49 @@ fn a_directory_of_lists_in_pem_and_der_is_read_and_followed() {
     assert_eq!(client.connect(server("leaf"), VERSIONS[1]).unwrap_err(), REVOKED);
 }
 
+#[test]
+fn a_list_of_a_directory_that_is_spoilt_stays_in_use_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inter.pem");
+    std::fs::write(&path, list_of_inter(&["leaf"]).pem()).unwrap();
+    let client = Client::with(Some(directory.path()));
+    let watching = verifying_server(directory.path(), ClientCertificate::Requested);
+    let mut sessions = 0;
+    let mut accepted = || {
+        sessions += 1;
+        client_with(watching.address, VERSIONS[1], None, &show_leaf(), true).unwrap();
+        watching.session(sessions).unwrap().certificate_verified
+    };
+    assert_eq!(client.connect(server("leaf"), VERSIONS[1]).unwrap_err(), REVOKED);
+    assert!(!accepted());
+    let whole = std::fs::read(&path).unwrap();
+    for piece in [&whole[..whole.len() / 2], b"", b"<html>"] {
+        std::fs::write(&path, piece).unwrap();
+        std::thread::sleep(Duration::from_millis(1100));
+        assert_eq!(client.connect(server("leaf"), VERSIONS[1]).unwrap_err(), REVOKED);
+        assert!(!accepted());
+        let told = client.told();
+        assert!(
+            told.contains("inter.pem (tls_crl): ") && told.contains("; the former list stays in use"),
+            "{told}"
+        );
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(client.connect(server("leaf"), VERSIONS[1]).is_ok(), "taken away on purpose");
+    assert!(accepted());
+}
+
+#[test]
+fn a_directory_with_more_files_than_are_read_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..4097 {
+        std::fs::write(directory.path().join(format!("{number}.pem")), "").unwrap();
+    }
+    let error = Client::with(Some(directory.path())).connect(server("leaf"), VERSIONS[1]).unwrap_err();
+    assert!(error.ends_with("more than 4096 files in the directory") && error.contains("tls_crl"), "{error}");
+}
+
 /// A client of oxim's server that shows `leaf` (with its intermediate).
 fn show_leaf() -> ClientSettings {
     let path = |name: &str| Some(ca().path(name).to_str().unwrap().into());

@@ -82,7 +82,15 @@ impl Lists {
     /// Loads a file, or a directory of files. What is no list makes a file an error, as with Exim; in a directory it is
     /// left out and told, as is a list that proves nothing (a delta, for instance, or one whose signature is too weak). Such
     /// a list stands for one that is not complete: a certificate of its issuer needs another.
-    pub fn load(place: &BStr, files: &mut Files, notify: Notify<'_>) -> Result<Self, UnitError> {
+    ///
+    /// Whoever copies a new list over the old one has a piece of a list there for a while, and perhaps for long: in a
+    /// directory the lists go on that its file had `before`.
+    pub fn load(
+        place: &BStr,
+        files: &mut Files,
+        before: Option<&Self>,
+        notify: Notify<'_>,
+    ) -> Result<Self, UnitError> {
         let problem = |problem| UnitError::Trust { option: "tls_crl", path: place.to_owned(), problem };
         let path = path_of(place).map_err(problem)?;
         let unreadable = |error| problem(FileProblem::Unreadable(place.to_owned(), error));
@@ -92,10 +100,18 @@ impl Lists {
                 if is_hidden(&path) {
                     continue; // an unfinished copy, as rsync and editors make them
                 }
-                let read = files.read(&path).map_err(UnfitCrl::Unreadable);
-                if let Err(unfit) = read.and_then(|bytes| lists.add(&bytes, &path, notify)) {
+                let (held, read) = (lists.all.len(), files.read(&path).map_err(UnfitCrl::Unreadable));
+                let Err(unfit) = read.and_then(|bytes| lists.add(&bytes, &path, notify)) else { continue };
+                let former = before.map(|before| before.of_file(&path)).unwrap_or_default();
+                if former.is_empty() {
                     tell(&path, &unfit, notify);
+                    continue;
                 }
+                lists.all.truncate(held);
+                lists.all.extend(former);
+                lists.paths.resize(lists.all.len(), path.as_os_str().as_bytes().into());
+                let path = path.as_os_str().as_bytes().as_bstr();
+                notify(Notice::main(format!("TLS: {path} (tls_crl): {unfit}; the former list stays in use")));
             }
             return Ok(lists);
         }
@@ -104,6 +120,12 @@ impl Lists {
             Err(unfit) => Err(problem(FileProblem::List(place.to_owned(), unfit.to_string()))),
             Ok(()) => Ok(lists),
         }
+    }
+
+    /// The lists that were read from a file.
+    fn of_file(&self, path: &Path) -> Vec<Unsigned> {
+        let lists = self.all.iter().zip(&self.paths);
+        lists.filter(|(_, from)| *from == path.as_os_str().as_bytes()).map(|(list, _)| list.clone()).collect()
     }
 
     /// The lists of one file. An error: it has none at all, or what cannot be read.
