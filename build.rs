@@ -76,6 +76,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_names_proof_bits", (3, 5, 1)),
     // GNUTLS_SIGN_EDDSA_ED25519
     ("gnutls_ed25519", (3, 6, 0)),
+    // GNUTLS_VERIFY_ALLOW_SIGN_WITH_SHA1
+    ("gnutls_calls_sha1_weak", (3, 6, 0)),
     // GNUTLS_E_NO_APPLICATION_PROTOCOL is surely there
     ("gnutls_no_application_protocol", (3, 5, 0)),
     // GNUTLS_ENABLE_EARLY_START
@@ -322,6 +324,8 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_SEC_PARAM_MEDIUM", (3, 3, 0)),
     ("GNUTLS_PKCS_PLAIN", OLD),
     ("GNUTLS_VERIFY_DISABLE_TIME_CHECKS", OLD),
+    ("GNUTLS_VERIFY_ALLOW_SIGN_RSA_MD5", OLD),
+    ("GNUTLS_VERIFY_ALLOW_SIGN_WITH_SHA1", (3, 6, 0)),
     ("GNUTLS_TL_GET_COPY", (3, 6, 0)),
     ("GNUTLS_DIG_MD5", OLD),
     ("GNUTLS_DIG_SHA1", OLD),

@@ -131,6 +131,36 @@ fn a_list_that_proves_nothing_does_not_pass_for_one_that_revokes_nobody() {
     }
 }
 
+/// ecdsa-with-SHA1
+const ECDSA_SHA1: &[u8] = &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1];
+
+#[test]
+fn a_list_that_cannot_be_used_does_not_pass_for_none() {
+    for revoked in [&[][..], &["leaf"]] {
+        let base = || list_of_inter(revoked);
+        for (list, words) in [
+            (ListSpec { algorithm: ECDSA_SHA1, ..base() }, "too weak"),
+            (ListSpec { extensions: extension(99, true, &[5, 0]), ..base() }, "critical extension"),
+            (ListSpec { extensions: issuing_point(&[0x84, 1, 0xff]), ..base() }, "an indirect CRL"),
+            (ListSpec { extensions: issuing_point(&[0x83, 2, 6, 0x40]), ..base() }, "some reasons"),
+            (ListSpec { extensions: extension(27, true, &[2, 1, 6]), ..base() }, "a delta CRL"),
+        ] {
+            let (result, told) = outcome(std::slice::from_ref(&list));
+            assert_eq!(result.unwrap_err(), INVALID, "{words}");
+            assert!(told.contains("is left out (tls_crl): ") && told.contains(words), "{told}");
+            assert!(told.contains("certificate of mx.test not verified: its issuer's list"), "{told}");
+            assert_eq!(
+                outcome(&[list.clone(), list_of_inter(&[])]).0,
+                Ok(()),
+                "{words}: a good one beside it"
+            );
+            assert_eq!(outcome(&[list, list_of_inter(&["leaf"])]).0.unwrap_err(), REVOKED, "{words}");
+        }
+    }
+    let attributes = ListSpec { extensions: issuing_point(&[0x85, 1, 0xff]), ..list_of_inter(&[]) };
+    assert_eq!(outcome(&[attributes]).0, Ok(()), "a list of something else");
+}
+
 #[test]
 fn an_old_list_still_revokes_and_a_newer_one_beside_it_still_vouches() {
     let old = |revoked: &[&str]| ListSpec { next_update: Some(-60), ..list_of_inter(revoked) };
@@ -180,6 +210,49 @@ fn a_directory_of_lists_in_pem_and_der_is_read_and_followed() {
         assert!(changed.elapsed() < Duration::from_secs(1), "not within a second");
     }
     assert_eq!(client.connect(server("leaf"), VERSIONS[1]).unwrap_err(), REVOKED);
+}
+
+#[test]
+fn a_list_of_a_directory_that_is_spoilt_stays_in_use_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inter.pem");
+    std::fs::write(&path, list_of_inter(&["leaf"]).pem()).unwrap();
+    let client = Client::with(Some(directory.path()));
+    let watching = verifying_server(directory.path(), ClientCertificate::Requested);
+    let mut sessions = 0;
+    let mut accepted = || {
+        sessions += 1;
+        client_with(watching.address, VERSIONS[1], None, &show_leaf(), true).unwrap();
+        watching.session(sessions).unwrap().certificate_verified
+    };
+    assert_eq!(client.connect(server("leaf"), VERSIONS[1]).unwrap_err(), REVOKED);
+    assert!(!accepted());
+    let whole = std::fs::read(&path).unwrap();
+    for piece in [&whole[..whole.len() / 2], b"", b"<html>"] {
+        std::fs::write(&path, piece).unwrap();
+        std::thread::sleep(Duration::from_millis(1100));
+        assert_eq!(client.connect(server("leaf"), VERSIONS[1]).unwrap_err(), REVOKED);
+        assert!(!accepted());
+        let told = client.told();
+        assert!(
+            told.contains("inter.pem (tls_crl): ") && told.contains("; the former list stays in use"),
+            "{told}"
+        );
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(client.connect(server("leaf"), VERSIONS[1]).is_ok(), "taken away on purpose");
+    assert!(accepted());
+}
+
+#[test]
+fn a_directory_with_more_files_than_are_read_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..4097 {
+        std::fs::write(directory.path().join(format!("{number}.pem")), "").unwrap();
+    }
+    let error = Client::with(Some(directory.path())).connect(server("leaf"), VERSIONS[1]).unwrap_err();
+    assert!(error.ends_with("more than 4096 files in the directory") && error.contains("tls_crl"), "{error}");
 }
 
 /// A client of oxim's server that shows `leaf` (with its intermediate).
@@ -337,5 +410,72 @@ fn a_status_may_be_a_staple_and_a_revocation_in_either_counts() {
         let unknown = ProofSpec { status: Status::Unknown, ..good("leaf") };
         client.connect(staple(&unknown), version).unwrap();
         assert_eq!(requiring(None).0.connect(staple(&unknown), version).unwrap_err(), STATUS);
+    }
+}
+
+const IDS: &str = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid";
+const AUTHORITY: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign,digitalSignature";
+
+/// What becomes of a session with the first of this chain, under no lists and under these.
+fn outcomes(chain: &[&str], lists: &[ListSpec], ciphers: &str) -> [Result<bool, String>; 2] {
+    let pem: Vec<u8> = chain.iter().flat_map(|name| ca().read(&format!("{name}.pem"))).collect();
+    let file = file(lists);
+    [None, Some(file.path())].map(|lists| {
+        let server = staple_anything(&pem, &ca().read(&format!("{}.key", chain[0])), None);
+        Client::with(lists).connect(server, ciphers).map(|info| info.certificate_verified)
+    })
+}
+
+#[test]
+fn a_certificate_with_its_issuers_own_name_does_not_keep_lists_from_being_asked() {
+    let host = "subjectAltName=DNS:mx.test";
+    // An authority whose key is in wrong hands, and so revoked by the root.
+    ca().issue("stolen", "root", &format!("{AUTHORITY}\n{IDS}"));
+    let name = "/O=oxim test/CN=stolen.test";
+    ca().issue_as("named", name, "stolen", &format!("{host}\n{IDS}"));
+    ca().issue_as("anew", name, "stolen", &format!("{AUTHORITY}\n{IDS}"));
+    ca().issue("below", "anew", &format!("{host}\n{IDS}"));
+    let of_root = list_of_root(&["stolen"]);
+    let of_stolen = ListSpec { issuer: "stolen", signer: "stolen", ..list_of_inter(&["named"]) };
+    for (chain, list) in [
+        (&["named", "stolen"][..], &of_root),
+        (&["named", "stolen"], &of_stolen),
+        (&["below", "anew", "stolen"], &of_root),
+        (&["named", "stolen", "root"], &of_root),
+    ] {
+        for version in VERSIONS {
+            let [without, with] = outcomes(chain, std::slice::from_ref(list), version);
+            assert_eq!(without, Ok(true), "{chain:?} {version}");
+            assert_eq!(with.unwrap_err(), REVOKED, "{chain:?} {version}");
+        }
+    }
+}
+
+#[test]
+fn an_authority_does_not_hide_behind_another_certificate_of_its_name_and_key() {
+    ca().certify("crossed", "inter", "rogue", AUTHORITY);
+    let orders = [
+        &["leaf", "crossed", "inter"][..],
+        &["leaf", "inter", "crossed"],
+        &["leaf", "crossed", "rogue", "inter"],
+    ];
+    for chain in orders {
+        for version in VERSIONS {
+            let [_, with] = outcomes(chain, &[list_of_root(&["inter"])], version);
+            with.unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn the_issuer_of_a_certificate_whose_weak_signature_is_allowed_is_asked_for_its_list_too() {
+    ca().issue("weak", "inter", "subjectAltName=DNS:mx.test");
+    ca().certify_by("weak", "weak", "inter", "subjectAltName=DNS:mx.test", "-sha1");
+    for version in VERSIONS {
+        let allowing = format!("{version}:%VERIFY_ALLOW_SIGN_WITH_SHA1");
+        let [without, with] = outcomes(&["weak", "inter"], &[list_of_inter(&["weak"])], &allowing);
+        assert_eq!((without, with), (Ok(true), Err(REVOKED.to_owned())));
+        let [without, with] = outcomes(&["weak", "inter"], &[list_of_inter(&[])], version);
+        assert_eq!((without, with), (Err(INVALID.to_owned()), Err(INVALID.to_owned())));
     }
 }

@@ -65,12 +65,18 @@ pub enum UnfitCrl {
     /// Another authority's.
     #[error("of another issuer")]
     OtherIssuer,
+    /// Whose list it would have to be cannot be told.
+    #[error("who issued a certificate of the chain is not known")]
+    IssuerUnknown,
     /// Not signed by the issuer.
     #[error("bad signature, or not signed by the issuer")]
     BadSignature,
     /// It speaks of other certificates of the issuer.
     #[error("a part of the issuer's CRL that does not speak of this certificate")]
     OtherPart,
+    /// Left out when it was read, for this reason.
+    #[error("{0}")]
+    LeftOut(String),
     /// There is no memory for it.
     #[error("no room: {0} bytes of revocation lists are held already")]
     NoRoom(usize),
@@ -129,6 +135,11 @@ impl Unsigned {
     /// Reads all lists of a file: one in DER, or any number in PEM among other text.
     pub fn all(bytes: &[u8]) -> Result<Vec<Self>, UnfitCrl> {
         texts(bytes)?.into_iter().map(Self::parse).collect()
+    }
+
+    /// DER of the name of whose list this would be, if it could be used.
+    pub fn issuer_of(der: &[u8]) -> Option<&[u8]> {
+        crl_der::issuer(der).map(|issuer| &der[issuer])
     }
 
     /// Bytes of its text.

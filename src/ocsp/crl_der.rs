@@ -107,6 +107,17 @@ pub(super) fn read(der: &[u8]) -> Result<Fields, UnfitCrl> {
     Ok(Fields { signed, algorithm, signature, issuer, this_update, next_update, entries, scope })
 }
 
+/// Where the issuer's name lies, in a list that may be of no use otherwise.
+pub(super) fn issuer(der: &[u8]) -> Option<Range<usize>> {
+    let (list, _) = expect(der, SEQUENCE)?;
+    let (body, _) = expect(list, SEQUENCE)?;
+    let body = expect(body, INTEGER).map_or(body, |(_, after)| after);
+    let (_, name) = expect(body, SEQUENCE)?;
+    let (_, after) = expect(name, SEQUENCE)?;
+    let start = name.as_ptr().addr() - der.as_ptr().addr();
+    Some(start..start + name.len() - after.len())
+}
+
 /// What is left of the signed part.
 struct Body<'a>(&'a [u8]);
 

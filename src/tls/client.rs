@@ -162,8 +162,8 @@ impl ClientTls {
         socket: TcpStream,
         request: &ClientRequest<'_>,
     ) -> Result<(TlsStream, TlsInfo), ClientError> {
-        let load = |files: &mut Files, _: Option<&Arc<_>>| {
-            load_unit(request, files).inspect_err(|error| {
+        let load = |files: &mut Files, before: Option<&Arc<ClientUnit>>| {
+            load_unit(request, files, before).inspect_err(|error| {
                 error.notice().map(request.notify);
             })
         };
@@ -244,7 +244,11 @@ fn set_terms(session: &mut Session, terms: &ClientTerms) -> Result<(), ClientErr
     session.offer_protocols(&terms.protocols).map_err(ClientError::Protocols)
 }
 
-fn load_unit(request: &ClientRequest<'_>, files: &mut Files) -> Result<Arc<ClientUnit>, UnitError> {
+fn load_unit(
+    request: &ClientRequest<'_>,
+    files: &mut Files,
+    before: Option<&Arc<ClientUnit>>,
+) -> Result<Arc<ClientUnit>, UnitError> {
     let settings = request.settings;
     let mut builder = CredentialsBuilder::new()?;
     if let Some(certificate) = &settings.certificate {
@@ -257,6 +261,7 @@ fn load_unit(request: &ClientRequest<'_>, files: &mut Files) -> Result<Arc<Clien
         load_trust(place.as_bstr(), true, files, &mut builder)?;
     }
     let place = settings.crl.as_ref().map(|place| place.as_bstr());
-    let lists = place.map(|place| Lists::load(place, files, request.notify)).transpose()?;
+    let before = before.and_then(|before| before.lists.as_ref());
+    let lists = place.map(|place| Lists::load(place, files, before, request.notify)).transpose()?;
     Ok(Arc::new(ClientUnit { credentials: Arc::new(builder.share()), lists }))
 }

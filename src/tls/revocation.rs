@@ -38,6 +38,8 @@ pub(super) struct Lists {
     all: Vec<Unsigned>,
     /// The file of each.
     paths: Vec<BString>,
+    /// What cannot be used, though it would be the list of this issuer (DER of its name): the reason.
+    left_out: Vec<(Vec<u8>, String)>,
     proven: Mutex<Proven>,
 }
 
@@ -65,10 +67,30 @@ pub(super) enum Word {
     Unfit(UnfitCrl),
 }
 
+/// What lists say of a chain.
+#[derive(Default)]
+pub(super) struct ListVerdict {
+    /// A certificate of it is revoked.
+    pub revoked: bool,
+    /// What is wrong with a list that should say something.
+    pub unfit: Option<UnfitCrl>,
+    /// The leaf is good up to then.
+    pub leaf: Option<SystemTime>,
+}
+
 impl Lists {
     /// Loads a file, or a directory of files. What is no list makes a file an error, as with Exim; in a directory it is
-    /// left out and told, as is a list that proves nothing (a delta, for instance).
-    pub fn load(place: &BStr, files: &mut Files, notify: Notify<'_>) -> Result<Self, UnitError> {
+    /// left out and told, as is a list that proves nothing (a delta, for instance, or one whose signature is too weak). Such
+    /// a list stands for one that is not complete: a certificate of its issuer needs another.
+    ///
+    /// Whoever copies a new list over the old one has a piece of a list there for a while, and perhaps for long: in a
+    /// directory the lists go on that its file had `before`.
+    pub fn load(
+        place: &BStr,
+        files: &mut Files,
+        before: Option<&Self>,
+        notify: Notify<'_>,
+    ) -> Result<Self, UnitError> {
         let problem = |problem| UnitError::Trust { option: "tls_crl", path: place.to_owned(), problem };
         let path = path_of(place).map_err(problem)?;
         let unreadable = |error| problem(FileProblem::Unreadable(place.to_owned(), error));
@@ -78,10 +100,18 @@ impl Lists {
                 if is_hidden(&path) {
                     continue; // an unfinished copy, as rsync and editors make them
                 }
-                let read = files.read(&path).map_err(UnfitCrl::Unreadable);
-                if let Err(unfit) = read.and_then(|bytes| lists.add(&bytes, &path, notify)) {
+                let (held, read) = (lists.all.len(), files.read(&path).map_err(UnfitCrl::Unreadable));
+                let Err(unfit) = read.and_then(|bytes| lists.add(&bytes, &path, notify)) else { continue };
+                let former = before.map(|before| before.of_file(&path)).unwrap_or_default();
+                if former.is_empty() {
                     tell(&path, &unfit, notify);
+                    continue;
                 }
+                lists.all.truncate(held);
+                lists.all.extend(former);
+                lists.paths.resize(lists.all.len(), path.as_os_str().as_bytes().into());
+                let path = path.as_os_str().as_bytes().as_bstr();
+                notify(Notice::main(format!("TLS: {path} (tls_crl): {unfit}; the former list stays in use")));
             }
             return Ok(lists);
         }
@@ -92,6 +122,12 @@ impl Lists {
         }
     }
 
+    /// The lists that were read from a file.
+    fn of_file(&self, path: &Path) -> Vec<Unsigned> {
+        let lists = self.all.iter().zip(&self.paths);
+        lists.filter(|(_, from)| *from == path.as_os_str().as_bytes()).map(|(list, _)| list.clone()).collect()
+    }
+
     /// The lists of one file. An error: it has none at all, or what cannot be read.
     fn add(&mut self, bytes: &[u8], path: &Path, notify: Notify<'_>) -> Result<(), UnfitCrl> {
         for der in crate::ocsp::crl::texts(bytes)? {
@@ -99,13 +135,19 @@ impl Lists {
             if held + der.len() > MAX_BYTES {
                 return Err(UnfitCrl::NoRoom(MAX_BYTES));
             }
+            let issuer = Unsigned::issuer_of(&der).map(<[u8]>::to_vec);
             match Unsigned::parse(der) {
                 Ok(list) => {
                     self.all.push(list);
                     self.paths.push(path.as_os_str().as_bytes().into());
                 }
                 Err(unfit @ UnfitCrl::Malformed(_)) => return Err(unfit),
-                Err(unfit) => tell(path, &unfit, notify),
+                Err(unfit) => {
+                    tell(path, &unfit, notify);
+                    if let Some(issuer) = issuer.filter(|_| !matches!(unfit, UnfitCrl::Attributes)) {
+                        self.left_out.push((issuer, unfit.to_string()));
+                    }
+                }
             }
         }
         Ok(())
@@ -117,16 +159,30 @@ impl Lists {
         lists.map(|(list, path)| ListStanding::of_file(list, path.as_bstr(), now)).collect()
     }
 
-    /// What the lists say of a certificate.
-    pub fn word(&self, link: &Link, now: SystemTime) -> Word {
-        weigh(&link.certificate, self.of(&link.issuer), now)
+    /// What the lists say of a chain. Where GnuTLS knows a way to a trusted authority that is not known here, nobody can
+    /// tell whose lists are to be asked.
+    pub fn words(&self, way: &Way, now: SystemTime) -> ListVerdict {
+        let lost = way.is_lost.then_some(UnfitCrl::IssuerUnknown);
+        let mut said = ListVerdict { unfit: lost, ..ListVerdict::default() };
+        for link in &way.links {
+            match weigh(&link.certificate, self.of(&link.issuer), now) {
+                Word::Silent => {}
+                Word::Good(end) if link.at == 0 => said.leaf = Some(end),
+                Word::Good(_) => {}
+                Word::Revoked => said.revoked = true,
+                Word::Unfit(unfit) => said.unfit = said.unfit.or(Some(unfit)),
+            }
+        }
+        said
     }
 
     /// The lists that bear the issuer's name; an error in place of one that it did not sign.
     fn of(&self, issuer: &Certificate) -> Vec<Result<Crl, UnfitCrl>> {
         let Ok(name) = issuer.raw_dn() else { return Vec::new() };
         let named = self.all.iter().enumerate().filter(|(_, list)| list.issuer() == name);
-        named.map(|(at, list)| self.proven(at, list, issuer)).collect()
+        let left_out = self.left_out.iter().filter(|(of, _)| *of == name);
+        let left_out = left_out.map(|(_, reason)| Err(UnfitCrl::LeftOut(reason.clone())));
+        named.map(|(at, list)| self.proven(at, list, issuer)).chain(left_out).collect()
     }
 
     /// The hash over a large list is made once for each issuer.
@@ -174,34 +230,46 @@ pub(super) fn weigh(
     word
 }
 
-/// The way from the leaf to a trusted authority, as far as it is known: each certificate that the peer sent with its
-/// issuer. Trusted ones are not themselves looked at: nobody could revoke them.
-pub(super) fn links(sent: &[Vec<u8>], credentials: &Credentials) -> Vec<Link> {
+/// The way from the leaf to a trusted authority, as far as it is known.
+#[derive(Default)]
+pub(super) struct Way {
+    /// Each certificate on it, with its issuer; the leaf first.
+    pub links: Vec<Link>,
+    /// It leads nowhere, though it has a beginning.
+    pub is_lost: bool,
+}
+
+/// The way of what the peer sent. Trusted certificates are not themselves looked at: nobody could revoke them.
+///
+/// It is GnuTLS's own: of several possible issuers the trusted one, else the first that was sent. No certificate ends it by
+/// what it says of itself (that its issuer has its own name, for instance), or a peer could keep the lists from being asked.
+pub(super) fn way(sent: &[Vec<u8>], credentials: &Credentials) -> Way {
     let read = |at: usize| Certificate::from_der(sent.get(at)?).ok();
-    let mut links = Vec::new();
+    let mut way = Way::default();
     let mut next = (!sent.is_empty()).then_some(0);
     while let Some(at) = next.take() {
-        let Some(certificate) = read(at).filter(|_| links.len() < MAX_CHAIN) else { break };
-        let trusted =
-            credentials.trusted_issuer(&certificate).and_then(|der| Certificate::from_der(&der)).ok();
-        if certificate.raw_dn() == certificate.raw_issuer_dn() {
-            break;
+        let Some(certificate) = read(at).filter(|_| way.links.len() < MAX_CHAIN) else { break };
+        let trusted = credentials.trusted_issuer(&certificate).ok();
+        if trusted.as_ref().is_some_and(|trusted| *trusted == sent[at]) {
+            return way;
         }
+        let trusted = trusted.and_then(|der| Certificate::from_der(&der).ok());
         if let Some(issuer) = trusted.filter(|issuer| certificate.is_signed_by(issuer)) {
-            links.push(Link { at, certificate, issuer });
-            break;
+            way.links.push(Link { at, certificate, issuer });
+            return way;
         }
-        let passed = |other: &usize| *other == at || links.iter().any(|link: &Link| link.at == *other);
+        let passed = |other: &usize| *other == at || way.links.iter().any(|link: &Link| link.at == *other);
         let issuer = (0..sent.len()).filter(|other| !passed(other)).find_map(|other| {
             let issuer = read(other).filter(|issuer| certificate.is_signed_by(issuer))?;
             Some((other, issuer))
         });
         if let Some((other, issuer)) = issuer {
-            links.push(Link { at, certificate, issuer });
+            way.links.push(Link { at, certificate, issuer });
             next = Some(other);
         }
     }
-    links
+    way.is_lost = !way.links.is_empty();
+    way
 }
 
 fn is_hidden(path: &Path) -> bool {

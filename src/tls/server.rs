@@ -15,7 +15,7 @@ use super::info;
 use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
 use super::resume::TicketKeys;
-use super::revocation::{Word, links};
+use super::revocation::way;
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
 use super::terms::ServerTerms;
@@ -375,17 +375,12 @@ fn check_client(
     let mut revoked = status.is_revoked();
     let mut good = status.is_good();
     if let Some(lists) = &unit.lists {
-        for link in links(&session.peer_certificates(), &unit.credentials) {
-            match lists.word(&link, accept.now) {
-                Word::Silent | Word::Good(_) => {}
-                Word::Revoked => (good, revoked) = (false, true),
-                Word::Unfit(unfit) => {
-                    good = false;
-                    let text =
-                        format!("client certificate not verified: its issuer's list in tls_crl: {unfit}");
-                    (accept.notify)(Notice::main(text));
-                }
-            }
+        let said = lists.words(&way(&session.peer_certificates(), &unit.credentials), accept.now);
+        good &= !said.revoked && said.unfit.is_none();
+        revoked |= said.revoked;
+        if let Some(unfit) = said.unfit {
+            let text = format!("client certificate not verified: its issuer's list in tls_crl: {unfit}");
+            (accept.notify)(Notice::main(text));
         }
     }
     if !good && wish == ClientCertificate::Required {

@@ -10,10 +10,10 @@ use super::gnutls::ocsp;
 use super::gnutls::session::{ChainStatus, Session};
 use super::gnutls::x509::Certificate;
 use super::notice::Notice;
-use super::revocation::{Link, Lists, Word, links, weigh};
+use super::revocation::{Link, ListVerdict, Lists, way, weigh};
 use super::status::{Asked, Status};
 use crate::mail::envelope::OcspState;
-use crate::ocsp::{Proof, Subject, Unfit, UnfitCrl};
+use crate::ocsp::{Proof, Subject, Unfit};
 use bstr::ByteSlice;
 use std::time::SystemTime;
 
@@ -33,15 +33,6 @@ pub(super) struct Verdict {
     status: Status,
     /// All of this holds up to then.
     pub until: Option<SystemTime>,
-}
-
-/// What lists say of a chain.
-#[derive(Default)]
-struct ListVerdict {
-    revoked: bool,
-    unfit: Option<UnfitCrl>,
-    /// The leaf is good up to then.
-    leaf: Option<SystemTime>,
 }
 
 impl Verdict {
@@ -100,7 +91,9 @@ pub(super) fn judge(
         (Some(name), Some(leaf)) => leaf.names_host(name),
         (Some(_), None) => false,
     };
-    let way = links(&sent, credentials);
+    let way = way(&sent, credentials);
+    let lists = lists.map(|lists| lists.words(&way, request.now)).unwrap_or_default();
+    let way = way.links;
     let staples = Staples::of(session, &sent, request);
     let (ocsp, unfit, proof_end) = staples.judge(session, &way, whole, request);
     let shown = |at: usize| match at {
@@ -111,7 +104,6 @@ pub(super) fn judge(
     let must_staple_broken = super::OCSP
         && (leaf.as_ref().is_some_and(|leaf| demands(0, leaf))
             || way.iter().any(|link| demands(link.at, &link.certificate)));
-    let lists = lists.map(|lists| ask_lists(lists, &way, request.now)).unwrap_or_default();
     let mut verdict = Verdict {
         whole,
         chain,
@@ -156,20 +148,6 @@ fn status(
         return Status::Good(end);
     }
     asked.status(leaf, request.now, |crls| weigh(&leaf.certificate, crls.into_iter().map(Ok), request.now))
-}
-
-fn ask_lists(lists: &Lists, way: &[Link], now: SystemTime) -> ListVerdict {
-    let mut said = ListVerdict::default();
-    for link in way {
-        match lists.word(link, now) {
-            Word::Silent => {}
-            Word::Good(end) if link.at == 0 => said.leaf = Some(end),
-            Word::Good(_) => {}
-            Word::Revoked => said.revoked = true,
-            Word::Unfit(unfit) => said.unfit = said.unfit.or(Some(unfit)),
-        }
-    }
-    said
 }
 
 /// What was stapled for each certificate that the server sent.

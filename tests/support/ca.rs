@@ -166,11 +166,20 @@ impl Ca {
         self.sign_request(name, issuer, extensions, days);
     }
 
+    /// A certificate with another name than its file's.
+    pub fn issue_as(&self, name: &str, subject: &str, issuer: &str, extensions: &str) {
+        self.key(name);
+        self.sign_request_as(name, subject, issuer, extensions, 20);
+    }
+
     fn sign_request(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
+        self.sign_request_as(name, &format!("/O=oxim test/CN={name}.test"), issuer, extensions, days);
+    }
+
+    fn sign_request_as(&self, name: &str, subject: &str, issuer: &str, extensions: &str, days: u32) {
         let file = |suffix: &str| format!("{name}.{suffix}");
-        let subject = format!("/O=oxim test/CN={name}.test");
         fs::write(self.path(&file("ext")), format!("{extensions}\n")).expect("writing");
-        self.openssl(&["req", "-new", "-key", &file("key"), "-subj", &subject, "-out", &file("csr")]);
+        self.openssl(&["req", "-new", "-key", &file("key"), "-subj", subject, "-out", &file("csr")]);
         let (authority, key) = (format!("{issuer}.pem"), format!("{issuer}.key"));
         let serial = (1000 + name.bytes().map(u32::from).sum::<u32>()).to_string();
         let (csr, ext, out) = (file("csr"), file("ext"), file("pem"));
@@ -201,6 +210,21 @@ impl Ca {
         self.sign_request(name, "inter", extensions, 20);
         let chain = [self.read(&format!("{name}.pem")), self.read("inter.pem")].concat();
         fs::write(self.path(&format!("{name}-chain.pem")), chain).expect("writing");
+    }
+
+    /// One more certificate with the name and key of `of`, by any issuer.
+    pub fn certify(&self, name: &str, of: &str, issuer: &str, extensions: &str) {
+        self.certify_by(name, of, issuer, extensions, "-sha256");
+    }
+
+    /// The same, signed with another hash.
+    pub fn certify_by(&self, name: &str, of: &str, issuer: &str, extensions: &str, hash: &str) {
+        let file = |name: &str, suffix: &str| format!("{name}.{suffix}");
+        let (csr, ext, out) = (file(of, "csr"), file(name, "ext"), file(name, "pem"));
+        let (authority, key) = (file(issuer, "pem"), file(issuer, "key"));
+        fs::write(self.path(&ext), format!("{extensions}\n")).expect("writing");
+        let by = ["x509", "-req", "-in", &csr, "-CA", &authority, "-CAkey", &key, "-extfile", &ext];
+        self.openssl(&[&by[..], &["-set_serial", "77", "-days", "20", hash, "-out", &out]].concat());
     }
 
     fn key(&self, name: &str) {

@@ -56,9 +56,14 @@ impl Files {
     pub fn list(&mut self, directory: &Path) -> io::Result<Vec<PathBuf>> {
         self.watch(directory)?;
         let mut paths = Vec::new();
-        for entry in fs::read_dir(directory)?.take(MAX_FILES) {
+        for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if path.is_file() {
+                if paths.len() == MAX_FILES {
+                    // Nobody could tell which of them were left out.
+                    let text = format!("more than {MAX_FILES} files in the directory");
+                    return Err(io::Error::other(text));
+                }
                 paths.push(path);
             } else {
                 let _ = self.watch(&path); // a link to nothing may become one to something

@@ -193,7 +193,9 @@ impl Certificate {
         unsafe { sys::gnutls_x509_crt_check_hostname(self.raw(), host.as_ptr()) != 0 }
     }
 
-    /// True if `issuer` is named as this certificate's issuer, may issue, and signed it. Times are not looked at.
+    /// True if `issuer` is named as this certificate's issuer, may issue, and signed it. Times are not looked at, nor how
+    /// strong the signature's algorithm is: that is for who verifies, and whoever allows a weak one
+    /// (`%VERIFY_ALLOW_SIGN_WITH_SHA1`) wants to know the issuer all the same, whose list may name the certificate.
     #[doc(alias = "gnutls_x509_crt_check_issuer")]
     #[doc(alias = "gnutls_x509_crt_verify")]
     pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
@@ -204,13 +206,7 @@ impl Certificate {
             if sys::gnutls_x509_crt_check_issuer(self.raw(), issuer.raw()) == 0 {
                 return false;
             }
-            sys::gnutls_x509_crt_verify(
-                self.raw(),
-                authorities.as_ptr(),
-                1,
-                sys::GNUTLS_VERIFY_DISABLE_TIME_CHECKS as c_uint,
-                &mut status,
-            )
+            sys::gnutls_x509_crt_verify(self.raw(), authorities.as_ptr(), 1, WHOEVER_SIGNED, &mut status)
         };
         code >= 0 && status == 0
     }
@@ -312,6 +308,15 @@ impl PrivateKey {
         self.0.raw()
     }
 }
+
+/// Only who signed is asked, not when and how well.
+const WHOEVER_SIGNED: c_uint = sys::GNUTLS_VERIFY_DISABLE_TIME_CHECKS as c_uint
+    | sys::GNUTLS_VERIFY_ALLOW_SIGN_RSA_MD5 as c_uint
+    | SHA1_SIGNED;
+#[cfg(gnutls_calls_sha1_weak)]
+const SHA1_SIGNED: c_uint = sys::GNUTLS_VERIFY_ALLOW_SIGN_WITH_SHA1 as c_uint;
+#[cfg(not(gnutls_calls_sha1_weak))]
+const SHA1_SIGNED: c_uint = 0;
 
 /// A certificate signed with its own key, valid from `now` for `life`. `name` are parts of the
 /// subject, OID and text.

@@ -209,7 +209,8 @@ impl Unit {
         let said = RefCell::new(Vec::new());
         let mut load = || {
             said.borrow_mut().clear();
-            Self::load_anew(settings, files, registry, now, &|notice| said.borrow_mut().push(notice))
+            let notify = |notice| said.borrow_mut().push(notice);
+            Self::load_anew(settings, files, before, registry, now, &notify)
         };
         let mut loaded = load();
         for _ in 0..HALF_TRIES {
@@ -242,6 +243,7 @@ impl Unit {
     fn load_anew(
         settings: &UnitSettings,
         files: &mut Files,
+        before: Option<&Arc<Unit>>,
         registry: Option<&Registry>,
         now: SystemTime,
         notify: Notify<'_>,
@@ -249,7 +251,8 @@ impl Unit {
         let pairs = load_pairs(settings, files, now, notify)?;
         let credentials = Arc::new(build(settings, &pairs, files, notify)?.share());
         let place = settings.crl.as_ref().map(|place| place.as_bstr());
-        let lists = place.map(|place| Lists::load(place, files, notify)).transpose()?;
+        let before = before.and_then(|before| before.lists.as_ref());
+        let lists = place.map(|place| Lists::load(place, files, before, notify)).transpose()?;
         let mut places =
             settings.ocsp_file.as_ref().map(|list| proofs::places(list.as_bstr())).unwrap_or_default();
         if places.len() > pairs.len() {
