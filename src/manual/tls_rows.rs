@@ -40,6 +40,17 @@
 //! | with `tls_crl_fetch` too: a certificate of our own that its authority's list names is told to the panic log | `tls_crl_fetch::a_certificate_of_our_own_that_a_list_names_is_told_to_the_panic_log_once` |
 //! | mistakes in the options have file, line and cure | `fetching::constant_mistakes_are_refused_where_they_stand_with_the_cure`, `fetching::what_is_to_be_fetched_is_yes_no_or_files_and_nothing_else` |
 //!
+//! # The program for cron and timers (`ocsp_fetch`)
+//!
+//! | what holds | tests |
+//! |---|---|
+//! | it fetches if forced, if there is no file, or if its time has passed: that is set ahead to before the proof's end by `-m` per cent of what is left | `ocsp_fetch::a_good_answer_is_written_as_it_came_and_is_not_fetched_again_before_it_is_due`, `ocsp_fetch::a_proof_by_a_delegate_is_due_before_the_delegates_end`, `proof_file::a_proof_is_due_before_its_end_by_a_part_of_what_is_left` |
+//! | and if what is there is no good proof for the certificate, as after a renewal (ours: the time alone would leave the new certificate without for days) | `ocsp_fetch::what_lies_there_is_due_at_once_if_it_is_no_proof_for_the_certificate` |
+//! | nothing but a good answer takes the old file's place, and a failure says why | `ocsp_fetch::whatever_the_responder_does_the_old_proof_stays_and_the_reason_is_told`, `ocsp_fetch::what_is_asked_wrongly_is_refused_before_anybody_is_asked` |
+//! | written beside its place and renamed; mode and owner stay; two runs do not disturb each other | `ocsp_fetch::mode_and_place_of_the_old_file_are_kept`, `proof_file::a_run_that_is_writing_is_not_disturbed_and_what_a_killed_one_left_is_used_again` |
+//! | the certificate's own responder, `http_proxy`, openssl's responder and check | `ocsp_fetch::the_responder_is_the_one_that_the_certificate_names`, `ocsp_fetch::the_proxy_of_the_environment_is_asked_for_the_whole_url`, `ocsp_fetch::openssls_responder_is_understood_and_openssl_verifies_the_file` |
+//! | options as getopt reads them | `ocsp_fetch::letters_may_stand_together_and_a_value_at_its_letter`, `ocsp_fetch::options_are_read_and_what_is_wrong_is_named` |
+//!
 //! # Client
 //!
 //! | row | what holds | tests |
