@@ -81,6 +81,78 @@ fn a_good_answer_is_written_as_it_came_and_is_not_fetched_again_before_it_is_due
 }
 
 #[test]
+fn what_lies_there_is_due_at_once_if_it_is_no_proof_for_the_certificate() {
+    let bench = Bench::new(Mode::Answer(ca().proof(&good("leaf"))));
+    let long_ahead = SystemTime::now() + Duration::from_secs(20 * 86_400);
+    // the certificate was renewed; a file that was spoilt; a time of change that outlived the proof
+    let others = [
+        ca().proof(&ProofSpec { next_update: Some(19 * DAY), ..good("other") }),
+        b"nonsense".to_vec(),
+        Vec::new(),
+        vec![0x30; 100_000],
+        ca().proof(&ProofSpec { next_update: Some(-60), ..good("leaf") }),
+    ];
+    for (number, other) in others.iter().enumerate() {
+        fs::write(bench.out(), other).unwrap();
+        File::options().write(true).open(bench.out()).unwrap().set_modified(long_ahead).unwrap();
+        let words = succeeds(&bench.fetch(&["-v"]));
+        assert!(words.contains("proof.der is of no use: ") && words.contains("due again at"), "{words}");
+        assert_eq!(bench.responder.asked(), number + 1);
+        assert!(succeeds(&bench.fetch(&["-v"])).contains("not due yet"));
+    }
+    assert_eq!(bench.responder.asked(), others.len());
+}
+
+#[test]
+fn letters_may_stand_together_and_a_value_at_its_letter() {
+    let bench = Bench::new(Mode::Answer(ca().proof(&good("leaf"))));
+    succeeds(&bench.fetch(&["-vm50"]));
+    let words = succeeds(&bench.fetch(&["-fv"]));
+    assert!(words.contains("asking ") && bench.responder.asked() == 2, "{words}");
+}
+
+#[test]
+fn a_full_output_does_not_stop_it() {
+    let bench = Bench::new(Mode::Answer(ca().proof(&good("leaf"))));
+    let mut command = bench.command();
+    command.arg("-c").arg(ca().path("leaf.pem")).args(["-v", "-u", &bench.responder.url()]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!((output.status.code(), bench.out().exists()), (Some(0), true), "{output:?}");
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_asked_for_the_whole_url() {
+    let bench = Bench::new(Mode::Answer(ca().proof(&good("leaf"))));
+    let mut command = bench.command();
+    command.env("http_proxy", bench.responder.url());
+    succeeds(
+        &command
+            .arg("-c")
+            .arg(ca().path("leaf.pem"))
+            .args(["-u", "http://nowhere.invalid/x"])
+            .output()
+            .unwrap(),
+    );
+    let question = bench.responder.questions().remove(0);
+    assert!(
+        question.starts_with(b"GET http://nowhere.invalid/x/M"),
+        "{}",
+        String::from_utf8_lossy(&question)
+    );
+}
+
+#[test]
+fn a_proof_by_a_delegate_is_due_before_the_delegates_end() {
+    // `brief` lives one day
+    let spec =
+        ProofSpec { signer: "brief", inside: Some("brief"), next_update: Some(10 * DAY), ..good("leaf") };
+    let bench = Bench::new(Mode::Answer(ca().proof(&spec)));
+    succeeds(&bench.fetch(&[]));
+    assert!(age_ahead(&bench.out()).as_secs() <= 86_400 * 9 / 10);
+}
+
+#[test]
 fn a_proof_by_a_delegate_and_one_in_chunks_are_taken() {
     let spec = ProofSpec { signer: "delegate", inside: Some("delegate"), ..good("leaf") };
     let proof = ca().proof(&spec);

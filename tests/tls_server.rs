@@ -21,7 +21,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tls_client::{VERSIONS, client, client_with, options, start, trusting};
 
 /// A directory of this test's own.
@@ -206,6 +206,25 @@ fn a_proof_ends_at_its_next_update_and_begins_five_minutes_before_its_this_updat
     assert!(matches!(check(begin - 301 * second), Err(Unfit::NotYetValid(_))));
     let kept = check(until).unwrap();
     assert!(kept.usable(until).is_ok() && kept.usable(until + second).is_err());
+}
+
+#[test]
+fn a_proof_that_comes_into_its_time_is_stapled_though_its_file_is_as_it_was() {
+    let (_directory, path) = scratch();
+    // Two seconds from now it is not from the future any more. A clock that was set right is the same thing.
+    let early = ProofSpec { this_update: 302, next_update: Some(DAY), ..good("leaf") };
+    ca().put(&path, &ca().proof(&early));
+    let server = start(options("leaf", Some(&path)));
+    let state = || client(server.address, VERSIONS[1], None).unwrap().ocsp;
+    assert_eq!(state(), OcspState::NoResponse);
+    let end = Instant::now() + Duration::from_secs(10);
+    while state() != OcspState::Verified {
+        assert!(Instant::now() < end, "{:?}", server.told());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = server.told();
+    assert!(told[0].contains("is not stapled: not valid before "), "{told:?}");
+    assert!(told[1..].iter().all(|line| line.ends_with("proof.der is stapled again")), "{told:?}");
 }
 
 #[test]

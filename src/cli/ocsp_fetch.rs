@@ -1,19 +1,20 @@
 //! `ocsp_fetch`: one proof for one certificate into a file, for cron and systemd timers (`tls_ocsp_file` staples it).
 //!
 //! It does nothing while the file is not due, and says why when it fails: the old file stays, and the exit code is 1.
-//! The options are those of the helper that Exim comes with.
+//! A file that is no proof for the certificate (after a renewal the old certificate's) is as good as none, whatever its
+//! time says. The options are those of the helper that Exim comes with.
 
 use crate::ocsp::fetch;
 use crate::ocsp::http::Url;
 use crate::ocsp::obtain::responder_of;
-use crate::ocsp::{Way, obtain, proof_file};
+use crate::ocsp::{Subject, Way, obtain, proof_file};
 use crate::sys::identity::{self, Rights};
 use crate::tls::gnutls::x509::Certificate;
 use anyhow::{Context as _, anyhow, bail};
 use bstr::{BString, ByteSlice};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -80,28 +81,50 @@ pub fn run(arguments: &[BString], environment: &[(OsString, OsString)]) -> anyho
 fn fetch_if_due(wanted: &Wanted, proxy: Option<&str>) -> anyhow::Result<()> {
     let now = SystemTime::now();
     let out = wanted.out.display();
-    let due = proof_file::is_due(&wanted.out, now).with_context(|| out.to_string())?;
-    if !due && !wanted.force {
-        if wanted.verbose {
-            println!("{out} is not due yet");
-        }
-        return Ok(());
-    }
     let certificate = certificates(&wanted.certificate)?.remove(0);
     let issuer = issuer_of(&certificate, wanted)?;
+    if !wanted.force && !is_due(&certificate, &issuer, wanted, now)? {
+        wanted.say(&format!("{out} is not due yet"));
+        return Ok(());
+    }
     let responder = responder(&certificate, wanted)?;
     let proxy = fetch::proxy_of(proxy).context("http_proxy")?;
-    if wanted.verbose {
-        println!("asking {responder}");
-    }
+    wanted.say(&format!("asking {responder}"));
     let way = Way { responder: &responder, proxy: proxy.as_ref(), deadline: fetch::DEADLINE };
     let proof = obtain(&certificate, issuer, &way, now).with_context(|| responder.to_string())?;
     let due = proof_file::due_at(now, proof.until(), wanted.margin_percent);
     proof_file::replace(&wanted.out, &proof, due).with_context(|| format!("cannot write {out}"))?;
-    if wanted.verbose {
-        println!("{out}: good until {}, due again at {}", shown(proof.until()), shown(due));
-    }
+    wanted.say(&format!("{out}: good until {}, due again at {}", shown(proof.until()), shown(due)));
     Ok(())
+}
+
+/// Whether the file is to be fetched: its time has passed, or what lies there proves nothing of this certificate.
+fn is_due(
+    certificate: &Certificate,
+    issuer: &Certificate,
+    wanted: &Wanted,
+    now: SystemTime,
+) -> anyhow::Result<bool> {
+    let out = wanted.out.display();
+    if proof_file::is_due(&wanted.out, now).with_context(|| out.to_string())? {
+        return Ok(true);
+    }
+    let issuer = Certificate::from_der(&issuer.der()?)?;
+    let subject = Subject::new(certificate, issuer).ok_or(obtain::ObtainError::NotItsIssuer)?;
+    let read = proof_file::read(&wanted.out, &subject, now);
+    if let Err(unfit) = &read {
+        wanted.say(&format!("{out} is of no use: {unfit}"));
+    }
+    Ok(read.is_err())
+}
+
+impl Wanted {
+    /// With `-v`. That nobody can hear it stops nothing.
+    fn say(&self, words: &str) {
+        if self.verbose {
+            let _ = writeln!(std::io::stdout(), "{words}");
+        }
+    }
 }
 
 fn responder(certificate: &Certificate, wanted: &Wanted) -> anyhow::Result<Url> {
@@ -155,23 +178,20 @@ fn shown(time: SystemTime) -> String {
 fn parse(arguments: &[BString]) -> Result<Wanted, String> {
     let (mut issuer, mut certificate, mut out, mut url, mut chain) = (None, None, None, None, None);
     let (mut margin_percent, mut force, mut verbose) = (MARGIN_PERCENT, false, false);
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().cloned().ok_or_else(|| format!("{word} needs a value"));
-        match word.as_slice() {
-            b"-i" => issuer = Some(path(&value()?)),
-            b"-c" => certificate = Some(path(&value()?)),
-            b"-o" => out = Some(path(&value()?)),
-            b"-u" => url = Some(value()?),
-            b"-a" => chain = Some(path(&value()?)),
-            b"-m" => {
-                let text = value()?;
-                let number = text.to_str().ok().and_then(|text| text.parse().ok()).filter(|part| *part < 100);
-                margin_percent = number.ok_or_else(|| format!("-m {text}: not a number from 0 to 99"))?;
+    for (letter, value) in letters(arguments)? {
+        match letter {
+            b'i' => issuer = Some(path(&value)),
+            b'c' => certificate = Some(path(&value)),
+            b'o' => out = Some(path(&value)),
+            b'u' => url = Some(value),
+            b'a' => chain = Some(path(&value)),
+            b'm' => {
+                let number =
+                    value.to_str().ok().and_then(|text| text.parse().ok()).filter(|part| *part < 100);
+                margin_percent = number.ok_or_else(|| format!("-m {value}: not a number from 0 to 99"))?;
             }
-            b"-f" => force = true,
-            b"-v" => verbose = true,
-            _ => return Err(format!("{word}: unknown")),
+            b'f' => force = true,
+            _ => verbose = true,
         }
     }
     Ok(Wanted {
@@ -184,6 +204,30 @@ fn parse(arguments: &[BString]) -> Result<Wanted, String> {
         force,
         verbose,
     })
+}
+
+/// The options as getopt reads them: `-fv` is `-f -v`, and `-m5` is `-m 5`. One without a value has an empty one.
+fn letters(arguments: &[BString]) -> Result<Vec<(u8, BString)>, String> {
+    let (mut found, mut words) = (Vec::new(), arguments.iter());
+    while let Some(word) = words.next() {
+        let mut rest = word.strip_prefix(b"-").filter(|rest| !rest.is_empty()).unwrap_or(b"?");
+        while let Some((letter, after)) = rest.split_first() {
+            rest = match letter {
+                b'f' | b'v' => {
+                    found.push((*letter, BString::default()));
+                    after
+                }
+                b'i' | b'c' | b'o' | b'u' | b'a' | b'm' => {
+                    let value = if after.is_empty() { words.next().cloned() } else { Some(after.into()) };
+                    let name = char::from(*letter);
+                    found.push((*letter, value.ok_or_else(|| format!("-{name} needs a value"))?));
+                    b""
+                }
+                _ => return Err(format!("{word}: unknown")),
+            };
+        }
+    }
+    Ok(found)
 }
 
 fn path(text: &BString) -> PathBuf {
@@ -203,6 +247,8 @@ mod tests {
         let wanted = parse(&words("-v -i i.pem -c c.pem -u http://h/ -a a.pem -o o.der -m 5")).unwrap();
         assert_eq!((wanted.margin_percent, wanted.force, wanted.verbose), (5, false, true));
         assert_eq!(wanted.out, Path::new("o.der"));
+        let together = parse(&words("-vfm5 -ii.pem -cc.pem -uhttp://h/ -aa.pem -oo.der")).unwrap();
+        assert_eq!(together, Wanted { force: true, ..wanted });
         for (line, why) in [
             ("-i i -c c", "-o is missing"),
             ("-i i -o o", "-c is missing"),
@@ -210,6 +256,10 @@ mod tests {
             ("-i i -c c -o", "-o needs a value"),
             ("-i i -c c -o o -m 100", "-m 100: not a number from 0 to 99"),
             ("-i i -c c -o o -x", "-x: unknown"),
+            ("-i i -c c -o o -vx", "-vx: unknown"),
+            ("-i i -c c -o o word", "word: unknown"),
+            ("-i i -c c -o o -", "-: unknown"),
+            ("-i i -c c -vo", "-o needs a value"),
         ] {
             assert_eq!(parse(&words(line)).unwrap_err(), why);
         }

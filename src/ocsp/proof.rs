@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 /// Longest proof that is read. Real ones have 300 bytes to 3 KiB; a handshake message has to carry it.
 pub const MAX_PROOF_SIZE: usize = 64 * 1024;
 /// How far a thisUpdate may lie in the future: clocks differ (row S6).
-const FUTURE_SKEW: Duration = Duration::from_secs(300);
+pub(super) const FUTURE_SKEW: Duration = Duration::from_secs(300);
 
 /// A checked, good proof: its bytes and its life.
 #[derive(Clone, Debug)]

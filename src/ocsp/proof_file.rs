@@ -4,10 +4,10 @@
 //! once that has passed. It is written beside its place and renamed, so that who reads it never sees half of one, and a
 //! failure at any step leaves the old one.
 
-use super::Proof;
+use super::{MAX_PROOF_SIZE, Proof, Subject, Unfit};
 use nix::fcntl::OFlag;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -29,6 +29,17 @@ pub fn is_due(path: &Path, now: SystemTime) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// The proof in the file, if it is a good one for this certificate.
+pub fn read(path: &Path, subject: &Subject, now: SystemTime) -> Result<Proof, Unfit> {
+    let mut options = OpenOptions::new();
+    // without waiting, should something else than a file be in its place
+    let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let mut der = Vec::new();
+    let read = file.and_then(|file| file.take(MAX_PROOF_SIZE as u64 + 1).read_to_end(&mut der));
+    read.map_err(Unfit::Unreadable)?;
+    Proof::check(&der, subject, now)
 }
 
 /// Puts the proof in the file's place, with the time when it is due again. Mode and owner stay those of the old file.

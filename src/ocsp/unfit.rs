@@ -1,5 +1,6 @@
 //! Why a proof is of no use: one reason each, with the text that logs show.
 
+use super::proof::FUTURE_SKEW;
 use crate::tls::gnutls;
 use jiff::Timestamp;
 use std::io;
@@ -65,6 +66,16 @@ impl Unfit {
     pub fn is_revoked(&self) -> bool {
         matches!(self, Unfit::Revoked(_))
     }
+
+    /// True if it was a matter of time and is none any more: the time has come, or the clock was set right. The proof is
+    /// to be judged again.
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        match self {
+            Unfit::NotYetValid(begin) => *begin <= now + FUTURE_SKEW,
+            Unfit::Expired(end) => now <= *end,
+            _ => false,
+        }
+    }
 }
 
 impl From<gnutls::Error> for Unfit {
@@ -89,4 +100,21 @@ fn response_status(number: u8) -> &'static str {
 pub(super) fn date(time: SystemTime) -> String {
     let text = Timestamp::try_from(time).map(|stamp| stamp.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
     text.unwrap_or_else(|_| "an impossible time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn what_was_a_matter_of_time_is_over_when_the_time_is_another() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let second = Duration::from_secs(1);
+        let early = Unfit::NotYetValid(now + FUTURE_SKEW);
+        assert!(early.is_over(now) && !early.is_over(now - second));
+        let late = Unfit::Expired(now);
+        assert!(late.is_over(now) && !late.is_over(now + second));
+        assert!(!Unfit::Revoked(now).is_over(now) && !Unfit::BadSignature.is_over(now));
+    }
 }

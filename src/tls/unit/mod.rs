@@ -324,8 +324,11 @@ impl Unit {
         self.shown.iter().flat_map(|shown| shown.standings(now)).collect()
     }
 
-    /// True if other proofs should be loaded into credentials than are.
+    /// True if proofs should be judged again, or others be loaded into credentials than are.
     pub fn is_outdated(&self, now: SystemTime) -> bool {
+        if self.shown.iter().any(|shown| shown.is_outdated(now)) {
+            return true;
+        }
         let wanted = self.whole_chains(now);
         match &self.chains {
             None => wanted.iter().any(|proofs| !proofs.is_empty()),

@@ -38,6 +38,14 @@ pub(super) struct Filed {
     pub above: Vec<Option<Word>>,
 }
 
+impl Filed {
+    /// Something in it was found too early or too late, and is not any more.
+    pub fn is_outdated(&self, now: SystemTime) -> bool {
+        let words = std::iter::once(&self.leaf).chain(self.above.iter().flatten());
+        words.filter_map(|word| word.as_ref().err()).any(|unfit| unfit.is_over(now))
+    }
+}
+
 /// The places in `tls_ocsp_file`, one for each certificate in their order. A prefix `DER ` or `PEM ` holds until the
 /// next; at first it is DER. An empty item leaves a certificate without.
 pub(super) fn places(written: &BStr) -> Vec<Option<Place>> {

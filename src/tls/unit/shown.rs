@@ -62,6 +62,11 @@ impl Shown {
         self.filed.as_ref().is_some_and(|filed| matches!(filed.leaf, Err(Unfit::OtherCertificate)))
     }
 
+    /// The file's proofs would be judged otherwise now than when they were loaded.
+    pub fn is_outdated(&self, now: SystemTime) -> bool {
+        self.filed.as_ref().is_some_and(|filed| filed.is_outdated(now))
+    }
+
     /// The leaf's proof that may be shown now, and why its file's may not. Of the file's and the fetched one it is that
     /// which may be shown longer.
     pub fn leaf_proof(&self, now: SystemTime) -> (Option<Proof>, Option<Notice>) {
