@@ -9,7 +9,7 @@
 
 mod lists;
 
-pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, WantedList};
+pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, Side, WantedList};
 
 use super::{Proof, Subject, Unfit};
 use crate::tls::gnutls;
