@@ -6,10 +6,16 @@
 mod ca;
 #[path = "support/daemon.rs"]
 mod daemon;
+#[path = "support/json.rs"]
+mod json;
 #[path = "support/lists.rs"]
 mod lists;
+#[path = "support/openmetrics.rs"]
+mod openmetrics;
 #[path = "support/responder.rs"]
 mod responder;
+#[path = "support/seen.rs"]
+mod seen;
 #[path = "support/smtp_client.rs"]
 mod smtp_client;
 
@@ -83,6 +89,78 @@ fn the_first_attempt_waits_for_the_list_and_a_later_one_succeeds() {
     ));
     run_until(&daemon.place, " => b@mx.test");
     assert_eq!(responder.asked(), 1);
+}
+
+/// The lists that `--certificates` shows, by place.
+fn told(place: &Place, at: &str) -> Vec<json::Json> {
+    let all = seen::in_json(place);
+    assert_eq!(all.get("incomplete"), &json::Json::Null);
+    all.get("crls").list().iter().filter(|list| list.get("place").text() == at).cloned().collect()
+}
+
+#[test]
+fn lists_that_deliveries_use_are_in_the_table_and_among_the_numbers_as_the_clients() {
+    let responder = Responder::start(Mode::Answer(list_of_inter(&["other"]).der()));
+    let server = server("shown", &responder).daemon();
+    let port = seen::free_port();
+    let sender = sender(server.port);
+    let file = sender.path("root.crl");
+    fs::write(&file, lists::list_of_root(&[]).pem()).unwrap();
+    let text = fs::read_to_string(sender.path("configure")).unwrap();
+    let text =
+        text.replace("  tls_verify_hosts", &format!("  tls_crl = {}\n  tls_verify_hosts", file.display()));
+    fs::write(sender.path("configure"), format!("openmetrics_listen = 127.0.0.1:{port}\n{text}")).unwrap();
+    let daemon = sender.daemon();
+    daemon.place.wait_for_log("daemon started");
+    assert_eq!(seen::in_json(&daemon.place).get("crls").list().len(), 0, "nothing is in use yet");
+    submit(daemon.port);
+    run_until(&daemon.place, " => b@mx.test");
+    let (url, file) = (format!("{}list.crl", responder.url()), file.to_str().unwrap().to_owned());
+    for (place, issuer, source) in
+        [(&url, "O=oxim test,CN=inter.test", "keeper"), (&file, "O=oxim test,CN=root", "file")]
+    {
+        let found = told(&daemon.place, place);
+        assert_eq!(found.len(), 1, "{place}: {found:#?}");
+        let of = |name: &str| found[0].get(name).text().to_owned();
+        assert_eq!((of("side"), of("source"), of("status")), ("client".into(), source.into(), "good".into()));
+        assert_eq!(of("issuer"), issuer);
+        assert!(seen::is_time(found[0].get("this_update")) && seen::is_time(found[0].get("next_update")));
+    }
+    let fetched = &told(&daemon.place, &url)[0];
+    assert_eq!(
+        (fetched.get("successes"), fetched.get("failures")),
+        (&json::Json::Number(1.0), &json::Json::Number(0.0))
+    );
+    assert!(seen::is_time(fetched.get("next_attempt")));
+    let table = String::from_utf8(seen::ask(&daemon.place, &[]).stdout).unwrap();
+    let row = table.lines().find(|line| line.contains(&url)).unwrap_or_else(|| panic!("{table}"));
+    assert!(row.starts_with("O=oxim test,CN=inter.test  good    client  keeper"), "{table}");
+    let numbers = seen::numbers(port);
+    for place in [&url, &file] {
+        let labels = [("place", place.as_str()), ("side", "client")];
+        assert_eq!(numbers.get("oxim_crl_usable", &labels), 1.0);
+        assert!((86_000.0..=86_400.0).contains(&numbers.get("oxim_crl_remaining_seconds", &labels)));
+    }
+    // A delivery worker that stands still costs two seconds, and the table says what is missing.
+    let worker = daemon.role("oxim-delivery").unwrap();
+    seen::signal(worker, nix::sys::signal::Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    let output = seen::ask(&daemon.place, &[]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        table.contains("what is used for deliveries is not listed: the delivery worker does not answer"),
+        "{table}"
+    );
+    seen::numbers(port);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    seen::signal(worker, nix::sys::signal::Signal::SIGCONT);
+    let end = Instant::now() + PATIENCE;
+    while seen::in_json(&daemon.place).get("incomplete") != &json::Json::Null {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(told(&daemon.place, &url).len(), 1);
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub fn write_table(standings: &Standings, out: &mut dyn Write) -> io::Result<()>
         writeln!(out)?;
         write_rows(LIST_COLUMNS, standings.lists.iter().map(list_row), out)?;
     }
+    if let Some(why) = &standings.incomplete {
+        writeln!(out, "\n{}", cell(why))?;
+    }
     Ok(())
 }
 
@@ -80,9 +83,10 @@ const COLUMNS: [&str; 13] = [
     "LAST-ERROR",
 ];
 
-const LIST_COLUMNS: [&str; 10] = [
+const LIST_COLUMNS: [&str; 11] = [
     "CRL-ISSUER",
     "STATUS",
+    "SIDE",
     "SOURCE",
     "THIS-UPDATE",
     "NEXT-UPDATE",
@@ -93,11 +97,12 @@ const LIST_COLUMNS: [&str; 10] = [
     "LAST-ERROR",
 ];
 
-fn list_row(list: &ListStanding) -> [String; 10] {
+fn list_row(list: &ListStanding) -> [String; 11] {
     let report = list.report.as_ref();
     [
         cell(&list.issuer),
         list.state.name().to_owned(),
+        list.side.name().to_owned(),
         list.source.name().to_owned(),
         date(list.this_update),
         date(list.next_update),
@@ -159,7 +164,8 @@ pub fn write_json(standings: &Standings, out: &mut dyn Write) -> io::Result<()> 
     };
     let certificates = array(standings.certificates.iter().map(object).collect());
     let lists = array(standings.lists.iter().map(list_object).collect());
-    writeln!(out, "{{\"certificates\":{certificates},\"crls\":{lists}}}")
+    let incomplete = optional(standings.incomplete.as_deref().unwrap_or_default());
+    writeln!(out, "{{\"certificates\":{certificates},\"crls\":{lists},\"incomplete\":{incomplete}}}")
 }
 
 fn list_object(list: &ListStanding) -> String {
@@ -167,6 +173,7 @@ fn list_object(list: &ListStanding) -> String {
     members(&[
         ("issuer", string(&list.issuer)),
         ("status", string(list.state.name())),
+        ("side", string(list.side.name())),
         ("source", string(list.source.name())),
         ("place", string(&list.place)),
         ("this_update", time(list.this_update)),
@@ -274,7 +281,7 @@ mod tests {
     fn the_table_has_a_line_for_each_certificate_and_nothing_that_a_terminal_obeys() {
         let mut out = Vec::new();
         let certificates = vec![standing("CN=mx"), standing("CN=longer.example\n")];
-        write_table(&Standings { certificates, lists: Vec::new() }, &mut out).unwrap();
+        write_table(&Standings { certificates, ..Standings::default() }, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
@@ -290,7 +297,7 @@ mod tests {
     fn what_is_not_known_is_null_and_every_text_is_quoted() {
         let mut out = Vec::new();
         write_json(&Standings::default(), &mut out).unwrap();
-        assert_eq!(out, b"{\"certificates\":[],\"crls\":[]}\n");
+        assert_eq!(out, b"{\"certificates\":[],\"crls\":[],\"incomplete\":null}\n");
         let bare = CertificateStanding {
             report: None,
             file: "".into(),

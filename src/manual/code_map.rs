@@ -19,7 +19,7 @@
 //! | Where does a new proof come from? | `ocsp::obtain`; `cli::ocsp_fetch` is the program for cron, `ocsp::keeper` what does it by itself |
 //! | How does a local message come in without a daemon? | `process::drop_box` |
 //! | What do `$variable` and `${item}` mean? | `syntax` (text to tree), `expand`, `lookup`, `matching` |
-//! | What does the administrator see of a running daemon? | `metrics` (what is counted), `process::openmetrics` (where it is shown), `ocsp::standing` and `cli::certificates` (the table of certificates) |
+//! | What does the administrator see of a running daemon? | `metrics` (what is counted), `process::openmetrics` (where it is shown), `ocsp::standing` and `cli::certificates` (the table of certificates), `process::elsewhere` (what the delivery worker adds) |
 //! | What goes into the logs? | `log`: events, one formatter to Exim's lines |
 //!
 //! A name of Exim's (acl, router, transport, lookup, retry, spool) means what it means there. A verb of

@@ -11,7 +11,7 @@ mod awaited;
 mod lists;
 
 pub use awaited::{FIRST_WORD_PATIENCE, demands_proof};
-pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, WantedList};
+pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, Side, WantedList};
 
 use super::{Proof, Subject, Unfit};
 use crate::tls::gnutls;

@@ -5,7 +5,7 @@
 //! shown longer, and none once a word of revocation is there.
 
 use super::crl::Unsigned;
-use super::registry::{Entry, ListEntry, Report, Word};
+use super::registry::{Entry, ListEntry, Report, Side, Word};
 use super::{Crl, Proof, Unfit, UnfitCrl};
 use crate::tls::gnutls;
 use crate::tls::gnutls::x509::{Certificate, name_text};
@@ -82,6 +82,8 @@ pub struct ListStanding {
     pub issuer: String,
     /// Where it is: a file of `tls_crl`, or the address that it is fetched from.
     pub place: String,
+    /// Who holds certificates against it.
+    pub side: Side,
     /// The file or the keeper.
     pub source: Source,
     /// What there is. (Whether the issuer has signed a list of a file is seen when a certificate of his is judged.)
@@ -99,8 +101,32 @@ pub struct ListStanding {
 pub struct Standings {
     /// Certificates that are shown.
     pub certificates: Vec<CertificateStanding>,
-    /// Revocation lists that certificates of peers are held against.
+    /// Revocation lists that certificates are held against.
     pub lists: Vec<ListStanding>,
+    /// Why something is missing here.
+    pub incomplete: Option<String>,
+}
+
+impl Standings {
+    /// With what another knows.
+    pub fn join(&mut self, other: Self) {
+        self.certificates.extend(other.certificates);
+        self.lists.extend(other.lists);
+        self.incomplete = self.incomplete.take().or(other.incomplete);
+    }
+
+    /// In the order of their names, each once. (Of a list that two processes use for the same, each tells a little later
+    /// than the keeper: one of the two stays.)
+    pub fn ordered(mut self) -> Self {
+        self.certificates.sort_by(|one, other| {
+            let name = |standing: &CertificateStanding| standing.certificate.subject.clone();
+            name(one).cmp(&name(other)).then_with(|| one.key().cmp(&other.key()))
+        });
+        self.certificates.dedup_by(|one, other| one.key() == other.key());
+        self.lists.sort_by(|one, other| one.key().cmp(&other.key()));
+        self.lists.dedup_by(|one, other| one.key() == other.key());
+        self
+    }
 }
 
 /// A proof in a file: its name, and what came of reading it.
@@ -199,10 +225,11 @@ impl CertificateStanding {
 
 impl ListStanding {
     /// Of a list in a file.
-    pub fn of_file(list: &Unsigned, path: &BStr, now: SystemTime) -> Self {
+    pub fn of_file(list: &Unsigned, path: &BStr, side: Side, now: SystemTime) -> Self {
         Self {
             issuer: name(list.issuer()),
             place: path.to_string(),
+            side,
             source: Source::File,
             state: state_of(list.usable(now)),
             this_update: Some(list.since()),
@@ -218,12 +245,20 @@ impl ListStanding {
         Self {
             issuer: issuer.to_str_lossy().into_owned(),
             place: wanted.url.clone(),
+            side: entry.side(),
             source: Source::Keeper,
             state: crl.as_ref().map_or(State::Nothing, |crl| state_of(crl.usable(now))),
             this_update: crl.as_ref().map(Crl::since),
             next_update: crl.as_ref().map(Crl::until),
             report: Some(entry.report()),
         }
+    }
+
+    /// What tells this line of the table from all others. A file may have several lists of one issuer.
+    fn key(&self) -> (&str, &str, Side, [Option<SystemTime>; 2]) {
+        let is_file = self.source == Source::File;
+        let times = if is_file { [self.next_update, self.this_update] } else { [None, None] };
+        (&self.issuer, &self.place, self.side, times)
     }
 
     /// What last went wrong; empty: nothing.

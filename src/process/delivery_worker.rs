@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const MOST_WAITING: usize = 20_000;
 /// Requests that wait for a thread: as many as there are calls of the submission socket that wait for an answer.
 const MOST_REQUESTS: usize = 2 * MOST_CALLS;
+/// Questions that are answered at once, out of memory, though all threads for deliveries wait for slow hosts.
+const MOST_QUESTIONS: usize = 4;
 /// Queue runs at once that somebody waits for: `queue_run_max` is for those of the daemon itself.
 const MOST_ASKED_RUNS: usize = 50;
 
@@ -87,6 +89,7 @@ pub struct DeliveryWorker {
     pool: Pool,
     runs: Pool,
     asked_runs: Pool,
+    questions: Pool,
     waiting: Arc<(Mutex<Waiting>, Condvar)>,
     next_run: Option<Instant>,
 }
@@ -138,6 +141,7 @@ impl DeliveryWorker {
             pool: Pool::new(settings.threads.max(1)),
             runs: Pool::new(runs),
             asked_runs: Pool::new(MOST_ASKED_RUNS),
+            questions: Pool::new(MOST_QUESTIONS),
             settings,
             // Whatever a worker that died knew of and did not begin lies in the spool.
             waiting: Arc::new((
@@ -217,7 +221,12 @@ impl DeliveryWorker {
             Heard::Scan => state.scan = true,
             Heard::Request(request @ Request::Run(_), asker) => {
                 drop(state);
-                return self.start_asked_run(request, asker);
+                let busy = "too many queue runs at once: try again\n";
+                return self.start_asked(&self.asked_runs, "queue-run", busy, request, asker);
+            }
+            Heard::Request(request @ Request::Standings(()), asker) => {
+                drop(state);
+                return self.start_asked(&self.questions, "question", "", request, asker);
             }
             // Not all who ask wait for the end, and each asker is an open descriptor: beyond it a look at the spool
             // finds the message, and whoever does wait hears that it was not done.
@@ -291,9 +300,9 @@ impl DeliveryWorker {
     }
 
     /// In a thread of its own; too many at once are refused, and the asker hears it.
-    fn start_asked_run(&self, request: Request, asker: Asker) {
-        let Some(place) = self.asked_runs.try_place() else {
-            let _ = io::Write::write_all(&mut &asker, b"too many queue runs at once: try again\n");
+    fn start_asked(&self, pool: &Pool, name: &str, busy: &str, request: Request, asker: Asker) {
+        let Some(place) = pool.try_place() else {
+            let _ = io::Write::write_all(&mut &asker, busy.as_bytes());
             return asker.done(false);
         };
         let (runner, witness) = (self.deliveries.clone(), self.deliveries.clone());
@@ -301,9 +310,9 @@ impl DeliveryWorker {
             let done = runner.carry_out(&request, &mut &asker, asker.echo());
             asker.done(done);
         };
-        let started = thread_pool::start(place, "queue-run", work, move |text| witness.log_panic(text));
+        let started = thread_pool::start(place, name, work, move |text| witness.log_panic(text));
         if let Err(error) = started {
-            self.deliveries.log_panic(&format!("cannot start a thread for a queue run: {error}"));
+            self.deliveries.log_panic(&format!("cannot start a thread ({name}): {error}"));
         }
     }
 }

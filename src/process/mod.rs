@@ -7,6 +7,7 @@ pub mod children;
 pub mod confinement;
 pub mod delivery_worker;
 pub mod drop_box;
+mod elsewhere;
 pub mod interfaces;
 pub mod ipc;
 pub mod keeper_link;

@@ -4,7 +4,7 @@
 //! Nothing else follows: clients that look at lists see the same, and a proof that says "good" is the authority's word too.
 
 use crate::ocsp::Crl;
-use crate::ocsp::registry::{Entry, Key, ListEntry, Registry};
+use crate::ocsp::registry::{Entry, Key, ListEntry, Registry, Side};
 use crate::tls::gnutls::crl;
 use crate::tls::gnutls::x509::Certificate;
 use bstr::ByteSlice;
@@ -58,8 +58,8 @@ impl One {
         let points = crl::distribution_points(&certificate);
         let urls = points.iter().filter_map(|url| url.to_str().ok());
         let urls = urls.filter(|url| crate::ocsp::http::Url::parse(url.as_bytes()).is_ok()).take(MAX_POINTS);
-        let lists =
-            urls.filter_map(|url| registry.look_after_list(&issuer, url, now).ok().flatten()).collect();
+        let look_after = |url| registry.look_after_list(&issuer, url, Side::Server, now).ok().flatten();
+        let lists = urls.filter_map(look_after).collect();
         Some(Self { certificate, lists, told: false })
     }
 

@@ -185,7 +185,7 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
     let (control, mut sockets) = (handed.control, handed.listeners);
     let announce = handed.announce.ok_or_else(|| io::Error::other("no trigger was handed over"))?;
     let mut service = services::Smtp::new(reading, announce, handed.counters)?;
-    let numbers = Arc::new(Numbers::of_server(service.server()));
+    let numbers = Arc::new(service.numbers());
     // Before this process may make nothing there any more.
     let door = open_door(service.globals(), &mut sockets)?;
     // While there is one thread: those that come inherit it.

@@ -2,6 +2,7 @@
 
 use super::certificate_status::{CertificateStatus, Started};
 use super::delivery_worker::Settings;
+use super::elsewhere::{self, Elsewhere};
 use super::openmetrics::Numbers;
 use super::orders::Orders;
 use super::peer_lists::PeerLists;
@@ -37,6 +38,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 /// Names, paths and services of a configuration, as this process sees them.
 pub fn globals(reading: &Reading) -> Result<Globals, String> {
@@ -196,6 +198,21 @@ impl Smtp {
             status.wait_for_demanded_proofs();
         }
         tls.iter().for_each(|tls| tls.preload(&context));
+    }
+
+    /// What this process can show of itself, and of the one that delivers.
+    pub fn numbers(&self) -> Numbers {
+        let (globals, layout) = (self.server.station.globals.clone(), self.server.station.layout.clone());
+        let (tls, transports) = (self.server.tls.clone(), self.configuration.transports.clone());
+        let (fetched, elsewhere) = (globals.status.clone(), Elsewhere::new(self.trigger.clone()));
+        let standings = move |now| {
+            let mut all = tls.as_ref().map(|tls| tls.standings(now)).unwrap_or_default();
+            // As a client it asks whether addresses are good.
+            all.join(elsewhere::of_client(&transports, fetched.as_ref(), now));
+            all.join(elsewhere.standings());
+            all.ordered()
+        };
+        Numbers::new(globals.counters.clone(), layout, Box::new(standings))
     }
 
     /// The configuration.
@@ -420,8 +437,13 @@ impl Delivery {
     }
     /// What this process can show of itself.
     pub fn numbers(&self) -> Numbers {
-        let globals = &self.env.globals;
-        Numbers::new(globals.counters.clone(), self.env.layout.clone(), Box::new(|_| Standings::default()))
+        let (globals, transports) = (self.env.globals.clone(), self.env.transports.clone());
+        let (counters, fetched) = (globals.counters.clone(), globals.status.clone());
+        let standings = move |now| elsewhere::of_client(&transports, fetched.as_ref(), now);
+        Numbers::new(counters, self.env.layout.clone(), Box::new(standings))
+    }
+    fn standings(&self, now: SystemTime) -> Standings {
+        elsewhere::of_client(&self.env.transports, self.env.globals.status.as_ref(), now)
     }
     /// What expansions see.
     pub fn globals(&self) -> &Globals {
@@ -483,6 +505,10 @@ impl super::delivery_worker::Deliveries for Delivery {
             Request::Run(run) => {
                 queue::run(env, run);
                 return true;
+            }
+            Request::Standings(()) => {
+                let known = elsewhere::to_wire(&self.standings(SystemTime::now()));
+                return known.len() <= elsewhere::MAX_ANSWER && words.write_all(&known).is_ok();
             }
         };
         true

@@ -46,6 +46,8 @@ wire_enum! {
         Run(Run) = 5,
         /// `-Mc`: deliver this message if its retry times allow.
         DeliverIfDue(MessageId) = 6,
+        /// `--certificates`, and numbers: what is known of revocation lists there.
+        Standings(()) = 7,
     }
 }
 
@@ -175,15 +177,39 @@ impl Trigger {
         }
     }
 
+    /// Asks something that is answered at once, in `most` bytes, or not at all.
+    pub fn ask(&self, request: &Request, patience: Duration, most: usize) -> io::Result<Vec<u8>> {
+        let end = Instant::now() + patience;
+        let socket = self.hand_over_within(patience, request, false)?;
+        let mut answer = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            super::orders::wait_readable(&socket, left)?;
+            match ipc::hear::<Told>(&socket)? {
+                Some((Told::Words(text), _)) if answer.len() + text.len() <= most => answer.extend(&*text),
+                Some((Told::Words(_), _)) => return Err(io::Error::other("its answer is too long")),
+                Some((Told::Logged(_), _)) => {}
+                Some((Told::Done(true), _)) => return Ok(answer),
+                Some((Told::Done(false), _)) | None => {
+                    return Err(io::Error::other("it has ended, or is busy"));
+                }
+            }
+        }
+    }
+
     /// Hands a request over without waiting for its end.
     pub fn hand_over(&self, request: &Request, watched: bool) -> io::Result<OwnedFd> {
+        self.hand_over_within(REQUEST_PATIENCE, request, watched)
+    }
+
+    fn hand_over_within(&self, patience: Duration, request: &Request, watched: bool) -> io::Result<OwnedFd> {
         let kind = if watched { WATCHED } else { REQUEST };
         let bytes = [&[kind][..], &request.to_wire()].concat();
         if bytes.len() > MAX_REQUEST {
             return Err(io::Error::other("the pattern for the queue run is too long"));
         }
         let (ours, theirs) = fd_passing::packet_pair()?;
-        let end = Instant::now() + REQUEST_PATIENCE;
+        let end = Instant::now() + patience;
         loop {
             match fd_passing::try_send(&self.socket, &bytes, &[theirs.as_fd()]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {

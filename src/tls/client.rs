@@ -19,7 +19,8 @@ use super::unit::{UnitError, load_files, load_trust};
 use super::verdict::{enforce, judge};
 use super::{gnutls, info};
 use crate::mail::envelope::TlsInfo;
-use crate::ocsp::registry::Registry;
+use crate::ocsp::registry::{Registry, Side as TlsSide};
+use crate::ocsp::standing::Standings;
 use crate::text::Value;
 use bstr::{BString, ByteSlice};
 use std::net::TcpStream;
@@ -153,6 +154,14 @@ impl ClientTls {
     /// Nothing loaded yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How it stands with the revocation lists of its files.
+    pub fn standings(&self, now: SystemTime) -> Standings {
+        let units = self.units.values();
+        let lists = units.iter().filter_map(|unit| unit.lists.as_ref());
+        let lists = lists.flat_map(|lists| lists.standings(TlsSide::Client, now)).collect();
+        Standings { lists, ..Standings::default() }
     }
 
     /// Shakes hands. `socket` must have no byte left in any buffer of the caller. On an error the connection is

@@ -18,6 +18,7 @@ use super::gnutls::x509::{Certificate, MAX_CHAIN};
 use super::notice::{Notice, Notify};
 use super::unit::{FileProblem, UnitError, path_of};
 use crate::ocsp::crl::Unsigned;
+use crate::ocsp::registry::Side;
 use crate::ocsp::standing::ListStanding;
 use crate::ocsp::{Crl, UnfitCrl};
 use bstr::{BStr, BString, ByteSlice};
@@ -154,9 +155,9 @@ impl Lists {
     }
 
     /// How it stands with each list, for the administrator.
-    pub fn standings(&self, now: SystemTime) -> Vec<ListStanding> {
+    pub fn standings(&self, side: Side, now: SystemTime) -> Vec<ListStanding> {
         let lists = self.all.iter().zip(&self.paths);
-        lists.map(|(list, path)| ListStanding::of_file(list, path.as_bstr(), now)).collect()
+        lists.map(|(list, path)| ListStanding::of_file(list, path.as_bstr(), side, now)).collect()
     }
 
     /// What the lists say of a chain. Where GnuTLS knows a way to a trusted authority that is not known here, nobody can

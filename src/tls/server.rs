@@ -21,7 +21,7 @@ use super::stream::TlsStream;
 use super::terms::ServerTerms;
 use super::unit::{Offer, Unit, UnitError};
 use crate::mail::envelope::{OcspState, TlsInfo};
-use crate::ocsp::registry::Registry;
+use crate::ocsp::registry::{Registry, Side as TlsSide};
 use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings};
 use crate::text::quote::printable;
 use crate::text::{Value, list};
@@ -170,14 +170,13 @@ impl ServerTls {
     pub fn standings(&self, now: SystemTime) -> Standings {
         let units = self.units.values();
         let entries = self.registry.as_ref().map(Registry::lists).unwrap_or_default();
-        let filed =
-            units.iter().filter_map(|unit| unit.lists.as_ref()).flat_map(|lists| lists.standings(now));
-        let mut lists: Vec<_> =
-            filed.chain(entries.iter().map(|entry| ListStanding::of_entry(entry, now))).collect();
-        let key = |one: &ListStanding| (one.issuer.clone(), one.place.clone(), one.next_update);
-        lists.sort_by_key(key);
-        lists.dedup();
-        Standings { certificates: self.certificates(&units, now), lists }
+        let filed = units
+            .iter()
+            .filter_map(|unit| unit.lists.as_ref())
+            .flat_map(|lists| lists.standings(TlsSide::Server, now));
+        let lists = filed.chain(entries.iter().map(|entry| ListStanding::of_entry(entry, now))).collect();
+        let certificates = self.certificates(&units, now);
+        Standings { certificates, lists, ..Standings::default() }.ordered()
     }
 
     fn certificates(&self, units: &[Arc<Unit>], now: SystemTime) -> Vec<CertificateStanding> {
@@ -189,11 +188,6 @@ impl ServerTls {
         all.extend(besides.filter(|one| {
             !shown.contains(&(one.certificate.issuer.clone(), one.certificate.serial.clone()))
         }));
-        all.sort_by(|one, other| {
-            let name = |standing: &CertificateStanding| standing.certificate.subject.clone();
-            name(one).cmp(&name(other)).then_with(|| one.key().cmp(&other.key()))
-        });
-        all.dedup_by(|one, other| one.key() == other.key());
         all
     }
 

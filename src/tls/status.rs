@@ -6,7 +6,7 @@
 use super::revocation::{Link, Word};
 use crate::ocsp::Crl;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Key, ListEntry, MAX_LISTS, Registry};
+use crate::ocsp::registry::{Key, ListEntry, MAX_LISTS, Registry, Side};
 use bstr::ByteSlice;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,7 +52,7 @@ impl Held {
             *used = Instant::now();
             return Some(Arc::clone(entry));
         }
-        let entry = registry.look_after_list(&link.issuer, url, now).ok()??;
+        let entry = registry.look_after_list(&link.issuer, url, Side::Client, now).ok()??;
         if held.len() >= MAX_HELD {
             let oldest = held.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
             oldest.and_then(|oldest| held.remove(&oldest));

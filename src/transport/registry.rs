@@ -5,10 +5,12 @@ use super::appendfile::Appendfile;
 use super::{Host, Job, Problem, Report};
 use crate::config::{ConfigError, Instance, SettingValue};
 use crate::expand::Context;
+use crate::ocsp::standing::Standings;
 use crate::syntax::Template;
 use bstr::{BStr, BString};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A transport that speaks to other hosts.
 pub trait Remote: Send + Sync {
@@ -21,6 +23,10 @@ pub trait Remote: Send + Sync {
     }
     /// The process ends: connections that are kept are closed.
     fn close(&self) {}
+    /// How it stands with what is held against certificates of peers.
+    fn standings(&self, _now: SystemTime) -> Standings {
+        Standings::default()
+    }
     /// May a job hold addresses of several domains (`multi_domain`)?
     fn multi_domain(&self, _context: &Context) -> Result<bool, Problem> {
         Ok(true)
@@ -118,6 +124,17 @@ impl Registry {
     /// The transport of this name.
     pub fn get(&self, name: &BStr) -> Option<&Arc<Transport>> {
         self.by_name.get(name)
+    }
+
+    /// How it stands with what drivers hold against certificates of peers.
+    pub fn standings(&self, now: SystemTime) -> Standings {
+        let mut all = Standings::default();
+        for transport in self.by_name.values() {
+            if let Driver::Remote(driver) = &transport.driver {
+                all.join(driver.standings(now));
+            }
+        }
+        all
     }
 
     /// The process ends: what drivers keep open is closed.

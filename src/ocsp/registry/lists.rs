@@ -14,6 +14,28 @@ pub const MAX_LISTS: usize = 256;
 /// Most bytes of lists that are held at once. One that has no room is as one that did not come.
 pub const MAX_BYTES: usize = 256 * 1024 * 1024;
 
+/// On which side of TLS something is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// This host is the server: the certificates that it shows, and those that clients show to it.
+    Server,
+    /// It is the client: the certificates of servers that it delivers to.
+    Client,
+    /// Both.
+    Both,
+}
+
+impl Side {
+    /// Its name, in the table, in JSON and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Both => "both",
+        }
+    }
+}
+
 /// A list, with all that is needed to fetch and check it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedList {
@@ -35,6 +57,7 @@ pub struct ListEntry {
 struct ListState {
     crl: Option<Crl>,
     report: Report,
+    side: Option<Side>,
 }
 
 impl Key {
@@ -79,15 +102,18 @@ impl Registry {
         Some(entry)
     }
 
-    /// As [`Self::want_list`]; what an earlier run of the keeper has left is taken at once, if it still holds `now`.
+    /// As [`Self::want_list`], for this side; what an earlier run of the keeper has left is taken at once, if it still
+    /// holds `now`.
     pub fn look_after_list(
         &self,
         issuer: &Certificate,
         url: &str,
+        side: Side,
         now: SystemTime,
     ) -> Result<Option<Arc<ListEntry>>, gnutls::Error> {
         let (key, wanted) = WantedList::new(issuer, url)?;
         let Some(entry) = self.want_list(key, wanted) else { return Ok(None) };
+        entry.use_for(side);
         if entry.crl().is_none()
             && let Some(bytes) = self.0.keeper.stored(key)
         {
@@ -140,6 +166,14 @@ impl ListEntry {
     /// The newest that came; perhaps past its end ([`Crl::usable`]).
     pub fn crl(&self) -> Option<Crl> {
         lock(&self.state).crl.clone()
+    }
+    /// For which side it was asked for.
+    pub fn side(&self) -> Side {
+        lock(&self.state).side.unwrap_or(Side::Server)
+    }
+    fn use_for(&self, side: Side) {
+        let mut state = lock(&self.state);
+        state.side = Some(state.side.filter(|before| *before != side).map_or(side, |_| Side::Both));
     }
     /// How the fetching goes.
     pub fn report(&self) -> Report {

@@ -3,7 +3,6 @@
 use crate::config::build_settings::{EXIM_VERSION, OXIM_VERSION};
 use crate::metrics::{Counters, FAMILIES, Kind, Samples, Text};
 use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State};
-use crate::smtp_in::Server;
 use crate::spool::message::read_header;
 use crate::spool::{Layout, scan};
 use std::io;
@@ -15,11 +14,16 @@ const QUEUE_INTERVAL: Duration = Duration::from_secs(10);
 /// ... and for a queue so long that it takes time, so seldom that it costs a twentieth of one processor at most.
 const QUEUE_SHARE: u32 = 20;
 
+/// It is asked how it stands with certificates at most so often, however many collectors there are.
+const STANDINGS_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Where the numbers come from.
 pub struct Numbers {
     counters: Arc<Counters>,
     layout: Layout,
     standings: Box<Standing>,
+    /// As they were shown last.
+    shown: Mutex<Option<(Instant, Standings)>>,
     queue: Mutex<Option<Looked>>,
 }
 
@@ -44,14 +48,7 @@ struct Queue {
 impl Numbers {
     /// Of a process that has this spool, and what it knows of certificates.
     pub fn new(counters: Arc<Counters>, layout: Layout, standings: Box<Standing>) -> Self {
-        Self { counters, layout, standings, queue: Mutex::new(None) }
-    }
-
-    /// Of the process that has these sessions.
-    pub fn of_server(server: &Server) -> Self {
-        let (station, tls) = (&server.station, server.tls.clone());
-        let standings = move |now| tls.as_ref().map(|tls| tls.standings(now)).unwrap_or_default();
-        Self::new(station.globals.counters.clone(), station.layout.clone(), Box::new(standings))
+        Self { counters, layout, standings, shown: Mutex::new(None), queue: Mutex::new(None) }
     }
 
     /// How it stands with the certificates that are shown, and with revocation lists.
@@ -62,7 +59,14 @@ impl Numbers {
     /// All of it as text.
     pub fn text(&self) -> String {
         let now = SystemTime::now();
-        compose(&self.counters, self.queue(), &self.standings(now), now)
+        let queue = self.queue();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = shown.take().filter(|(at, _)| at.elapsed() < STANDINGS_INTERVAL);
+        let (_, standings) = shown.insert(recent.unwrap_or_else(|| {
+            let standings = self.standings(now);
+            (Instant::now(), standings)
+        }));
+        compose(&self.counters, queue, standings, now)
     }
 
     /// The last look at the spool, or a new one; none where it cannot be read. Others wait for the one who looks.
@@ -222,9 +226,12 @@ fn put_fetching(text: &mut Text, certificates: &[CertificateStanding]) {
 /// A file may have several lists of one issuer; of these it is the one that ends first.
 fn put_lists(text: &mut Text, lists: &[ListStanding], now: SystemTime) {
     let mut first: Vec<&ListStanding> = lists.iter().collect();
-    first.sort_by_key(|list| (&list.issuer, &list.place, list.next_update));
-    first.dedup_by_key(|list| (&list.issuer, &list.place));
-    let labels = |list: &'_ ListStanding| [("issuer", list.issuer.clone()), ("place", list.place.clone())];
+    first.sort_by_key(|list| (&list.issuer, &list.place, list.side, list.next_update));
+    first.dedup_by_key(|list| (&list.issuer, &list.place, list.side));
+    let labels = |list: &'_ ListStanding| {
+        let side = list.side.name().to_owned();
+        [("issuer", list.issuer.clone()), ("place", list.place.clone()), ("side", side)]
+    };
     let put = |mut samples: Samples<'_>, value: &dyn Fn(&ListStanding) -> Option<f64>| {
         for (list, value) in first.iter().filter_map(|list| Some((list, value(list)?))) {
             let labels = labels(list);
@@ -270,7 +277,7 @@ fn seconds(time: SystemTime) -> f64 {
 mod tests {
     use super::*;
     use crate::metrics::Counter;
-    use crate::ocsp::registry::Report;
+    use crate::ocsp::registry::{Report, Side};
     use crate::ocsp::standing::{CertificateFacts, Source};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -311,13 +318,16 @@ mod tests {
         let list = |hours| ListStanding {
             issuer: "CN=ca".into(),
             place: "/crl".into(),
+            side: Side::Server,
             source: Source::File,
             state: State::Good,
             this_update: Some(now() - HOUR),
             next_update: Some(now() + hours * HOUR),
             report: None,
         };
-        let standings = Standings { certificates: vec![standing()], lists: vec![list(9), list(2)] };
+        let of_client = ListStanding { side: Side::Client, ..list(3) };
+        let lists = vec![list(9), list(2), of_client];
+        let standings = Standings { certificates: vec![standing()], lists, ..Standings::default() };
         let text = compose(&counters, Some(queue), &standings, now());
         let has = |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
         has("oxim_messages_received_total{protocol=\"smtp_tls\"} 7");
@@ -327,8 +337,9 @@ mod tests {
         let names = "subject=\"CN=\\\"mx\\\"\",serial=\"0A\",issuer=\"CN=ca\",file=\"\"";
         has(&format!("oxim_certificate_remaining_seconds{{{names}}} 7200"));
         has(&format!("oxim_certificate_must_staple{{{names}}} 1"));
-        has("oxim_crl_remaining_seconds{issuer=\"CN=ca\",place=\"/crl\"} 7200");
-        assert_eq!(text.matches("oxim_crl_usable{").count(), 1, "the one that ends first");
+        has("oxim_crl_remaining_seconds{issuer=\"CN=ca\",place=\"/crl\",side=\"server\"} 7200");
+        has("oxim_crl_remaining_seconds{issuer=\"CN=ca\",place=\"/crl\",side=\"client\"} 10800");
+        assert_eq!(text.matches("oxim_crl_usable{").count(), 2, "of each side the one that ends first");
         assert!(text.ends_with("\n# EOF\n"));
         if crate::tls::OCSP {
             has(&format!("oxim_staple_info{{{names},source=\"keeper\",status=\"good\"}} 1"));

@@ -16,6 +16,7 @@ pub use trouble::exim_errno;
 use crate::config::{ConfigError, Flag, Instance, Number, Options};
 use crate::expand::Context;
 use crate::log::Which;
+use crate::ocsp::standing::Standings;
 use crate::text::Value;
 use crate::tls::{Audience, ClientTls};
 use crate::transport::write_message::{BodyPart, HeaderChanges, header_block};
@@ -24,6 +25,7 @@ use bstr::{BString, ByteSlice};
 use policy::Policy;
 use reuse::{Connections, Key};
 use session::Session;
+use std::time::SystemTime;
 use transaction::{Mail, send};
 use trouble::{Failure, Scope};
 
@@ -114,6 +116,10 @@ impl Remote for Smtp {
             Some(Number::Fixed(number)) => usize::try_from(number).unwrap_or(0),
             Some(Number::Expanded(_)) | None => 0,
         }
+    }
+
+    fn standings(&self, now: SystemTime) -> Standings {
+        self.tls.standings(now)
     }
 
     fn close(&self) {
