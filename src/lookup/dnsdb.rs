@@ -38,7 +38,7 @@ pub fn find(context: &Context, query: &[u8]) -> Result<Option<Value>, LookupErro
     let mut deferred = None;
     for name in list::items(query.names).take(MAX_NAMES) {
         match records(context, &query, &name)? {
-            Answer::Found { records, secure } => {
+            Answer::Found { records, secure, .. } => {
                 let known = if secure { "yes" } else { "no" };
                 context.dynamic.borrow_mut().lookup_dnssec_authenticated = known.into();
                 if query.strict_dnssec && !secure {
@@ -140,9 +140,12 @@ fn unsupported(kind: &str) -> LookupError {
 
 fn map<T>(answer: Answer<T>, text: impl Fn(T) -> Option<BString>) -> Answer<BString> {
     match answer {
-        Answer::Found { records, secure } => {
+        Answer::Found { records, secure, alias_of } => {
             let records: Vec<BString> = records.into_iter().filter_map(text).collect();
-            if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure } }
+            match records.is_empty() {
+                true => Answer::NoData,
+                false => Answer::Found { records, secure, alias_of },
+            }
         }
         Answer::NoData => Answer::NoData,
         Answer::NoName => Answer::NoName,

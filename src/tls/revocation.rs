@@ -176,14 +176,16 @@ pub(super) fn weigh(
 
 /// The way from the leaf to a trusted authority, as far as it is known: each certificate that the peer sent with its
 /// issuer. Trusted ones are not themselves looked at: nobody could revoke them.
-pub(super) fn links(sent: &[Vec<u8>], credentials: &Credentials) -> Vec<Link> {
+pub(super) fn links(
+    sent: &[Vec<u8>],
+    trusted_issuer: impl Fn(&Certificate) -> Option<Certificate>,
+) -> Vec<Link> {
     let read = |at: usize| Certificate::from_der(sent.get(at)?).ok();
     let mut links = Vec::new();
     let mut next = (!sent.is_empty()).then_some(0);
     while let Some(at) = next.take() {
         let Some(certificate) = read(at).filter(|_| links.len() < MAX_CHAIN) else { break };
-        let trusted =
-            credentials.trusted_issuer(&certificate).and_then(|der| Certificate::from_der(&der)).ok();
+        let trusted = trusted_issuer(&certificate);
         if certificate.raw_dn() == certificate.raw_issuer_dn() {
             break;
         }
@@ -202,6 +204,17 @@ pub(super) fn links(sent: &[Vec<u8>], credentials: &Credentials) -> Vec<Link> {
         }
     }
     links
+}
+
+/// The issuer of a certificate among those that credentials trust.
+pub(super) fn trusted_issuer(credentials: &Credentials, certificate: &Certificate) -> Option<Certificate> {
+    credentials.trusted_issuer(certificate).and_then(|der| Certificate::from_der(&der)).ok()
+}
+
+/// The issuer of a certificate among these.
+pub(super) fn issuer_among(authorities: &[Certificate], certificate: &Certificate) -> Option<Certificate> {
+    let issuer = authorities.iter().find(|issuer| certificate.is_signed_by(issuer))?;
+    issuer.der().and_then(|der| Certificate::from_der(&der)).ok()
 }
 
 fn is_hidden(path: &Path) -> bool {

@@ -15,7 +15,7 @@ use super::info;
 use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
 use super::resume::TicketKeys;
-use super::revocation::{Word, links};
+use super::revocation::{Word, links, trusted_issuer};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
 use super::terms::ServerTerms;
@@ -375,7 +375,7 @@ fn check_client(
     let mut revoked = status.is_revoked();
     let mut good = status.is_good();
     if let Some(lists) = &unit.lists {
-        for link in links(&session.peer_certificates(), &unit.credentials) {
+        for link in links(&session.peer_certificates(), |one| trusted_issuer(&unit.credentials, one)) {
             match lists.word(&link, accept.now) {
                 Word::Silent | Word::Good(_) => {}
                 Word::Revoked => (good, revoked) = (false, true),

@@ -1,16 +1,18 @@
-//! The client's judgement of what a server showed: chain, name, stapled proofs, revocation lists (rows C1 to C4).
+//! The client's judgement of what a server showed: chain, name, stapled proofs, revocation lists (rows C1 to C4); or, where
+//! TLSA records say what it has to show, these in place of chain and name ([`super::dane`]).
 //!
 //! With TLS 1.3 a server may staple a proof for each certificate of its chain. The leaf's decides the state (`$tls_out_ocsp`);
 //! what is given for the certificates above it has to be as good: one that is not makes the state "failed", and a
 //! revocation counts wherever it is said. What is not given for them is not missed, unless the certificate promises it.
 
 use super::client::{ClientError, ClientRequest, Verify};
+use super::dane::{Found, Refusal};
 use super::gnutls::credentials::Credentials;
 use super::gnutls::ocsp;
 use super::gnutls::session::{ChainStatus, Session};
 use super::gnutls::x509::Certificate;
 use super::notice::Notice;
-use super::revocation::{Link, Lists, Word, links, weigh};
+use super::revocation::{Link, Lists, Word, issuer_among, links, trusted_issuer, weigh};
 use super::status::{Asked, Status};
 use crate::mail::envelope::OcspState;
 use crate::ocsp::{Proof, Subject, Unfit, UnfitCrl};
@@ -23,6 +25,8 @@ pub(super) struct Verdict {
     whole: ChainStatus,
     chain: ChainStatus,
     host_name_fits: bool,
+    /// What the TLSA records say, where there are some: nothing else is then asked about chain and name.
+    dane: Option<Result<Found, Refusal>>,
     must_staple_broken: bool,
     pub ocsp: OcspState,
     /// Why a proof is not good, and which certificate of the chain it is for.
@@ -48,15 +52,24 @@ impl Verdict {
     /// The certificate by itself. The absence or failure of a proof that nobody requires does not count
     /// (row C1), but a revocation does, and the promise of a must-staple certificate.
     pub fn certificate_is_good(&self) -> bool {
-        self.chain.is_good()
-            && self.host_name_fits
-            && !self.must_staple_broken
-            && !self.is_revoked()
-            && self.lists.unfit.is_none()
+        let named = match &self.dane {
+            None => self.chain.is_good() && self.host_name_fits,
+            // Of a certificate that is itself in DNS nothing else counts (RFC 7671 5.1).
+            Some(Ok(Found::EndEntity)) => return true,
+            Some(Ok(Found::TrustAnchor(_))) => true,
+            Some(Err(_)) => false,
+        };
+        named && !self.must_staple_broken && !self.is_revoked() && self.lists.unfit.is_none()
+    }
+
+    /// It was found good by a TLSA record.
+    pub fn is_by_dane(&self) -> bool {
+        self.dane.is_some() && self.certificate_is_good()
     }
 
     fn is_revoked(&self) -> bool {
-        self.whole.is_revoked()
+        // With TLSA records GnuTLS has no trust to say anything by.
+        self.dane.is_none() && self.whole.is_revoked()
             || self.unfit.as_ref().is_some_and(|(_, unfit)| unfit.is_revoked())
             || self.lists.revoked
             || matches!(self.status, Status::Revoked)
@@ -64,7 +77,8 @@ impl Verdict {
 
     /// What the administrator should know.
     pub fn notices(&self, request: &ClientRequest<'_>) -> Vec<Notice> {
-        let host = request.host_name.unwrap_or_default().as_bstr();
+        let by_dane = request.terms.dane.as_ref().map(|dane| dane.host().as_slice());
+        let host = request.host_name.or(by_dane).unwrap_or_default().as_bstr();
         let mut all = Vec::new();
         match &self.unfit {
             Some((0, unfit)) => all.push(format!("OCSP staple of {host} not good: {unfit}")),
@@ -100,9 +114,26 @@ pub(super) fn judge(
         (Some(name), Some(leaf)) => leaf.names_host(name),
         (Some(_), None) => false,
     };
-    let way = links(&sent, credentials);
+    let dane = request.terms.dane.as_ref().map(|dane| dane.judge(&sent));
+    let way = match &dane {
+        Some(Ok(Found::TrustAnchor(anchors))) => {
+            links(&sent, |certificate| issuer_among(anchors, certificate))
+        }
+        // Nothing is trusted: what was sent is looked at, as far as it goes.
+        Some(_) => links(&sent, |_| None),
+        None => links(&sent, |certificate| trusted_issuer(credentials, certificate)),
+    };
+    let is_believed = |staples_are_checked: bool| match &dane {
+        Some(found) => found.is_ok(),
+        None => {
+            request.verify != Verify::No
+                && request.settings.verify_certificates.is_some()
+                && whole.is_good()
+                && staples_are_checked
+        }
+    };
     let staples = Staples::of(session, &sent, request);
-    let (ocsp, unfit, proof_end) = staples.judge(session, &way, whole, request);
+    let (ocsp, unfit, proof_end) = staples.judge(session, &way, &is_believed, request);
     let shown = |at: usize| match at {
         0 => matches!(ocsp, OcspState::Verified | OcspState::NotVerified),
         at => staples.0.get(at).is_some_and(Option::is_some),
@@ -116,6 +147,7 @@ pub(super) fn judge(
         whole,
         chain,
         host_name_fits,
+        dane,
         must_staple_broken,
         ocsp,
         unfit,
@@ -147,9 +179,8 @@ fn status(
     if verdict.ocsp == OcspState::Verified {
         return Status::Good(proof_end.unwrap_or(request.now));
     }
-    let verified = request.verify != Verify::No
-        && request.settings.verify_certificates.is_some()
-        && verdict.certificate_is_good();
+    let trusts = request.verify != Verify::No && request.settings.verify_certificates.is_some();
+    let verified = (trusts || verdict.dane.is_some()) && verdict.certificate_is_good();
     let Some(leaf) = way.first().filter(|_| verified) else { return Status::Unproven };
     // A proof that is bad news, even if it is only old, is not outweighed by silence; a list is as good as a new one.
     if let Some(end) = verdict.lists.leaf {
@@ -183,12 +214,13 @@ impl Staples {
         Self((0..sent.len()).map(|at| ocsp::received_staple(session, at)).collect())
     }
 
-    /// The state of the staples, what is wrong, and when the leaf's ends. 4 needs GnuTLS's whole verdict and ours (row C4).
+    /// The state of the staples, what is wrong, and when the leaf's ends. 4 needs GnuTLS's whole verdict (or that of the
+    /// TLSA records) and ours (row C4).
     fn judge(
         &self,
         session: &Session,
         way: &[Link],
-        whole: ChainStatus,
+        is_believed: &dyn Fn(bool) -> bool,
         request: &ClientRequest<'_>,
     ) -> (OcspState, Option<(usize, Unfit)>, Option<SystemTime>) {
         if !request.asks_for_staple() {
@@ -212,10 +244,7 @@ impl Staples {
         }
         let believed = state == OcspState::NotVerified
             && unfit.is_none()
-            && request.verify != Verify::No
-            && request.settings.verify_certificates.is_some()
-            && whole.is_good()
-            && ocsp::library_checked_staple(session);
+            && is_believed(ocsp::library_checked_staple(session));
         (if believed { OcspState::Verified } else { state }, unfit, end)
     }
 
@@ -245,10 +274,16 @@ fn check(staple: &[u8], link: Option<&Link>, now: SystemTime) -> Result<Proof, U
 
 /// What was required and is not there ends the session.
 pub(super) fn enforce(verdict: &Verdict, request: &ClientRequest<'_>) -> Result<(), ClientError> {
-    if request.verify == Verify::Require && !verdict.certificate_is_good() {
+    if let Some(Err(refusal)) = &verdict.dane {
+        return Err(ClientError::Dane(*refusal));
+    }
+    let must_be_good = request.verify == Verify::Require || verdict.dane.is_some();
+    if must_be_good && !verdict.certificate_is_good() {
         return Err(match verdict.is_revoked() {
             true => ClientError::Certificate("certificate revoked"),
-            false if verdict.chain.is_good() && !verdict.host_name_fits => ClientError::HostName,
+            false if verdict.dane.is_none() && verdict.chain.is_good() && !verdict.host_name_fits => {
+                ClientError::HostName
+            }
             false => ClientError::Certificate("certificate invalid"),
         });
     }
