@@ -1,4 +1,4 @@
-//! `dnsdb`: records of the DNS. Built: `a`, `aaaa`, `a+`, `mx`, `mxh`, `ptr`, `txt`.
+//! `dnsdb`: records of the DNS. Built: `a`, `aaaa`, `a+`, `mx`, `mxh`, `ptr`, `tlsa`, `txt`.
 //!
 //! Specification: section "More about dnsdb". Answers of several records are joined by newlines, or by what `>`
 //! at the start of the query says.
@@ -126,6 +126,10 @@ fn records(context: &Context, query: &Query, name: &[u8]) -> Result<Answer<BStri
         }
         b"mxh" => map(dns.mx(name), |mx| Some(mx.exchange)),
         b"txt" => map(dns.txt(name), Some),
+        b"tlsa" => map(dns.tlsa(name), |tlsa| {
+            let data: String = tlsa.data.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("{} {} {} {data}", tlsa.usage, tlsa.selector, tlsa.matching).into())
+        }),
         b"ptr" => match name.to_str().ok().and_then(|text| text.parse().ok()) {
             Some(address) => map(dns.names(address), Some),
             None => return Err(unsupported("ptr of a name")),
