@@ -256,6 +256,12 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_pubkey_deinit", OLD),
     ("gnutls_pubkey_import_x509", OLD),
     ("gnutls_pubkey_verify_data2", (3, 0, 0)),
+    // trust in single certificates (DANE-TA)
+    ("gnutls_x509_trust_list_t", (3, 0, 0)),
+    ("gnutls_x509_trust_list_init", (3, 0, 0)),
+    ("gnutls_x509_trust_list_deinit", (3, 0, 0)),
+    ("gnutls_x509_trust_list_add_cas", (3, 0, 0)),
+    ("gnutls_x509_trust_list_verify_crt", (3, 0, 0)),
     // certificate status: parsed and checked since 3.0.12, stapled since 3.1.3
     ("gnutls_ocsp_req_init", (3, 0, 12)),
     ("gnutls_ocsp_req_deinit", (3, 0, 12)),

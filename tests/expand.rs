@@ -9,7 +9,7 @@ use bstr::{BString, ByteSlice};
 use context::directory;
 use oxim::cli::test_expand;
 use oxim::config::macros::Macros;
-use oxim::dns::{Answer, Mx, Resolver};
+use oxim::dns::{Answer, Mx, Resolver, Tlsa};
 use oxim::expand::Context;
 use oxim::expand::context::{Globals, NoHooks};
 use oxim::mail::Header;
@@ -31,6 +31,9 @@ impl Resolver for EmptyDns {
         Answer::NoName
     }
     fn txt(&self, _: &[u8]) -> Answer<BString> {
+        Answer::NoName
+    }
+    fn tlsa(&self, _: &[u8]) -> Answer<Tlsa> {
         Answer::NoName
     }
 }

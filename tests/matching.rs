@@ -4,7 +4,7 @@
 mod context;
 
 use bstr::BString;
-use oxim::dns::{Answer, Mx, Resolver};
+use oxim::dns::{Answer, Mx, Resolver, Tlsa};
 use oxim::expand::context::{Globals, NoHooks};
 use oxim::expand::{Context, expand};
 use oxim::matching::{self, HostSubject, Match, MatchError};
@@ -45,10 +45,13 @@ impl Resolver for SmallDns {
     fn txt(&self, _: &[u8]) -> Answer<BString> {
         found(["one".into(), "two".into()])
     }
+    fn tlsa(&self, _: &[u8]) -> Answer<Tlsa> {
+        Answer::NoName
+    }
 }
 
 fn found<T>(records: impl Into<Vec<T>>) -> Answer<T> {
-    Answer::Found { records: records.into(), secure: false }
+    Answer::Found { records: records.into(), secure: false, alias_of: None }
 }
 
 fn globals() -> Arc<Globals> {

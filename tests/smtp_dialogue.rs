@@ -6,7 +6,7 @@
 
 use oxim::acl::Acls;
 use oxim::config::{self, MacroOverrides};
-use oxim::dns::{Answer, Mx, Resolver};
+use oxim::dns::{Answer, Mx, Resolver, Tlsa};
 use oxim::expand::Context;
 use oxim::expand::context::{Globals, UserEntry, Users};
 use oxim::load::tables::tables;
@@ -36,6 +36,9 @@ impl Resolver for NoDns {
         Answer::NoName
     }
     fn txt(&self, _: &[u8]) -> Answer<bstr::BString> {
+        Answer::NoName
+    }
+    fn tlsa(&self, _: &[u8]) -> Answer<Tlsa> {
         Answer::NoName
     }
 }

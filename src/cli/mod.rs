@@ -54,9 +54,9 @@ const INFO_HELP: &str = "The -bI: flag takes a string indicating which informati
 
 /// What `-bV` claims after `Support for:`; the words are Exim's.
 const SUPPORT: &[&str] = if crate::tls::OCSP {
-    &["IPv6", "GnuTLS", "move_frozen_messages", "OCSP"]
+    &["IPv6", "GnuTLS", "move_frozen_messages", "DANE", "DNSSEC", "OCSP"]
 } else {
-    &["IPv6", "GnuTLS", "move_frozen_messages"]
+    &["IPv6", "GnuTLS", "move_frozen_messages", "DANE", "DNSSEC"]
 };
 
 /// A program that knows what it was asked for, by whom, and its configuration.

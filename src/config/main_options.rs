@@ -137,7 +137,7 @@ pub const MAIN: &[OptionDef] = &[
     refuses("dns_cname_loops", Int, "1"),
     refuses("dns_csa_search_limit", Int, "5"),
     refuses("dns_csa_use_reverse", Bool, "true"),
-    refuses("dns_dnssec_ok", Int, "-1"),
+    acts("dns_dnssec_ok", Int, "-1"),
     refuses("dns_ipv4_lookup", DomainList, ""),
     refuses("dns_retrans", Time, "0s"),
     refuses("dns_retry", Int, "0"),

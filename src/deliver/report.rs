@@ -247,6 +247,7 @@ fn host_of(host: &Host, continued: bool, interface: Option<(std::net::IpAddr, u1
     DeliveryHost {
         name: host.name.as_bstr(),
         address: host.address,
+        secure: host.secure,
         port: host.port.unwrap_or(25),
         continued,
         interface,

@@ -12,8 +12,10 @@ pub enum Answer<T> {
     Found {
         /// The records.
         records: Vec<T>,
-        /// The AD bit.
+        /// The AD bit, if the name server's word is trusted (`trust-ad` in resolv.conf).
         secure: bool,
+        /// The name that the records belong to, if the one asked for is an alias (CNAME): lower case, without the last dot.
+        alias_of: Option<BString>,
     },
     /// The name exists, records of this type do not (NODATA).
     NoData,
@@ -32,6 +34,19 @@ pub struct Mx {
     pub exchange: BString,
 }
 
+/// One TLSA record (RFC 6698 section 2.1): what the certificate of a server is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tlsa {
+    /// Certificate usage: 0 PKIX-TA, 1 PKIX-EE, 2 DANE-TA, 3 DANE-EE.
+    pub usage: u8,
+    /// 0: the whole certificate; 1: its public key.
+    pub selector: u8,
+    /// 0: as it is; 1: SHA-256; 2: SHA-512.
+    pub matching: u8,
+    /// What the certificate is compared with.
+    pub data: Vec<u8>,
+}
+
 /// The questions a mail server asks; a fake stands here in tests.
 pub trait Resolver: Send + Sync {
     /// A and AAAA (in this order unless the configuration says otherwise), /etc/hosts first.
@@ -46,4 +61,6 @@ pub trait Resolver: Send + Sync {
     fn mx(&self, domain: &[u8]) -> Answer<Mx>;
     /// TXT, joined strings of each record.
     fn txt(&self, name: &[u8]) -> Answer<BString>;
+    /// TLSA.
+    fn tlsa(&self, name: &[u8]) -> Answer<Tlsa>;
 }

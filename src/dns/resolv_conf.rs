@@ -16,12 +16,16 @@ pub struct ResolvConf {
     pub timeout: Duration,
     /// Rounds through all servers.
     pub attempts: u32,
+    /// `trust-ad`: the servers, and the way to them, are trusted, so that their word for an answer (AD) counts. Without it
+    /// the C library hides that word from programs, and nothing is secure.
+    pub trust_ad: bool,
 }
 
 impl ResolvConf {
     /// Reads resolv.conf's text; without a usable `nameserver` line it is the one on this host.
     pub fn parse(text: &[u8]) -> Self {
-        let mut conf = Self { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 };
+        let timeout = Duration::from_secs(5);
+        let mut conf = Self { servers: Vec::new(), timeout, attempts: 2, trust_ad: false };
         for line in text.lines() {
             let mut words = line.fields();
             match words.next() {
@@ -54,6 +58,7 @@ impl ResolvConf {
         if let Some(rounds) = number(b"attempts:") {
             self.attempts = rounds.clamp(1, 5);
         }
+        self.trust_ad |= word == b"trust-ad";
     }
 }
 
@@ -92,7 +97,8 @@ mod tests {
             b"# x\nsearch a b\nnameserver 192.0.2.1\nnameserver ::1\noptions timeout:99 attempts:0 rotate\n",
         );
         assert_eq!(conf.servers, ["192.0.2.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
-        assert_eq!((conf.timeout, conf.attempts), (Duration::from_secs(30), 1));
+        assert_eq!((conf.timeout, conf.attempts, conf.trust_ad), (Duration::from_secs(30), 1, false));
+        assert!(ResolvConf::parse(b"options edns0 trust-ad\n").trust_ad);
         assert_eq!(ResolvConf::parse(b"").servers, ["127.0.0.1:53".parse().unwrap()]);
     }
 

@@ -1,10 +1,11 @@
 //! A blocking stub resolver (RFC 1035, RFC 6891, RFC 6840): one question to the name servers of
 //! resolv.conf(5), over UDP and, if cut short, over TCP.
 //!
-//! Every wait has a deadline. AD and DO are sent, so a validating resolver's word is seen.
+//! Every wait has a deadline. DO is sent, and AD where `trust-ad` stands in resolv.conf: then a validating resolver's word
+//! is seen, and counts.
 
 use super::resolv_conf::{ResolvConf, hosts_addresses, hosts_names};
-use super::{Answer, Mx, Resolver};
+use super::{Answer, Mx, Resolver, Tlsa};
 use bstr::{BString, ByteSlice};
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Rtype, StreamTarget, ToName};
@@ -28,18 +29,25 @@ pub struct Stub {
     conf: ResolvConf,
     hosts_file: PathBuf,
     ipv6: bool,
+    /// DO is sent (`dns_dnssec_ok`).
+    dnssec_ok: bool,
 }
 
 impl Stub {
     /// As the system is configured: `/etc/resolv.conf` and `/etc/hosts`. `ipv6`: IPv6 addresses are looked up.
     pub fn system(ipv6: bool) -> Self {
         let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        Self { conf: ResolvConf::parse(&text), hosts_file: PathBuf::from("/etc/hosts"), ipv6 }
+        Self::new(ResolvConf::parse(&text), PathBuf::from("/etc/hosts"), ipv6)
     }
 
     /// With these servers and this hosts file.
     pub fn new(conf: ResolvConf, hosts_file: PathBuf, ipv6: bool) -> Self {
-        Self { conf, hosts_file, ipv6 }
+        Self { conf, hosts_file, ipv6, dnssec_ok: true }
+    }
+
+    /// Signatures are not asked for (`dns_dnssec_ok = 0`). A resolver that was asked for its word still gives it.
+    pub fn without_signatures(self) -> Self {
+        Self { dnssec_ok: false, ..self }
     }
 
     fn hosts_text(&self) -> Vec<u8> {
@@ -55,8 +63,8 @@ impl Stub {
         let mut reason = String::from("no name server answered");
         for _ in 0..self.conf.attempts {
             for server in &self.conf.servers {
-                match ask_server(*server, &name, rtype, self.conf.timeout) {
-                    Ok(bytes) => match judge(&bytes, rtype, &pick) {
+                match self.ask_server(*server, &name, rtype) {
+                    Ok(bytes) => match judge(&bytes, rtype, self.conf.trust_ad, &pick) {
                         Answer::TryLater(why) => reason = format!("{server}: {why}"),
                         answer => {
                             let words = match &answer {
@@ -74,18 +82,26 @@ impl Stub {
         log::debug!(target: "dns", "{text} {rtype}: {reason}");
         Answer::TryLater(reason)
     }
+
+    fn ask_server(&self, server: SocketAddr, name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Vec<u8>> {
+        let query = question(name, rtype, self.conf.trust_ad, self.dnssec_ok)?;
+        let limit = self.conf.timeout;
+        let answer = ask_udp(server, &query, limit)?;
+        let cut_short = Message::from_octets(answer.as_slice()).is_ok_and(|message| message.header().tc());
+        if cut_short { ask_tcp(server, &query, limit) } else { Ok(answer) }
+    }
 }
 
 impl Resolver for Stub {
     fn addresses(&self, name: &[u8]) -> Answer<IpAddr> {
         if let Some(address) = name.to_str().ok().and_then(|text| text.parse().ok()) {
-            return Answer::Found { records: vec![address], secure: false };
+            return Answer::Found { records: vec![address], secure: false, alias_of: None };
         }
         let mut known = hosts_addresses(&self.hosts_text(), name);
         known.retain(|address| self.ipv6 || address.is_ipv4());
         known.sort_by_key(IpAddr::is_ipv4); // IPv6 first, as Exim orders them
         if !known.is_empty() {
-            return Answer::Found { records: known, secure: false };
+            return Answer::Found { records: known, secure: false, alias_of: None };
         }
         self.addresses_in_dns(name)
     }
@@ -116,7 +132,10 @@ impl Resolver for Stub {
             return answer;
         }
         let known = hosts_names(&self.hosts_text(), address);
-        if known.is_empty() { answer } else { Answer::Found { records: known, secure: false } }
+        match known.is_empty() {
+            true => answer,
+            false => Answer::Found { records: known, secure: false, alias_of: None },
+        }
     }
 
     fn mx(&self, domain: &[u8]) -> Answer<Mx> {
@@ -134,6 +153,18 @@ impl Resolver for Stub {
             _ => None,
         })
     }
+
+    fn tlsa(&self, name: &[u8]) -> Answer<Tlsa> {
+        self.ask(name, Rtype::TLSA, |record| match record.data() {
+            AllRecordData::Tlsa(tlsa) => Some(Tlsa {
+                usage: tlsa.usage().to_int(),
+                selector: tlsa.selector().to_int(),
+                matching: tlsa.matching_type().to_int(),
+                data: tlsa.data().to_vec(),
+            }),
+            _ => None,
+        })
+    }
 }
 
 /// Lower case, without the last dot.
@@ -145,9 +176,13 @@ fn host_name(name: &impl ToName) -> BString {
 /// IPv6 first, as the default address selection does; a failure counts only if nothing was found.
 fn join(v4: Answer<IpAddr>, v6: Answer<IpAddr>) -> Answer<IpAddr> {
     match (v4, v6) {
-        (Answer::Found { records: four, secure: a }, Answer::Found { records: mut six, secure: b }) => {
+        (
+            Answer::Found { records: four, secure: a, alias_of },
+            Answer::Found { records: mut six, secure: b, alias_of: other },
+        ) => {
             six.extend(four);
-            Answer::Found { records: six, secure: a && b }
+            // Two answers that name two ends are one that changed between the questions: nobody vouches for both.
+            Answer::Found { records: six, secure: a && b && alias_of == other, alias_of }
         }
         (found @ Answer::Found { .. }, _) | (_, found @ Answer::Found { .. }) => found,
         (later @ Answer::TryLater(_), _) | (_, later @ Answer::TryLater(_)) => later,
@@ -155,7 +190,7 @@ fn join(v4: Answer<IpAddr>, v6: Answer<IpAddr>) -> Answer<IpAddr> {
     }
 }
 
-fn judge<T>(bytes: &[u8], rtype: Rtype, pick: &impl Fn(&Record) -> Option<T>) -> Answer<T> {
+fn judge<T>(bytes: &[u8], rtype: Rtype, trust_ad: bool, pick: &impl Fn(&Record) -> Option<T>) -> Answer<T> {
     let Ok(message) = Message::from_octets(bytes) else { return Answer::TryLater("answer too short".into()) };
     match message.header().rcode() {
         Rcode::NOERROR => {}
@@ -173,15 +208,20 @@ fn judge<T>(bytes: &[u8], rtype: Rtype, pick: &impl Fn(&Record) -> Option<T>) ->
             records.extend(pick(&record));
         }
     }
-    if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure: message.header().ad() } }
+    if records.is_empty() {
+        return Answer::NoData;
+    }
+    let asked = message.sole_question().ok().map(|question| host_name(question.qname()));
+    let alias_of = owner.as_ref().map(host_name).filter(|owner| asked.as_ref() != Some(owner));
+    Answer::Found { records, secure: trust_ad && message.header().ad(), alias_of }
 }
 
-fn question(name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Query> {
+fn question(name: &Name<Vec<u8>>, rtype: Rtype, ad: bool, dnssec_ok: bool) -> io::Result<Query> {
     let full = |_| io::Error::other("question does not fit");
     let mut builder = MessageBuilder::from_target(StreamTarget::new_vec()).map_err(io::Error::other)?;
     let header = builder.header_mut();
     header.set_rd(true);
-    header.set_ad(true);
+    header.set_ad(ad);
     header.set_random_id();
     let mut builder = builder.question();
     builder.push((name, rtype)).map_err(full)?;
@@ -189,23 +229,11 @@ fn question(name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Query> {
     builder
         .opt(|opt| {
             opt.set_udp_payload_size(UDP_PAYLOAD);
-            opt.set_dnssec_ok(true);
+            opt.set_dnssec_ok(dnssec_ok);
             Ok(())
         })
         .map_err(full)?;
     Ok(builder.finish())
-}
-
-fn ask_server(
-    server: SocketAddr,
-    name: &Name<Vec<u8>>,
-    rtype: Rtype,
-    limit: Duration,
-) -> io::Result<Vec<u8>> {
-    let query = question(name, rtype)?;
-    let answer = ask_udp(server, &query, limit)?;
-    let cut_short = Message::from_octets(answer.as_slice()).is_ok_and(|message| message.header().tc());
-    if cut_short { ask_tcp(server, &query, limit) } else { Ok(answer) }
 }
 
 /// A reply to this very question, from the server it was put to (the socket is connected).
@@ -269,7 +297,7 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
 mod tests {
     use super::*;
     use domain::base::iana::Class;
-    use domain::rdata::{A, Aaaa, Mx as MxData, Ptr, Txt};
+    use domain::rdata::{A, Aaaa, Cname, Mx as MxData, Ptr, Tlsa, Txt};
     use std::net::TcpListener;
 
     /// A name server on loopback: answers each question by the first letter of its name.
@@ -324,6 +352,12 @@ mod tests {
                     let host = Name::<Vec<u8>>::vec_from_str("host.example.").unwrap();
                     answer.push((name, Class::IN, 60, Ptr::new(host))).unwrap();
                 }
+                Rtype::TLSA => {
+                    let end = Name::<Vec<u8>>::vec_from_str("End.Example.").unwrap();
+                    answer.push((name, Class::IN, 60, Cname::new(end.clone()))).unwrap();
+                    let tlsa = Tlsa::new(3.into(), 1.into(), 1.into(), vec![9_u8; 32]);
+                    answer.push((end, Class::IN, 60, tlsa)).unwrap();
+                }
                 _ => answer
                     .push((name, Class::IN, 60, Txt::<Vec<u8>>::build_from_slice(b"v=x").unwrap()))
                     .unwrap(),
@@ -333,7 +367,8 @@ mod tests {
     }
 
     fn stub(server: SocketAddr) -> Stub {
-        let conf = ResolvConf { servers: vec![server], timeout: Duration::from_millis(500), attempts: 1 };
+        let timeout = Duration::from_millis(500);
+        let conf = ResolvConf { servers: vec![server], timeout, attempts: 1, trust_ad: true };
         Stub::new(conf, PathBuf::from("/nonexistent"), true)
     }
 
@@ -342,11 +377,11 @@ mod tests {
         let stub = stub(serve(7));
         let found = stub.addresses(b"found.example");
         let expected = ["::1".parse().unwrap(), "192.0.2.7".parse().unwrap()];
-        assert_eq!(found, Answer::Found { records: expected.to_vec(), secure: false });
+        assert_eq!(found, Answer::Found { records: expected.to_vec(), secure: false, alias_of: None });
         assert_eq!(stub.mx(b"empty.example"), Answer::NoData);
         assert_eq!(stub.addresses(b"no.example"), Answer::NoName);
         assert!(matches!(stub.txt(b"x.example"), Answer::TryLater(why) if why.contains("SERVFAIL")));
-        let Answer::Found { records, secure } = stub.mx(b"found.example") else { panic!() };
+        let Answer::Found { records, secure, .. } = stub.mx(b"found.example") else { panic!() };
         assert_eq!((records[0].exchange.as_bstr(), secure), (b"mail.example".as_bstr(), false));
         assert!(
             matches!(stub.names("192.0.2.7".parse().unwrap()), Answer::Found { records, .. } if records[0] == "host.example")
@@ -376,6 +411,31 @@ mod tests {
     }
 
     #[test]
+    fn without_trust_in_the_name_server_nothing_is_secure_and_its_word_is_not_asked_for() {
+        let trusting = stub(serve(1));
+        let wary = Stub { conf: ResolvConf { trust_ad: false, ..trusting.conf.clone() }, ..trusting };
+        assert!(matches!(wary.mx(b"secure.example"), Answer::Found { secure: false, .. }));
+        let name = Name::<Vec<u8>>::vec_from_str("x.example").unwrap();
+        for (ad, dnssec_ok) in [(false, true), (true, false)] {
+            let query = question(&name, Rtype::MX, ad, dnssec_ok).unwrap();
+            let query = Message::from_octets(query.as_dgram_slice()).unwrap();
+            assert_eq!((query.header().ad(), query.opt().unwrap().dnssec_ok()), (ad, dnssec_ok));
+        }
+        assert!(!wary.without_signatures().dnssec_ok);
+    }
+
+    #[test]
+    fn tlsa_records_are_found_at_the_end_of_an_alias_whose_name_is_told() {
+        let stub = stub(serve(3));
+        let record = super::Tlsa { usage: 3, selector: 1, matching: 1, data: vec![9; 32] };
+        let alias_of = Some("end.example".into());
+        let expected = Answer::Found { records: vec![record], secure: true, alias_of };
+        assert_eq!(stub.tlsa(b"secure.example"), expected);
+        assert_eq!(stub.tlsa(b"no.example"), Answer::NoName);
+        assert!(matches!(stub.tlsa(b"x.example"), Answer::TryLater(_)));
+    }
+
+    #[test]
     fn silence_is_try_later_within_the_deadline() {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let started = Instant::now();
@@ -392,7 +452,7 @@ mod tests {
     }
 
     fn addresses_of(answer: &[u8]) -> Answer<IpAddr> {
-        judge(answer, Rtype::A, &|record: &Record| match record.data() {
+        judge(answer, Rtype::A, true, &|record: &Record| match record.data() {
             AllRecordData::A(a) => Some(IpAddr::V4(a.addr())),
             _ => None,
         })

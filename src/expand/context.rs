@@ -235,6 +235,8 @@ pub struct AddressVars {
     pub router_variables: BTreeMap<BString, Value>,
     /// TLS of the outgoing session.
     pub tls_out: Option<TlsInfo>,
+    /// `$tls_out_tlsa_usage`, known before there is a session.
+    pub tlsa_usage: u8,
 }
 
 /// What evaluation itself changes.

@@ -37,7 +37,7 @@ pub const TABLE: &[Row] = &[
     ("tls_out_peerdn", |c| peer_dn(outward(c))),
     ("tls_out_resumption", |c| resumption(outward(c))),
     ("tls_out_sni", |c| sni(outward(c))),
-    ("tls_out_tlsa_usage", |_| number(0)),
+    ("tls_out_tlsa_usage", |c| number(outward(c).map_or(c.address.tlsa_usage, |tls| tls.tlsa_usage))),
     ("tls_out_ver", |c| outward(c).and_then(|tls| own(&tls.version))),
     ("tls_peerdn", |c| peer_dn(current(c))),
     ("tls_sni", |c| sni(current(c))),

@@ -56,6 +56,8 @@ fn acl_words(modifiers: bool) -> Vec<&'static str> {
 /// What is built, as `_HAVE_*` macros name it.
 const FEATURES: &[&str] = match (crate::tls::OCSP, crate::tls::ALPN) {
     (true, true) => &[
+        "DANE",
+        "DNSSEC",
         "GNUTLS",
         "IPV6",
         "OCSP",
@@ -69,6 +71,8 @@ const FEATURES: &[&str] = match (crate::tls::OCSP, crate::tls::ALPN) {
         "TRANSPORT_APPEND_MAILDIR",
     ],
     (true, false) => &[
+        "DANE",
+        "DNSSEC",
         "GNUTLS",
         "IPV6",
         "OCSP",
@@ -81,6 +85,8 @@ const FEATURES: &[&str] = match (crate::tls::OCSP, crate::tls::ALPN) {
         "TRANSPORT_APPEND_MAILDIR",
     ],
     (false, true) => &[
+        "DANE",
+        "DNSSEC",
         "GNUTLS",
         "IPV6",
         "TLS",
@@ -90,9 +96,17 @@ const FEATURES: &[&str] = match (crate::tls::OCSP, crate::tls::ALPN) {
         "TLS1_3",
         "TRANSPORT_APPEND_MAILDIR",
     ],
-    (false, false) => {
-        &["GNUTLS", "IPV6", "TLS", "TLS_CA_CACHE", "TLS_RESUME", "TLS1_3", "TRANSPORT_APPEND_MAILDIR"]
-    }
+    (false, false) => &[
+        "DANE",
+        "DNSSEC",
+        "GNUTLS",
+        "IPV6",
+        "TLS",
+        "TLS_CA_CACHE",
+        "TLS_RESUME",
+        "TLS1_3",
+        "TRANSPORT_APPEND_MAILDIR",
+    ],
 };
 
 #[cfg(test)]

@@ -140,6 +140,8 @@ pub struct DeliveryHost<'a> {
     pub name: &'a BStr,
     /// Its address; none if it was not found.
     pub address: Option<IpAddr>,
+    /// Its name was looked up securely (`DS`).
+    pub secure: bool,
     /// Its port.
     pub port: u16,
     /// The connection served another message before (`*`).
@@ -451,6 +453,9 @@ impl Line {
         let Some(host) = &delivery.host else { return };
         let selectors = self.selectors;
         self.field("H", host.name);
+        if host.secure && selectors.has(Selector::Dnssec) {
+            self.words(&[" DS".into()]);
+        }
         if let Some(address) = host.address {
             self.words(&[format!(" [{address}]").as_str().into()]);
         }

@@ -1,4 +1,4 @@
-//! `dnsdb`: records of the DNS. Built: `a`, `aaaa`, `a+`, `mx`, `mxh`, `ptr`, `txt`.
+//! `dnsdb`: records of the DNS. Built: `a`, `aaaa`, `a+`, `mx`, `mxh`, `ptr`, `tlsa`, `txt`.
 //!
 //! Specification: section "More about dnsdb". Answers of several records are joined by newlines, or by what `>`
 //! at the start of the query says.
@@ -38,7 +38,7 @@ pub fn find(context: &Context, query: &[u8]) -> Result<Option<Value>, LookupErro
     let mut deferred = None;
     for name in list::items(query.names).take(MAX_NAMES) {
         match records(context, &query, &name)? {
-            Answer::Found { records, secure } => {
+            Answer::Found { records, secure, .. } => {
                 let known = if secure { "yes" } else { "no" };
                 context.dynamic.borrow_mut().lookup_dnssec_authenticated = known.into();
                 if query.strict_dnssec && !secure {
@@ -126,6 +126,10 @@ fn records(context: &Context, query: &Query, name: &[u8]) -> Result<Answer<BStri
         }
         b"mxh" => map(dns.mx(name), |mx| Some(mx.exchange)),
         b"txt" => map(dns.txt(name), Some),
+        b"tlsa" => map(dns.tlsa(name), |tlsa| {
+            let data: String = tlsa.data.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("{} {} {} {data}", tlsa.usage, tlsa.selector, tlsa.matching).into())
+        }),
         b"ptr" => match name.to_str().ok().and_then(|text| text.parse().ok()) {
             Some(address) => map(dns.names(address), Some),
             None => return Err(unsupported("ptr of a name")),
@@ -140,9 +144,12 @@ fn unsupported(kind: &str) -> LookupError {
 
 fn map<T>(answer: Answer<T>, text: impl Fn(T) -> Option<BString>) -> Answer<BString> {
     match answer {
-        Answer::Found { records, secure } => {
+        Answer::Found { records, secure, alias_of } => {
             let records: Vec<BString> = records.into_iter().filter_map(text).collect();
-            if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure } }
+            match records.is_empty() {
+                true => Answer::NoData,
+                false => Answer::Found { records, secure, alias_of },
+            }
         }
         Answer::NoData => Answer::NoData,
         Answer::NoName => Answer::NoName,

@@ -39,6 +39,8 @@ pub struct TlsInfo {
     pub certificate_verified: bool,
     /// Verified by DANE (`CV=dane`).
     pub dane: bool,
+    /// `$tls_out_tlsa_usage`: a bit for the usage of each TLSA record that could be used.
+    pub tlsa_usage: u8,
     /// Distinguished name of the peer's certificate; empty if it sent none.
     pub peer_dn: Value,
     /// The peer's certificate in DER; empty if it sent none.

@@ -45,7 +45,7 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
     let users: Arc<dyn Users> = Arc::new(SystemUsers);
     let main = &reading.written.main;
     let run_as = reading::run_as(main, &*users)?;
-    let dns: Arc<dyn Resolver> = Arc::new(Stub::system(!main.bool("disable_ipv6")));
+    let dns: Arc<dyn Resolver> = Arc::new(resolver(main));
     let mut globals =
         load::globals(&reading.written, run_as, dns, users).map_err(|error| reading::error_text(&error))?;
     let setting = |name: &str| reading.snapshot.setting(name);
@@ -59,6 +59,13 @@ pub fn globals(reading: &Reading) -> Result<Globals, String> {
         globals.main.overrule("smtp_receive_timeout", &time.to_str_lossy());
     }
     Ok(globals)
+}
+
+/// Who is asked about names. Signatures are always asked for unless `dns_dnssec_ok = 0`; a resolver's word for what it has
+/// verified counts where resolv.conf has `trust-ad`.
+fn resolver(main: &crate::config::Options) -> Stub {
+    let stub = Stub::system(!main.bool("disable_ipv6"));
+    if main.int("dns_dnssec_ok") == 0 { stub.without_signatures() } else { stub }
 }
 
 /// The meant configuration: everything compiled, or everything that is wrong with it. What is not

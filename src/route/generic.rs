@@ -2,6 +2,7 @@
 
 use crate::config::{ConfigError, Instance, SettingValue};
 use crate::syntax::Template;
+use crate::transport::dnssec::Dnssec;
 pub use crate::transport::registry::not_built;
 use bstr::{BString, ByteSlice};
 
@@ -29,6 +30,8 @@ pub struct Generic {
     pub group: Option<Template>,
     pub headers_add: Vec<Template>,
     pub headers_remove: Vec<Template>,
+    /// `dnssec_request_domains`, `dnssec_require_domains`
+    pub dnssec: Dnssec,
     pub ignore_target_hosts: Option<Template>,
     pub initgroups: bool,
     pub local_part_prefix: Option<Template>,
@@ -87,13 +90,7 @@ pub enum SelfAction {
 }
 
 /// Options of routers that are known and in the tables but not built: set, they refuse.
-const NOT_BUILT: &[&str] = &[
-    "dnssec_request_domains",
-    "dnssec_require_domains",
-    "dsn_lasthop",
-    "fallback_hosts",
-    "translate_ip_address",
-];
+const NOT_BUILT: &[&str] = &["dsn_lasthop", "fallback_hosts", "translate_ip_address"];
 
 impl Generic {
     /// Reads the generic options; `names` are all routers in order.
@@ -135,6 +132,7 @@ impl Generic {
             group: text("group"),
             headers_add: all_texts(instance, "headers_add"),
             headers_remove: all_texts(instance, "headers_remove"),
+            dnssec: Dnssec::of(options),
             ignore_target_hosts: text("ignore_target_hosts"),
             initgroups: options.bool("initgroups"),
             local_part_prefix: text("local_part_prefix"),

@@ -6,9 +6,10 @@ use super::item::Trouble;
 use super::precondition::items;
 use crate::dns::{Answer, Mx};
 use crate::expand::Context;
-use crate::matching::{self, HostSubject, Match};
+use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::text::Value;
 use crate::transport::Host;
+use crate::transport::dnssec::{Dnssec, Worth};
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -40,6 +41,8 @@ pub enum Found {
     Nothing,
     /// Not known now.
     TryLater(String),
+    /// Nobody vouches for what is known of this name, and somebody has to (`dnssec_require_domains`).
+    Insecure(BString),
 }
 
 /// The items with the number of their group (`+` ends a group).
@@ -134,7 +137,8 @@ pub enum Family {
 }
 
 impl LookUp {
-    fn addresses(self, name: &BString, context: &Context) -> Answer<IpAddr> {
+    /// With `only_secure` what the DNS does not have is not looked for elsewhere: a forger could send us there.
+    fn addresses(self, name: &BString, only_secure: bool, context: &Context) -> Answer<IpAddr> {
         let dns = &context.globals.dns;
         // localhost is nobody's to publish (RFC 6761 section 6.3), so only `bydns` asks for it.
         let by = match self.by {
@@ -142,31 +146,80 @@ impl LookUp {
             by => by,
         };
         if by == By::Name {
-            return dns.addresses(name);
+            return without_security(dns.addresses(name));
         }
         let in_dns = match dns.addresses_in_dns(name) {
-            Answer::Found { records, secure } => self.of_family(records, secure),
+            Answer::Found { records, secure, alias_of } => self.of_family(records, secure, alias_of),
             other => other,
         };
         match in_dns {
-            Answer::NoData | Answer::NoName if by == By::DnsThenName => dns.addresses(name),
+            Answer::NoData | Answer::NoName if by == By::DnsThenName && !only_secure => {
+                without_security(dns.addresses(name))
+            }
             answer => answer,
         }
     }
 
     /// `ipv4_only` and `ipv4_prefer` are for direct questions to the DNS.
-    fn of_family(self, mut records: Vec<IpAddr>, secure: bool) -> Answer<IpAddr> {
+    fn of_family(self, mut records: Vec<IpAddr>, secure: bool, alias_of: Option<BString>) -> Answer<IpAddr> {
         match self.family {
             Family::Any => {}
             Family::OnlyIpv4 => records.retain(IpAddr::is_ipv4),
             Family::Ipv4First => records.sort_by_key(IpAddr::is_ipv6),
         }
-        if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure } }
+        if records.is_empty() { Answer::NoData } else { Answer::Found { records, secure, alias_of } }
+    }
+}
+
+/// The system's look-up function tells addresses alone.
+fn without_security(answer: Answer<IpAddr>) -> Answer<IpAddr> {
+    match answer {
+        Answer::Found { records, .. } => Answer::Found { records, secure: false, alias_of: None },
+        other => other,
+    }
+}
+
+/// The addresses of one name, under the name that they belong to, or what is to be said instead of them.
+struct Addresses {
+    name: BString,
+    addresses: Vec<IpAddr>,
+    secure: bool,
+}
+
+fn look_up_host(
+    name: &BString,
+    look_up: LookUp,
+    dnssec: &Dnssec,
+    context: &Context,
+) -> Result<Addresses, Found> {
+    let unknown = |error: MatchError| Found::TryLater(format!("dnssec_require_domains: {error}"));
+    let by_name = look_up.by == By::Name;
+    let only_secure = !by_name && dnssec.requires(name.as_bstr(), context).map_err(unknown)?;
+    match look_up.addresses(name, only_secure, context) {
+        Answer::Found { records, secure, alias_of } => {
+            let worth = match by_name {
+                true => Worth::Insecure,
+                false => dnssec.worth(name.as_bstr(), secure, context).map_err(unknown)?,
+            };
+            if worth == Worth::Refused {
+                return Err(Found::Insecure(name.clone()));
+            }
+            let name = alias_of.unwrap_or_else(|| name.clone());
+            Ok(Addresses { name, addresses: records, secure: worth == Worth::Secure })
+        }
+        Answer::NoData | Answer::NoName => Err(Found::Nothing),
+        Answer::TryLater(why) => Err(Found::TryLater(why)),
     }
 }
 
 /// Addresses of one item.
-pub fn find(item: &HostItem, look_up: LookUp, group: Option<usize>, context: &Context) -> Found {
+pub fn find(
+    item: &HostItem,
+    look_up: LookUp,
+    dnssec: &Dnssec,
+    group: Option<usize>,
+    context: &Context,
+) -> Found {
     if let Some(address) = item.address.filter(|_| !item.mx) {
         let hosts = vec![host(&item.name, Some(address), item.port, -1, false, group)];
         return marked(hosts, context);
@@ -176,49 +229,58 @@ pub fn find(item: &HostItem, look_up: LookUp, group: Option<usize>, context: &Co
         if item.address.is_some() {
             return Found::Nothing;
         }
-        return find_mx(item, look_up, group, context);
+        return find_mx(item, look_up, dnssec, group, context).unwrap_or_else(|found| found);
     }
-    match look_up.addresses(&item.name, context) {
-        Answer::Found { records, secure } => {
-            let hosts = records
-                .into_iter()
-                .map(|address| host(&item.name, Some(address), item.port, -1, secure, group))
-                .collect();
-            marked(hosts, context)
+    match look_up_host(&item.name, look_up, dnssec, context) {
+        Ok(found) => {
+            let one = |address| host(&found.name, Some(address), item.port, -1, found.secure, group);
+            marked(found.addresses.iter().map(|address| one(*address)).collect(), context)
         }
-        Answer::NoData | Answer::NoName => Found::Nothing,
-        Answer::TryLater(why) => Found::TryLater(why),
+        Err(found) => found,
     }
 }
 
-fn find_mx(item: &HostItem, look_up: LookUp, group: Option<usize>, context: &Context) -> Found {
+/// An error is what was found in place of hosts.
+fn find_mx(
+    item: &HostItem,
+    look_up: LookUp,
+    dnssec: &Dnssec,
+    group: Option<usize>,
+    context: &Context,
+) -> Result<Found, Found> {
     let (mut records, secure) = match context.globals.dns.mx(&item.name) {
-        Answer::Found { records, secure } => (records, secure),
-        Answer::NoData | Answer::NoName => return Found::Nothing,
-        Answer::TryLater(why) => return Found::TryLater(why),
+        Answer::Found { records, secure, .. } => (records, secure),
+        Answer::NoData | Answer::NoName => return Err(Found::Nothing),
+        Answer::TryLater(why) => return Err(Found::TryLater(why)),
     };
+    let worth = dnssec.worth(item.name.as_bstr(), secure, context);
+    let worth = worth.map_err(|error| Found::TryLater(format!("dnssec_require_domains: {error}")))?;
+    if worth == Worth::Refused {
+        return Err(Found::Insecure(item.name.clone()));
+    }
+    let secure = worth == Worth::Secure;
     records.sort_by_key(|mx| mx.preference);
     let mut hosts = Vec::new();
     for Mx { preference, exchange } in records {
-        match (LookUp { by: By::Dns, ..look_up }).addresses(&exchange, context) {
-            Answer::Found { records, secure: addresses_secure } => {
-                let is_ours = records.iter().any(|address| context.globals.local_addresses.contains(address));
-                if is_ours && !hosts.is_empty() {
+        match look_up_host(&exchange, LookUp { by: By::Dns, ..look_up }, dnssec, context) {
+            Ok(found) => {
+                let is_ours = |address| context.globals.local_addresses.contains(address);
+                if found.addresses.iter().any(is_ours) && !hosts.is_empty() {
                     // This host in the middle: it and those not preferred to it are left out.
                     hosts.retain(|host: &Host| host.preference < i32::from(preference));
                     break;
                 }
-                hosts.extend(records.into_iter().map(|address| {
-                    let secure = secure && addresses_secure;
-                    host(&exchange, Some(address), item.port, i32::from(preference), secure, group)
+                hosts.extend(found.addresses.iter().map(|address| {
+                    let secure = secure && found.secure;
+                    host(&found.name, Some(*address), item.port, i32::from(preference), secure, group)
                 }));
             }
-            Answer::NoData | Answer::NoName => {}
-            Answer::TryLater(why) if hosts.is_empty() => return Found::TryLater(why),
-            Answer::TryLater(_) => {}
+            Err(Found::TryLater(why)) if hosts.is_empty() => return Err(Found::TryLater(why)),
+            Err(insecure @ Found::Insecure(_)) => return Err(insecure),
+            Err(_) => {}
         }
     }
-    if hosts.is_empty() { Found::Nothing } else { marked(hosts, context) }
+    Ok(if hosts.is_empty() { Found::Nothing } else { marked(hosts, context) })
 }
 
 fn host(
@@ -294,7 +356,8 @@ mod tests {
     #[test]
     fn only_ipv4_and_ipv4_first_are_kept() {
         let records = || vec!["::2".parse().unwrap(), "192.0.2.1".parse::<IpAddr>().unwrap()];
-        let taken = |family| match (LookUp { family, ..LookUp::default() }).of_family(records(), false) {
+        let taken = |family| match (LookUp { family, ..LookUp::default() }).of_family(records(), false, None)
+        {
             Answer::Found { records, .. } => records.iter().map(ToString::to_string).collect::<Vec<_>>(),
             _ => Vec::new(),
         };

@@ -14,6 +14,8 @@ use bstr::{BStr, BString, ByteSlice};
 
 /// Exim's error number for a host without address.
 const HOST_LOOKUP: i32 = -32;
+/// Exim's error number for an answer of the DNS that cannot be used now.
+const DNS_DEFER: i32 = -36;
 
 /// What to do when a host has no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +235,11 @@ impl Manualroute {
                     let text = format!("host lookup for {} did not complete (DNS timeout?)", item.name);
                     return Verdict::Defer(Trouble::defer(asked.router.name.as_bstr(), text));
                 }
+                Ok(Found::Insecure(name)) => {
+                    let text = format!("host lookup for {name} done insecurely");
+                    let trouble = Trouble::defer(asked.router.name.as_bstr(), text);
+                    return Verdict::Defer(Trouble { errno: DNS_DEFER, ..trouble });
+                }
                 Ok(Found::Nothing) if self.host_find_failed == FindFailed::Ignore => ignored = true,
                 Ok(Found::Nothing) => return no_address(self.host_find_failed, item, asked),
                 Err(trouble) => return Verdict::Defer(trouble),
@@ -258,7 +265,7 @@ impl Manualroute {
         context: &mut Context,
     ) -> Result<Found, Trouble> {
         let spread = options.randomize.then_some(group);
-        let found = host_list::find(item, options.look_up, spread, context);
+        let found = host_list::find(item, options.look_up, &asked.router.dnssec, spread, context);
         host_list::drop_ignored(found, asked.router, context)
     }
 }

@@ -2,6 +2,7 @@
 //! server's certificate and of the proofs it stapled (rows C1 to C6).
 
 use super::cache::{FileCache, Files};
+use super::dane::{Dane, Refusal};
 use super::gnutls::credentials::{Credentials, CredentialsBuilder};
 use super::gnutls::ocsp;
 use super::gnutls::priority::PriorityError;
@@ -119,6 +120,9 @@ pub enum ClientError {
     /// The certificate is not good.
     #[error("(certificate verification failed): {0}")]
     Certificate(&'static str),
+    /// No TLSA record is of the certificate, or what one is of is not good.
+    #[error("(certificate verification failed): {0}")]
+    Dane(Refusal),
     /// The certificate is good, but for another host.
     #[error("(certificate verification failed)")]
     HostName,
@@ -133,7 +137,10 @@ pub enum ClientError {
 impl ClientError {
     /// The server's certificate or its status is not good enough.
     pub fn is_of_the_certificate(&self) -> bool {
-        matches!(self, Self::Certificate(_) | Self::HostName | Self::Status | Self::StatusUnknown(_))
+        matches!(
+            self,
+            Self::Certificate(_) | Self::Dane(_) | Self::HostName | Self::Status | Self::StatusUnknown(_)
+        )
     }
 }
 
@@ -215,7 +222,10 @@ impl ClientTls {
         let sni = request.sni.map(Value::clean);
         let mut info = info::describe(&session, sni, request.on_connect);
         info.ocsp = verdict.ocsp;
-        info.certificate_verified = request.verify != Verify::No && verdict.certificate_is_good();
+        info.dane = verdict.is_by_dane();
+        info.certificate_verified =
+            info.dane || request.verify != Verify::No && verdict.certificate_is_good();
+        info.tlsa_usage = request.terms.dane.as_ref().map_or(0, Dane::usages);
         info.tickets = if purpose.is_some() { 2 } else { 0 } | if former.is_some() { 4 } else { 0 };
         let mut stream = TlsStream::new(session);
         let good = request.verify == Verify::No || verdict.certificate_is_good();

@@ -17,6 +17,7 @@ pub(super) fn describe(session: &Session, sni: Option<Value>, on_connect: bool) 
         bits: agreed.bits,
         certificate_verified: false,
         dane: false,
+        tlsa_usage: 0,
         peer_dn: peer_dn(&peer_certificate),
         peer_certificate,
         our_certificate: session.our_certificate(),

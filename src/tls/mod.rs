@@ -9,6 +9,7 @@
 
 pub mod cache;
 pub mod client;
+pub mod dane;
 mod dh;
 #[allow(unsafe_code, reason = "room 2: GnuTLS by FFI")]
 pub mod gnutls;

@@ -244,17 +244,17 @@ pub(super) struct Way {
 ///
 /// It is GnuTLS's own: of several possible issuers the trusted one, else the first that was sent. No certificate ends it by
 /// what it says of itself (that its issuer has its own name, for instance), or a peer could keep the lists from being asked.
-pub(super) fn way(sent: &[Vec<u8>], credentials: &Credentials) -> Way {
+pub(super) fn way(sent: &[Vec<u8>], trusted_issuer: impl Fn(&Certificate) -> Option<Certificate>) -> Way {
     let read = |at: usize| Certificate::from_der(sent.get(at)?).ok();
     let mut way = Way::default();
     let mut next = (!sent.is_empty()).then_some(0);
     while let Some(at) = next.take() {
         let Some(certificate) = read(at).filter(|_| way.links.len() < MAX_CHAIN) else { break };
-        let trusted = credentials.trusted_issuer(&certificate).ok();
-        if trusted.as_ref().is_some_and(|trusted| *trusted == sent[at]) {
+        let trusted = trusted_issuer(&certificate);
+        if trusted.as_ref().and_then(|trusted| trusted.der().ok()).is_some_and(|trusted| trusted == sent[at])
+        {
             return way;
         }
-        let trusted = trusted.and_then(|der| Certificate::from_der(&der).ok());
         if let Some(issuer) = trusted.filter(|issuer| certificate.is_signed_by(issuer)) {
             way.links.push(Link { at, certificate, issuer });
             return way;
@@ -271,6 +271,17 @@ pub(super) fn way(sent: &[Vec<u8>], credentials: &Credentials) -> Way {
     }
     way.is_lost = !way.links.is_empty();
     way
+}
+
+/// The issuer of a certificate among those that credentials trust.
+pub(super) fn trusted_issuer(credentials: &Credentials, certificate: &Certificate) -> Option<Certificate> {
+    credentials.trusted_issuer(certificate).and_then(|der| Certificate::from_der(&der)).ok()
+}
+
+/// The issuer of a certificate among these.
+pub(super) fn issuer_among(authorities: &[Certificate], certificate: &Certificate) -> Option<Certificate> {
+    let issuer = authorities.iter().find(|issuer| certificate.is_signed_by(issuer))?;
+    issuer.der().and_then(|der| Certificate::from_der(&der)).ok()
 }
 
 fn is_hidden(path: &Path) -> bool {

@@ -15,7 +15,7 @@ use super::info;
 use super::notice::{Notice, Notify};
 use super::priorities::Priorities;
 use super::resume::TicketKeys;
-use super::revocation::way;
+use super::revocation::{trusted_issuer, way};
 use super::settings::{Expand, OptionError, UnitSettings, safe_server_name, value};
 use super::stream::TlsStream;
 use super::terms::ServerTerms;
@@ -369,7 +369,8 @@ fn check_client(
     let mut revoked = status.is_revoked();
     let mut good = status.is_good();
     if let Some(lists) = &unit.lists {
-        let said = lists.words(&way(&session.peer_certificates(), &unit.credentials), accept.now);
+        let way = way(&session.peer_certificates(), |one| trusted_issuer(&unit.credentials, one));
+        let said = lists.words(&way, accept.now);
         good &= !said.revoked && said.unfit.is_none();
         revoked |= said.revoked;
         if let Some(unfit) = said.unfit {

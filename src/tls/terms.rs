@@ -1,5 +1,6 @@
 //! What each side asks of a session besides certificates and ciphers.
 
+use super::dane::Dane;
 use bstr::BString;
 use std::path::PathBuf;
 
@@ -43,4 +44,6 @@ pub struct ClientTerms {
     pub dh_min_bits: u32,
     /// `gnutls_compat_mode`
     pub compatible: bool,
+    /// What DNS demands of the host's certificate; then nothing else is asked about its issuer and its name.
+    pub dane: Option<Dane>,
 }

@@ -1,16 +1,18 @@
-//! The client's judgement of what a server showed: chain, name, stapled proofs, revocation lists (rows C1 to C4).
+//! The client's judgement of what a server showed: chain, name, stapled proofs, revocation lists (rows C1 to C4); or, where
+//! TLSA records say what it has to show, these in place of chain and name ([`super::dane`]).
 //!
 //! With TLS 1.3 a server may staple a proof for each certificate of its chain. The leaf's decides the state (`$tls_out_ocsp`);
 //! what is given for the certificates above it has to be as good: one that is not makes the state "failed", and a
 //! revocation counts wherever it is said. What is not given for them is not missed, unless the certificate promises it.
 
 use super::client::{ClientError, ClientRequest, Verify};
+use super::dane::{Found, Refusal};
 use super::gnutls::credentials::Credentials;
 use super::gnutls::ocsp;
 use super::gnutls::session::{ChainStatus, Session};
 use super::gnutls::x509::Certificate;
 use super::notice::Notice;
-use super::revocation::{Link, ListVerdict, Lists, way, weigh};
+use super::revocation::{Link, ListVerdict, Lists, issuer_among, trusted_issuer, way, weigh};
 use super::status::{Asked, Status};
 use crate::mail::envelope::OcspState;
 use crate::ocsp::{Proof, Subject, Unfit};
@@ -23,6 +25,8 @@ pub(super) struct Verdict {
     whole: ChainStatus,
     chain: ChainStatus,
     host_name_fits: bool,
+    /// What the TLSA records say, where there are some: nothing else is then asked about chain and name.
+    dane: Option<Result<Found, Refusal>>,
     must_staple_broken: bool,
     pub ocsp: OcspState,
     /// Why a proof is not good, and which certificate of the chain it is for.
@@ -39,15 +43,24 @@ impl Verdict {
     /// The certificate by itself. The absence or failure of a proof that nobody requires does not count
     /// (row C1), but a revocation does, and the promise of a must-staple certificate.
     pub fn certificate_is_good(&self) -> bool {
-        self.chain.is_good()
-            && self.host_name_fits
-            && !self.must_staple_broken
-            && !self.is_revoked()
-            && self.lists.unfit.is_none()
+        let named = match &self.dane {
+            None => self.chain.is_good() && self.host_name_fits,
+            // Of a certificate that is itself in DNS nothing else counts (RFC 7671 5.1).
+            Some(Ok(Found::EndEntity)) => return true,
+            Some(Ok(Found::TrustAnchor(_))) => true,
+            Some(Err(_)) => false,
+        };
+        named && !self.must_staple_broken && !self.is_revoked() && self.lists.unfit.is_none()
+    }
+
+    /// It was found good by a TLSA record.
+    pub fn is_by_dane(&self) -> bool {
+        self.dane.is_some() && self.certificate_is_good()
     }
 
     fn is_revoked(&self) -> bool {
-        self.whole.is_revoked()
+        // With TLSA records GnuTLS has no trust to say anything by.
+        self.dane.is_none() && self.whole.is_revoked()
             || self.unfit.as_ref().is_some_and(|(_, unfit)| unfit.is_revoked())
             || self.lists.revoked
             || matches!(self.status, Status::Revoked)
@@ -55,7 +68,8 @@ impl Verdict {
 
     /// What the administrator should know.
     pub fn notices(&self, request: &ClientRequest<'_>) -> Vec<Notice> {
-        let host = request.host_name.unwrap_or_default().as_bstr();
+        let by_dane = request.terms.dane.as_ref().map(|dane| dane.host().as_slice());
+        let host = request.host_name.or(by_dane).unwrap_or_default().as_bstr();
         let mut all = Vec::new();
         match &self.unfit {
             Some((0, unfit)) => all.push(format!("OCSP staple of {host} not good: {unfit}")),
@@ -91,11 +105,27 @@ pub(super) fn judge(
         (Some(name), Some(leaf)) => leaf.names_host(name),
         (Some(_), None) => false,
     };
-    let way = way(&sent, credentials);
+    let dane = request.terms.dane.as_ref().map(|dane| dane.judge(&sent));
+    let mut way = match &dane {
+        Some(Ok(Found::TrustAnchor(anchors))) => way(&sent, |certificate| issuer_among(anchors, certificate)),
+        Some(_) => way(&sent, |_| None),
+        None => way(&sent, |certificate| trusted_issuer(credentials, certificate)),
+    };
+    // Where the record names the certificate itself, nobody else is trusted: there is nowhere for the way to lead.
+    way.is_lost &= matches!(dane, None | Some(Ok(Found::TrustAnchor(_))));
     let lists = lists.map(|lists| lists.words(&way, request.now)).unwrap_or_default();
     let way = way.links;
+    let is_believed = |staples_are_checked: bool| match &dane {
+        Some(found) => found.is_ok(),
+        None => {
+            request.verify != Verify::No
+                && request.settings.verify_certificates.is_some()
+                && whole.is_good()
+                && staples_are_checked
+        }
+    };
     let staples = Staples::of(session, &sent, request);
-    let (ocsp, unfit, proof_end) = staples.judge(session, &way, whole, request);
+    let (ocsp, unfit, proof_end) = staples.judge(session, &way, &is_believed, request);
     let shown = |at: usize| match at {
         0 => matches!(ocsp, OcspState::Verified | OcspState::NotVerified),
         at => staples.0.get(at).is_some_and(Option::is_some),
@@ -108,6 +138,7 @@ pub(super) fn judge(
         whole,
         chain,
         host_name_fits,
+        dane,
         must_staple_broken,
         ocsp,
         unfit,
@@ -139,9 +170,8 @@ fn status(
     if verdict.ocsp == OcspState::Verified {
         return Status::Good(proof_end.unwrap_or(request.now));
     }
-    let verified = request.verify != Verify::No
-        && request.settings.verify_certificates.is_some()
-        && verdict.certificate_is_good();
+    let trusts = request.verify != Verify::No && request.settings.verify_certificates.is_some();
+    let verified = (trusts || verdict.dane.is_some()) && verdict.certificate_is_good();
     let Some(leaf) = way.first().filter(|_| verified) else { return Status::Unproven };
     // A proof that is bad news, even if it is only old, is not outweighed by silence; a list is as good as a new one.
     if let Some(end) = verdict.lists.leaf {
@@ -161,12 +191,13 @@ impl Staples {
         Self((0..sent.len()).map(|at| ocsp::received_staple(session, at)).collect())
     }
 
-    /// The state of the staples, what is wrong, and when the leaf's ends. 4 needs GnuTLS's whole verdict and ours (row C4).
+    /// The state of the staples, what is wrong, and when the leaf's ends. 4 needs GnuTLS's whole verdict (or that of the
+    /// TLSA records) and ours (row C4).
     fn judge(
         &self,
         session: &Session,
         way: &[Link],
-        whole: ChainStatus,
+        is_believed: &dyn Fn(bool) -> bool,
         request: &ClientRequest<'_>,
     ) -> (OcspState, Option<(usize, Unfit)>, Option<SystemTime>) {
         if !request.asks_for_staple() {
@@ -190,10 +221,7 @@ impl Staples {
         }
         let believed = state == OcspState::NotVerified
             && unfit.is_none()
-            && request.verify != Verify::No
-            && request.settings.verify_certificates.is_some()
-            && whole.is_good()
-            && ocsp::library_checked_staple(session);
+            && is_believed(ocsp::library_checked_staple(session));
         (if believed { OcspState::Verified } else { state }, unfit, end)
     }
 
@@ -223,10 +251,16 @@ fn check(staple: &[u8], link: Option<&Link>, now: SystemTime) -> Result<Proof, U
 
 /// What was required and is not there ends the session.
 pub(super) fn enforce(verdict: &Verdict, request: &ClientRequest<'_>) -> Result<(), ClientError> {
-    if request.verify == Verify::Require && !verdict.certificate_is_good() {
+    if let Some(Err(refusal)) = &verdict.dane {
+        return Err(ClientError::Dane(*refusal));
+    }
+    let must_be_good = request.verify == Verify::Require || verdict.dane.is_some();
+    if must_be_good && !verdict.certificate_is_good() {
         return Err(match verdict.is_revoked() {
             true => ClientError::Certificate("certificate revoked"),
-            false if verdict.chain.is_good() && !verdict.host_name_fits => ClientError::HostName,
+            false if verdict.dane.is_none() && verdict.chain.is_good() && !verdict.host_name_fits => {
+                ClientError::HostName
+            }
             false => ClientError::Certificate("certificate invalid"),
         });
     }

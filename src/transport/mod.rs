@@ -5,6 +5,7 @@
 pub mod options;
 
 pub mod appendfile;
+pub mod dnssec;
 pub mod registry;
 pub mod smtp;
 pub mod write_message;

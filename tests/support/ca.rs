@@ -161,7 +161,12 @@ impl Ca {
         self.issue_for(name, issuer, extensions, 20);
     }
 
-    fn issue_for(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
+    /// One whose time is over.
+    pub fn issue_expired(&self, name: &str, issuer: &str, extensions: &str) {
+        self.issue_for(name, issuer, extensions, -1);
+    }
+
+    fn issue_for(&self, name: &str, issuer: &str, extensions: &str, days: i32) {
         self.key(name);
         self.sign_request(name, issuer, extensions, days);
     }
@@ -172,11 +177,11 @@ impl Ca {
         self.sign_request_as(name, subject, issuer, extensions, 20);
     }
 
-    fn sign_request(&self, name: &str, issuer: &str, extensions: &str, days: u32) {
+    fn sign_request(&self, name: &str, issuer: &str, extensions: &str, days: i32) {
         self.sign_request_as(name, &format!("/O=oxim test/CN={name}.test"), issuer, extensions, days);
     }
 
-    fn sign_request_as(&self, name: &str, subject: &str, issuer: &str, extensions: &str, days: u32) {
+    fn sign_request_as(&self, name: &str, subject: &str, issuer: &str, extensions: &str, days: i32) {
         let file = |suffix: &str| format!("{name}.{suffix}");
         fs::write(self.path(&file("ext")), format!("{extensions}\n")).expect("writing");
         self.openssl(&["req", "-new", "-key", &file("key"), "-subj", subject, "-out", &file("csr")]);

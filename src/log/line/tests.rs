@@ -113,6 +113,7 @@ fn delivery<'a>(id: &'a MessageId, sender: &'a Address, flag: Flag, shown: &str)
         host: Some(DeliveryHost {
             name: "127.0.0.1".into(),
             address: Some(address),
+            secure: false,
             port: 4125,
             continued: false,
             interface: Some((address, 35956)),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::main_options::MAIN;
 use crate::config::{Options, SettingValue};
-use crate::dns::{Answer, Mx, Resolver};
+use crate::dns::{Answer, Mx, Resolver, Tlsa};
 use crate::expand::context::{Globals, NoHooks, UserEntry, Users};
 use crate::log::{Log, Selectors, Which};
 use crate::mail::{Address, IdForm, IdGenerator, MessageId, Recipient};
@@ -40,6 +40,9 @@ impl Resolver for Nobody {
         Answer::NoName
     }
     fn txt(&self, _: &[u8]) -> Answer<BString> {
+        Answer::NoName
+    }
+    fn tlsa(&self, _: &[u8]) -> Answer<Tlsa> {
         Answer::NoName
     }
 }

@@ -1,5 +1,5 @@
 //! Just enough DER (X.690) for what GnuTLS has no function for: the bits of a certificate's public key (what a CertID
-//! hashes), the list of TLS features, and revocation lists (`crate::ocsp::crl`), for whose size GnuTLS is not made.
+//! hashes, and a TLSA record may), the list of TLS features, and revocation lists (`crate::ocsp::crl`), for whose size GnuTLS is not made.
 
 /// BOOLEAN
 pub const BOOLEAN: u8 = 0x01;
@@ -41,9 +41,9 @@ pub fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     split(bytes).filter(|(found, ..)| *found == tag).map(|(_, contents, rest)| (contents, rest))
 }
 
-/// The bits of the subject's public key in a certificate (RFC 5280 4.1), without tag, length and
-/// number of unused bits: what `issuerKeyHash` is made of (RFC 6960 4.1.1).
-pub(super) fn public_key_bits(certificate: &[u8]) -> Option<&[u8]> {
+/// The subject's public key in a certificate (RFC 5280 4.1, SubjectPublicKeyInfo), whole: what a TLSA record with the
+/// selector SPKI speaks of (RFC 6698 2.1.2).
+pub(super) fn public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (mut rest, _) = expect(certificate, SEQUENCE)?;
     if let Some((_, after)) = expect(rest, VERSION) {
@@ -53,7 +53,14 @@ pub(super) fn public_key_bits(certificate: &[u8]) -> Option<&[u8]> {
     for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE] {
         (_, rest) = expect(rest, tag)?;
     }
-    let (key_info, _) = expect(rest, SEQUENCE)?;
+    let (_, after) = expect(rest, SEQUENCE)?;
+    rest.get(..rest.len() - after.len())
+}
+
+/// The bits of the subject's public key, without tag, length and number of unused bits: what `issuerKeyHash` is made of
+/// (RFC 6960 4.1.1).
+pub(super) fn public_key_bits(certificate: &[u8]) -> Option<&[u8]> {
+    let (key_info, _) = expect(public_key_info(certificate)?, SEQUENCE)?;
     let (_, after_algorithm) = expect(key_info, SEQUENCE)?;
     let (bits, _) = expect(after_algorithm, BIT_STRING)?;
     bits.split_first().map(|(_unused, bits)| bits)
@@ -89,7 +96,7 @@ mod tests {
         for bytes in
             [&b""[..], b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00", b"\x30\x80\x00\x00"]
         {
-            assert_eq!(public_key_bits(bytes), None);
+            assert_eq!((public_key_bits(bytes), public_key_info(bytes)), (None, None));
         }
     }
 }

@@ -11,6 +11,7 @@
 //! The names of the C functions are given as `doc(alias)`, so that they can be searched for.
 
 pub mod alpn;
+pub mod anchors;
 pub mod certificate_fields;
 pub mod check;
 pub mod credentials;

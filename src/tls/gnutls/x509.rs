@@ -142,6 +142,11 @@ impl Certificate {
         Ok(der::public_key_bits(&self.der()?).unwrap_or_default().to_vec())
     }
 
+    /// SubjectPublicKeyInfo in DER: what a TLSA record may speak of. Empty if the certificate has an odd form.
+    pub fn public_key_info(&self) -> Result<Vec<u8>, Error> {
+        Ok(der::public_key_info(&self.der()?).unwrap_or_default().to_vec())
+    }
+
     /// Serial number, big-endian, as in the certificate.
     #[doc(alias = "gnutls_x509_crt_get_serial")]
     pub fn serial(&self) -> Result<Vec<u8>, Error> {

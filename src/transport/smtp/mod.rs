@@ -4,6 +4,7 @@
 //! told in [`Report::hosts`], for the retry hints; what each address came to in [`Report::outcomes`].
 mod connect;
 mod connection;
+mod dane;
 mod own_hosts;
 mod policy;
 mod reuse;
@@ -21,7 +22,8 @@ use crate::text::Value;
 use crate::tls::{Audience, ClientTls};
 use crate::transport::write_message::{BodyPart, HeaderChanges, header_block};
 use crate::transport::{Host, HostReport, Job, JobAddress, Outcome, Problem, Remote, Report};
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
+use dane::Demand;
 use policy::Policy;
 use reuse::{Connections, Key};
 use session::Session;
@@ -99,15 +101,16 @@ impl Remote for Smtp {
         Ok(hosts)
     }
 
-    /// Only where an option asks for a status: nothing is expanded for other transports.
+    /// Only where an option asks for a status or for DANE: nothing is expanded for other transports.
     fn requirement(&self, host: &Host, context: &Context) -> Option<BString> {
         let asks = |name| self.options.text(name).is_some_and(|list| !list.text().trim().is_empty());
-        if !asks("hosts_require_ocsp") && !asks("hosts_require_status") {
+        let dane = asks("hosts_require_dane") || host.secure && asks("hosts_try_dane");
+        if !asks("hosts_require_ocsp") && !asks("hosts_require_status") && !dane {
             return None;
         }
         let context = at_host(context, host);
         // What cannot be expanded is told when the host is tried.
-        Policy::of(&self.options, host, &context).ok()?.tls.requirement()
+        Policy::of(&self.options, host, &context, &Demand::Nothing).ok()?.tls.requirement
     }
 
     /// A constant; an expansion is the limit of each transaction of one job.
@@ -188,10 +191,14 @@ struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Addresses that are neither delivered nor failed for good.
-    fn open_addresses(&self) -> Vec<usize> {
+    /// Addresses (of one domain or all) that are neither delivered nor failed for good.
+    fn open_addresses(&self, domain: Option<&BStr>) -> Vec<usize> {
         let open = |outcome: &Option<Outcome>| matches!(outcome, None | Some(Outcome::Deferred(_)));
-        (0..self.outcomes.len()).filter(|index| open(&self.outcomes[*index])).collect()
+        let wanted = |index: &usize| {
+            let own = self.job.addresses[*index].address.domain();
+            open(&self.outcomes[*index]) && domain.is_none_or(|domain| domain.eq_ignore_ascii_case(own))
+        };
+        (0..self.outcomes.len()).filter(wanted).collect()
     }
 
     /// What no host could change: lines that SMTP does not carry (RFC 5321 section 4.5.3.1.6).
@@ -207,7 +214,7 @@ impl Delivery<'_> {
 
     fn try_hosts(&mut self, hosts: &[Host]) {
         for host in hosts {
-            if self.open_addresses().is_empty() {
+            if self.open_addresses(None).is_empty() {
                 return;
             }
             self.try_host(host);
@@ -216,37 +223,81 @@ impl Delivery<'_> {
 
     /// Gives this outcome to every address that is neither delivered nor failed for good.
     fn settle_open(&mut self, outcome: &Outcome) {
-        for index in self.open_addresses() {
+        for index in self.open_addresses(None) {
             self.outcomes[index] = Some(outcome.clone());
         }
     }
 
     fn try_host(&mut self, host: &Host) {
         ::log::debug!(target: "transport", "{} to {} {:?}", self.smtp.name, host.name, host.address);
-        let context = at_host(self.job.context, host);
-        let result = Policy::of(&self.smtp.options, host, &context)
-            .and_then(|policy| self.run_session(host, policy, &context));
+        let mut context = at_host(self.job.context, host);
+        let result = self.policy(host, &mut context).and_then(|policy| self.talk(host, &policy, &context));
         let problem = match result {
             Ok(problem) => problem,
             Err(failure) => {
                 let failure = failure.at(host, None).printing(self.top_bit_prints());
                 self.log_host(host, &failure);
                 self.settle_open(&failure.outcome());
+                // That the DNS does not have what is required says nothing about the host.
+                if failure.of_dns && failure.permanent {
+                    return;
+                }
                 Some(failure.problem)
             }
         };
         self.hosts.push(HostReport { host: host.clone(), problem });
     }
 
-    /// Everything that can be said to one host, in one session; a failure before MAIL is the error.
+    /// What the options say for a host, and the DNS demands.
+    fn policy(&self, host: &Host, context: &mut Context) -> Result<Policy, Failure> {
+        let options = &self.smtp.options;
+        let demand = Demand::of(options, host, context, &|line| self.log_line(line));
+        let demand = demand.map_err(|mut failure| {
+            if failure.of_dns {
+                failure.problem.requirement = self.smtp.requirement(host, context);
+            }
+            failure
+        })?;
+        context.address.tlsa_usage = demand.usages();
+        Policy::of(options, host, context, &demand)
+    }
+
+    /// All that is to be said to one host. Under DANE each domain has a connection of its own.
+    fn talk(&mut self, host: &Host, policy: &Policy, context: &Context) -> Result<Option<Problem>, Failure> {
+        if !policy.dane {
+            return self.run_session(host, policy, None, context);
+        }
+        let open = self.open_addresses(None);
+        let mut domains: Vec<BString> = Vec::new();
+        for domain in open.iter().map(|index| self.job.addresses[*index].address.domain()) {
+            if !domains.iter().any(|known| known.eq_ignore_ascii_case(domain)) {
+                domains.push(domain.into());
+            }
+        }
+        for domain in domains {
+            let problem = self.run_session(host, policy, Some(domain.as_bstr()), context)?;
+            if problem.is_some() {
+                return Ok(problem);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Everything that can be said to one host, of one domain or all, in one session; a failure before MAIL is the error.
     fn run_session(
         &mut self,
         host: &Host,
-        policy: Policy,
+        policy: &Policy,
+        domain: Option<&BStr>,
         context: &Context,
     ) -> Result<Option<Problem>, Failure> {
-        let key =
-            Key { transport: self.smtp.name.clone(), host: host.name.clone(), address: host.address, policy };
+        let key = Key {
+            transport: self.smtp.name.clone(),
+            host: host.name.clone(),
+            address: host.address,
+            policy: policy.clone(),
+            domain: domain.map(|domain| domain.to_ascii_lowercase().into()),
+        };
         let limit = self.smtp.max_rcpt(context)?;
         let (mut session, mut fresh) = match self.smtp.connections.take(&key) {
             Some(mut session) => {
@@ -259,12 +310,12 @@ impl Delivery<'_> {
             Ok(head) => head,
             Err(problem) => {
                 self.keep(key, session);
-                return Err(Failure { scope: Scope::Message, permanent: false, problem });
+                return Err(Failure { scope: Scope::Message, permanent: false, of_dns: false, problem });
             }
         };
         let mail = mail_of(self.smtp, self.job, &head, context);
         let mut problem = None;
-        for chunk in self.open_addresses().chunks(limit) {
+        for chunk in self.open_addresses(domain).chunks(limit) {
             let addresses: Vec<JobAddress> =
                 chunk.iter().map(|index| self.job.addresses[*index].clone()).collect();
             let pipelining = !key.policy.avoid_pipelining;

@@ -4,9 +4,10 @@
 use super::policy::expand_option;
 use super::trouble::{Failure, Scope, exim_errno};
 use crate::config::Options;
-use crate::dns::{Answer, Resolver};
+use crate::dns::Answer;
 use crate::expand::Context;
 use crate::transport::Host;
+use crate::transport::dnssec::{Dnssec, Worth};
 use bstr::{BStr, ByteSlice};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -26,7 +27,9 @@ pub fn hosts_of(
 ) -> Result<Vec<Host>, Failure> {
     let Some(template) = options.text(name) else { return Ok(Vec::new()) };
     let list = expand_option(name, template, context)?.unwrap_or_default();
+    let dnssec = Dnssec::of(options);
     let mut hosts = Vec::new();
+    let mut insecure = None;
     let mut group = 0;
     for item in crate::text::list::items(&list).take(MAX_HOSTS) {
         if item == "+" {
@@ -34,10 +37,17 @@ pub fn hosts_of(
             continue;
         }
         let (host, port) = split_port(item.as_bstr());
-        hosts.extend(look_up(host, port, context.globals.dns.as_ref())?);
+        match look_up(host, port, &dnssec, context)? {
+            Some(found) => hosts.extend(found),
+            None => insecure = Some(host.to_owned()),
+        }
         if randomize {
             shuffle(&mut hosts[group..]);
         }
+    }
+    if let Some(name) = insecure.filter(|_| hosts.is_empty()) {
+        let text = format!("lookup of IP address for {name} was insecure");
+        return Err(Failure::new(Scope::Message, exim_errno::HOST_LOOKUP, text));
     }
     let is_local = |host: &&Host| host.address.is_some_and(|address| is_this_host(address, context));
     if let Some(host) = hosts.iter().find(is_local)
@@ -63,21 +73,35 @@ fn is_this_host(address: IpAddr, context: &Context) -> bool {
     address.is_loopback() || context.globals.local_addresses.contains(&address)
 }
 
-fn look_up(name: &BStr, port: Option<u16>, dns: &dyn Resolver) -> Result<Vec<Host>, Failure> {
-    let host = |address: IpAddr| Host {
-        name: name.to_owned(),
-        address: Some(address),
-        port,
-        preference: -1,
-        secure: false,
-        randomized: false,
+/// None: there are addresses, but nobody vouches for them, and somebody has to.
+fn look_up(
+    name: &BStr,
+    port: Option<u16>,
+    dnssec: &Dnssec,
+    context: &Context,
+) -> Result<Option<Vec<Host>>, Failure> {
+    let later = |why: &dyn std::fmt::Display| {
+        Failure::new(Scope::Message, -1, format!("lookup of host \"{name}\" failed: {why}"))
     };
-    match dns.addresses(name) {
-        Answer::Found { records, .. } => Ok(records.into_iter().map(host).collect()),
-        Answer::NoData | Answer::NoName => Ok(Vec::new()),
-        Answer::TryLater(why) => {
-            Err(Failure::new(Scope::Message, -1, format!("lookup of host \"{name}\" failed: {why}")))
+    match context.globals.dns.addresses(name) {
+        Answer::Found { records, secure, alias_of } => {
+            let is_address = name.to_str().is_ok_and(|text| text.parse::<IpAddr>().is_ok());
+            let worth = match is_address {
+                true => Worth::Insecure,
+                false => dnssec.worth(name, secure, context).map_err(|error| later(&error))?,
+            };
+            let host = |address: IpAddr| Host {
+                name: alias_of.clone().unwrap_or_else(|| name.to_owned()),
+                address: Some(address),
+                port,
+                preference: -1,
+                secure: worth == Worth::Secure,
+                randomized: false,
+            };
+            Ok((worth != Worth::Refused).then(|| records.into_iter().map(host).collect()))
         }
+        Answer::NoData | Answer::NoName => Ok(Some(Vec::new())),
+        Answer::TryLater(why) => Err(later(&why)),
     }
 }
 

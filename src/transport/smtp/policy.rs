@@ -1,6 +1,7 @@
 //! What the transport's options say for one host: expanded and matched once, before the connection.
 //! Two deliveries may share a connection only if their policies are equal.
 
+use super::dane::{Demand, Wish};
 use super::trouble::{Failure, Scope};
 use crate::config::Options;
 use crate::expand::{Context, ExpandError, expand};
@@ -31,9 +32,11 @@ pub struct Policy {
     pub avoid_esmtp: bool,
     /// Commands are not pipelined (`hosts_avoid_pipelining`).
     pub avoid_pipelining: bool,
+    /// DANE is in use: the DNS demands TLS, or more.
+    pub dane: bool,
     /// TLS is not used (`hosts_avoid_tls`).
     pub avoid_tls: bool,
-    /// Nothing goes in clear (`hosts_require_tls`, or a status is required).
+    /// Nothing goes in clear (`hosts_require_tls`, a status is required, or the DNS demands it).
     pub require_tls: bool,
     /// After a temporary refusal of STARTTLS, or a handshake that failed, clear text may be used (`tls_tempfail_tryclear`).
     pub clear_after_tempfail: bool,
@@ -72,25 +75,45 @@ pub struct TlsPolicy {
     pub one_message: bool,
     /// What could not be expanded, for the log: there is no TLS to be had.
     pub broken: Option<BString>,
+    /// A word for what is required of a session where a status or DANE is: which kinds, and eight digits that change with
+    /// whatever else decides whether a certificate and its status are good. Short enough to be read in a list of records.
+    /// It does not change with what the DNS says.
+    pub requirement: Option<BString>,
 }
 
 impl TlsPolicy {
-    /// A word for what is required of a session where a status is: which kinds, and eight digits that change with
-    /// whatever else decides whether a certificate and its status are good. Short enough to be read in a list of records.
-    pub fn requirement(&self) -> Option<BString> {
-        let kinds = match (self.require_ocsp, self.require_status) {
-            (false, false) => return None,
-            (true, false) => "ocsp",
-            (false, true) => "status",
-            (true, true) => "ocsp+status",
-        };
+    /// See the field; before anything the DNS demands is put in place of the options.
+    fn requirement(&self, dane: bool) -> Option<BString> {
+        let kinds = [(self.require_ocsp, "ocsp"), (self.require_status, "status"), (dane, "dane")];
+        let kinds: Vec<&str> = kinds.iter().filter(|(on, _)| *on).map(|(_, kind)| *kind).collect();
+        if kinds.is_empty() {
+            return None;
+        }
         let text = format!(
             "{:?} {} {:?} {:?} {:?}",
             self.verify, self.verify_names, self.files, self.ciphers, self.sni
         );
         let hash = digest(Digest::Sha256, text.as_bytes()).unwrap_or_default();
         let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        Some(format!("{kinds}-{digits}").into())
+        Some(format!("{}-{digits}", kinds.join("+")).into())
+    }
+
+    /// What the DNS demands takes the place of what the options say (spec section "Client configuration" of DANE).
+    fn obey(&mut self, demand: &Demand, ciphers: Option<BString>) {
+        let host = match demand {
+            Demand::Nothing => return,
+            Demand::Encryption(host) => host.clone(),
+            Demand::Certificate(dane) => {
+                self.verify = Verify::No;
+                self.verify_names = false;
+                self.files.verify_certificates = None;
+                self.files.crl = None;
+                self.terms.dane = Some(dane.clone());
+                dane.host().clone()
+            }
+        };
+        self.sni = Some(host);
+        self.ciphers = ciphers.or(self.ciphers.take());
     }
 }
 
@@ -113,23 +136,26 @@ impl Policy {
         !self.require_tls && !self.tls_on_connect && self.clear_after_tempfail
     }
 
-    /// Expands and matches all that depends on the host; `context` has `$host` and `$host_address` set.
-    pub fn of(options: &Options, host: &Host, context: &Context) -> Result<Self, Failure> {
+    /// Expands and matches all that depends on the host; `context` has `$host`, `$host_address` and
+    /// `$tls_out_tlsa_usage` set.
+    pub fn of(options: &Options, host: &Host, context: &Context, demand: &Demand) -> Result<Self, Failure> {
         let reader = Reader { options, context, host };
-        let protocol = options.plain("protocol").unwrap_or_default();
-        let tls_on_connect = protocol == "smtps";
         let require_ocsp = crate::tls::OCSP && reader.matches("hosts_require_ocsp")?;
         let require_status = reader.matches("hosts_require_status")?;
-        let tls = reader.tls_policy(require_ocsp, require_status)?;
+        let tls = reader.tls_policy(require_ocsp, require_status, demand)?;
         Ok(Self {
-            port: reader.port(tls_on_connect)?,
-            tls_on_connect,
+            port: reader.port()?,
+            tls_on_connect: reader.tls_on_connect(),
             helo: reader.text("helo_data")?.unwrap_or_else(|| context.globals.primary_hostname.clone()),
             interface: reader.interface()?,
             avoid_esmtp: reader.matches("hosts_avoid_esmtp")?,
             avoid_pipelining: reader.matches("hosts_avoid_pipelining")?,
+            dane: demand.is_made(),
             avoid_tls: reader.matches("hosts_avoid_tls")?,
-            require_tls: require_ocsp || require_status || reader.matches("hosts_require_tls")?,
+            require_tls: demand.is_made()
+                || require_ocsp
+                || require_status
+                || reader.matches("hosts_require_tls")?,
             clear_after_tempfail: options.bool("tls_tempfail_tryclear"),
             keepalive: options.bool("keepalive"),
             tls,
@@ -144,50 +170,91 @@ impl Policy {
 }
 
 /// Reads the options of one transport for one host.
-struct Reader<'a> {
-    options: &'a Options,
-    context: &'a Context<'a>,
-    host: &'a Host,
+pub struct Reader<'a> {
+    /// The transport's.
+    pub options: &'a Options,
+    /// With `$host` and its kin.
+    pub context: &'a Context<'a>,
+    /// The host.
+    pub host: &'a Host,
 }
 
 impl Reader<'_> {
-    fn tls_policy(&self, require_ocsp: bool, require_status: bool) -> Result<TlsPolicy, Failure> {
-        let verify = match (self.matches("tls_verify_hosts")?, self.matches("tls_try_verify_hosts")?) {
-            (true, _) => Verify::Require,
-            (false, true) => Verify::Try,
-            // Where neither option says anything, what is to be checked has to be good.
-            (false, false) if self.says_nothing_of_verification() => Verify::Require,
-            (false, false) => Verify::No,
+    fn tls_on_connect(&self) -> bool {
+        self.options.plain("protocol").unwrap_or_default() == "smtps"
+    }
+
+    fn tls_policy(
+        &self,
+        require_ocsp: bool,
+        require_status: bool,
+        demand: &Demand,
+    ) -> Result<TlsPolicy, Failure> {
+        // What DANE takes the place of may be broken: nobody asks for it then.
+        let (mut broken, mut replaced) = (None, None);
+        let certificate = self.tls_text("tls_certificate", &mut broken);
+        let private_key = self.tls_text("tls_privatekey", &mut broken);
+        let protocols = protocol_names(&self.tls_text("tls_alpn", &mut broken).unwrap_or_default());
+        let dane_ciphers = match demand.is_made() {
+            true => self.tls_text("dane_require_tls_ciphers", &mut broken),
+            false => None,
         };
-        let mut broken = None;
-        let mut text = |name: &'static str| self.tls_text(name, &mut broken);
+        let others = if dane_ciphers.is_some() { &mut replaced } else { &mut broken };
+        let ciphers = self.tls_text("tls_require_ciphers", others);
         let files = ClientSettings {
-            certificate: text("tls_certificate"),
-            private_key: text("tls_privatekey"),
-            verify_certificates: text("tls_verify_certificates"),
-            crl: text("tls_crl"),
+            certificate,
+            private_key,
+            verify_certificates: self.tls_text("tls_verify_certificates", &mut replaced),
+            crl: self.tls_text("tls_crl", &mut replaced),
         };
-        let (ciphers, sni) = (text("tls_require_ciphers"), text("tls_sni"));
-        let protocols = protocol_names(&text("tls_alpn").unwrap_or_default());
-        Ok(TlsPolicy {
+        let sni = self.tls_text("tls_sni", &mut replaced);
+        if !matches!(demand, Demand::Certificate(_)) {
+            broken = broken.or(replaced);
+        }
+        let mut policy = TlsPolicy {
             terms: ClientTerms {
                 protocols,
                 require_protocol: self.matches("hosts_require_alpn")?,
                 dh_min_bits: dh_min_bits(self.options.int("tls_dh_min_bits")),
                 compatible: self.options.bool("gnutls_compat_mode"),
+                dane: None,
             },
             one_message: self.matches("hosts_nopass_tls")? || self.matches("hosts_noproxy_tls")?,
             broken,
-            request_ocsp: crate::tls::OCSP && (require_ocsp || self.matches("hosts_request_ocsp")?),
+            request_ocsp: crate::tls::OCSP && (require_ocsp || self.requests_ocsp(demand)?),
             require_ocsp,
             require_status,
             resume: self.matches("tls_resumption_hosts")?,
-            verify,
+            verify: self.verification()?,
             verify_names: self.matches("tls_verify_cert_hostnames")?,
             files,
             ciphers,
             sni,
+            requirement: None,
+        };
+        policy.requirement = policy.requirement(Wish::of(self)?.may_decide(self.host));
+        policy.obey(demand, dane_ciphers);
+        Ok(policy)
+    }
+
+    fn verification(&self) -> Result<Verify, Failure> {
+        Ok(match (self.matches("tls_verify_hosts")?, self.matches("tls_try_verify_hosts")?) {
+            (true, _) => Verify::Require,
+            (false, true) => Verify::Try,
+            // Where neither option says anything, what is to be checked has to be good.
+            (false, false) if self.says_nothing_of_verification() => Verify::Require,
+            (false, false) => Verify::No,
         })
+    }
+
+    /// The default of `hosts_request_ocsp` leaves out a host whose own certificate is all that is in DNS (row C1).
+    fn requests_ocsp(&self, demand: &Demand) -> Result<bool, Failure> {
+        const NAME: &str = "hosts_request_ocsp";
+        let is_default = self.options.text(NAME).is_some_and(|list| list.text() == "*");
+        match demand {
+            Demand::Certificate(dane) if is_default => Ok(dane.has_trust_anchors()),
+            _ => self.matches(NAME),
+        }
     }
 
     /// `tls_verify_certificates` is set, and neither of the options that say for which hosts (a list without items does).
@@ -211,7 +278,7 @@ impl Reader<'_> {
     }
 
     /// Is the host in this host-list option?
-    fn matches(&self, name: &'static str) -> Result<bool, Failure> {
+    pub fn matches(&self, name: &'static str) -> Result<bool, Failure> {
         let Some(list) = self.options.text(name) else { return Ok(false) };
         let subject = HostSubject { address: self.host.address, name: Some(self.host.name.clone()) };
         match matching::host(self.context, &subject, list) {
@@ -231,7 +298,9 @@ impl Reader<'_> {
         }
     }
 
-    fn port(&self, tls_on_connect: bool) -> Result<u16, Failure> {
+    /// `port`, by number or name.
+    pub fn port(&self) -> Result<u16, Failure> {
+        let tls_on_connect = self.tls_on_connect();
         if let Some(port) = self.host.port {
             return Ok(port);
         }

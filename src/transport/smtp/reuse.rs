@@ -30,8 +30,10 @@ pub struct Key {
     pub host: BString,
     /// Its address.
     pub address: Option<IpAddr>,
-    /// Everything the options say for it.
+    /// Everything the options say for it, and the DNS demands.
     pub policy: Policy,
+    /// Under DANE: the domain whose mail goes there.
+    pub domain: Option<BString>,
 }
 
 /// The sessions of one transport in this process that no message is using.

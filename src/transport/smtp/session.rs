@@ -86,7 +86,17 @@ pub fn open(
             log(Audience::Main, &line);
             target.open(true).map_err(|opening| opening.into_failure(policy))
         }
-        Err(opening) => Err(opening.into_failure(policy)),
+        Err(opening) => {
+            if let Opening::TlsFailed(text, _) = &opening
+                && policy.dane
+            {
+                let mut line = BString::from("DANE attempt failed; TLS connection to ");
+                line.extend_from_slice(&host_field(host));
+                line.extend_from_slice(format!(": {text}").as_bytes());
+                log(Audience::Main, &line);
+            }
+            Err(opening.into_failure(policy))
+        }
         Ok(session) => Ok(session),
     }
 }
@@ -106,7 +116,7 @@ impl Opening {
             Self::TlsFailed(text, verified) => {
                 let text = format!("TLS session: {text}");
                 let mut failure = Failure::new(Scope::Host, exim_errno::TLS_FAILURE, text);
-                failure.problem.requirement = policy.tls.requirement().filter(|_| verified);
+                failure.problem.requirement = policy.tls.requirement.clone().filter(|_| verified);
                 failure
             }
         }
@@ -153,7 +163,7 @@ impl Target<'_> {
             (true, _) => self.upgrade(session),
             (false, true) => {
                 session.connection.say_quit();
-                Err(no_offer().into())
+                Err(if session.features.starttls { no_start() } else { no_offer() }.into())
             }
             (false, false) => Ok(session),
         }
@@ -259,6 +269,12 @@ fn no_offer() -> Failure {
     Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, text)
 }
 
+/// Offered, but not begun or not agreed on.
+fn no_start() -> Failure {
+    let text = "a TLS session is required, but an attempt to start TLS failed";
+    Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, text)
+}
+
 fn connect(host: &Host, policy: &Policy) -> Result<TcpStream, Failure> {
     let address = host.address.ok_or_else(|| {
         Failure::new(Scope::Host, -1, format!("no IP address found for host {}", host.name))
@@ -323,9 +339,8 @@ fn command(connection: &mut Connection, line: &[u8]) -> Result<Reply, Failure> {
 
 fn refused_starttls(mut session: Session, policy: &Policy, reply: &Reply) -> Result<Session, Failure> {
     if policy.require_tls {
-        let text = "a TLS session is required, but an attempt to start TLS failed";
         session.connection.say_quit();
-        return Err(Failure::new(Scope::Host, exim_errno::TLS_REQUIRED, text));
+        return Err(no_start());
     }
     if reply.is_temporary() && !policy.clear_after_tempfail {
         session.connection.say_quit();

@@ -13,6 +13,10 @@ pub mod exim_errno {
     pub const CLOSED: i32 = -18;
     /// Malformed reply.
     pub const FORMAT: i32 = -19;
+    /// No usable address.
+    pub const HOST_LOOKUP: i32 = -32;
+    /// The DNS gave no answer that can be used now.
+    pub const DNS_DEFER: i32 = -36;
     /// The TLS session failed.
     pub const TLS_FAILURE: i32 = -37;
     /// TLS is required and not to be had.
@@ -47,6 +51,8 @@ pub struct Failure {
     pub scope: Scope,
     /// For good: the addresses fail.
     pub permanent: bool,
+    /// The DNS keeps us from the host: the address's line does not name it, as with Exim.
+    pub of_dns: bool,
     /// What the log and the bounce show.
     pub problem: Problem,
 }
@@ -61,7 +67,7 @@ impl Failure {
             message_problem: scope == Scope::Message,
             ..Problem::default()
         };
-        Self { scope, permanent: false, problem }
+        Self { scope, permanent: false, of_dns: false, problem }
     }
 
     /// A reply that was not the one hoped for. `errno_4xx`: what a temporary one counts as.
@@ -120,7 +126,7 @@ impl Failure {
     /// The same problem, known to be with this host and under this TLS session.
     pub fn at(mut self, host: &Host, tls: Option<&crate::mail::envelope::TlsInfo>) -> Self {
         // A connection that never stood names no host in the address's line, as with Exim.
-        if !self.problem.text.is_empty() {
+        if !self.problem.text.is_empty() && !self.of_dns {
             self.problem.host = Some(host.clone());
             self.problem.tls = tls.cloned();
         }

@@ -4,7 +4,7 @@
 use bstr::{BString, ByteSlice};
 use oxim::config::{self, ConfigError, Instance, MacroOverrides, Written};
 use oxim::deliver::{self, Delivery, Env, Here, How};
-use oxim::dns::{Answer, Mx, Resolver};
+use oxim::dns::{Answer, Mx, Resolver, Tlsa};
 use oxim::expand::context::Globals;
 use oxim::hints::Hints;
 use oxim::load::tables::tables;
@@ -173,6 +173,9 @@ impl Resolver for NoDns {
         Answer::NoName
     }
     fn txt(&self, _: &[u8]) -> Answer<BString> {
+        Answer::NoName
+    }
+    fn tlsa(&self, _: &[u8]) -> Answer<Tlsa> {
         Answer::NoName
     }
 }

@@ -28,6 +28,8 @@ pub enum Action {
     Tls { arguments: Vec<String> },
     /// Starts a scripted SMTP server for the program's deliveries.
     Sink,
+    /// Starts a name server that the program asks, with these words as `options` of resolv.conf.
+    Dns { options: Vec<String> },
     /// Waits until the main log holds this text.
     WaitMainlog { text: String, count: usize },
     /// Runs the body with `sh -e` as root; nothing is recorded.
@@ -145,6 +147,7 @@ fn action(title: &str) -> Result<Action, String> {
         "smtp" => Ok(Action::Smtp { options: rest(1) }),
         "tls" => Ok(Action::Tls { arguments: rest(1) }),
         "sink" => Ok(Action::Sink),
+        "dns" => Ok(Action::Dns { options: rest(1) }),
         "wait" => wait(&words),
         "shell" => Ok(Action::Shell),
         "show" => Ok(Action::Show),

@@ -3,6 +3,8 @@
 pub mod case;
 pub mod dialogue;
 pub mod hidden;
+#[path = "../name_server.rs"]
+pub mod name_server;
 pub mod normalise;
 pub mod one_user;
 pub mod play;

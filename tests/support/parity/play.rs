@@ -11,13 +11,14 @@ use std::process::{Output, Stdio};
 use super::case::{Action, Caller, Case, Step};
 use super::dialogue::{self, Sink};
 use super::hidden::{self, Hidden};
+use super::name_server::NameServer;
 use super::normalise::Normaliser;
 use super::world::{self, Call, Mode, Workshop, World};
 
 /// Plays the case; the text is normalised. The error says which step could not be played.
 pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<String, String> {
     let mut world = World::new(workshop, name, mode).map_err(|e| format!("set-up: {e}"))?;
-    let mut player = Player { text: String::new(), sink: None, hidden: Hidden::default() };
+    let mut player = Player { text: String::new(), sink: None, name_server: None, hidden: Hidden::default() };
     for step in &case.steps {
         let played = player.prepare(&mut world, step).and_then(|()| player.step(&mut world, step));
         played.map_err(|e| format!("=== {}: {e}", step.title))?;
@@ -38,6 +39,7 @@ pub fn play(workshop: &Workshop, name: &str, case: &Case, mode: Mode) -> Result<
 struct Player {
     text: String,
     sink: Option<Sink>,
+    name_server: Option<NameServer>,
     hidden: Hidden,
 }
 
@@ -81,6 +83,14 @@ impl Player {
                 let sink = Sink::start(world.sink_port, &step.body).map_err(|e| e.to_string())?;
                 self.sink = Some(sink);
                 Ok(())
+            }
+            Action::Dns { options } => {
+                // one that runs is ended before the next begins
+                self.name_server = None;
+                let server = NameServer::start(world.directory.join("zone")).map_err(|e| e.to_string())?;
+                let text = server.resolv_conf(&options.join(" "));
+                self.name_server = Some(server);
+                world.write_resolv_conf(&text).map_err(|e| e.to_string())
             }
             Action::WaitMainlog { text, count } => world.wait_mainlog(text, *count),
             Action::Shell => {

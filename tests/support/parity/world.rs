@@ -217,6 +217,16 @@ impl World {
         Ok(())
     }
 
+    /// Makes what runs from now on in the private `/etc` ask this name server.
+    pub fn write_resolv_conf(&self, text: &str) -> std::io::Result<()> {
+        if self.mode == Mode::OneUser {
+            return Err(std::io::Error::other("a name server needs root"));
+        }
+        let path = self.directory.join("etc/resolv.conf");
+        let _ = fs::remove_file(&path);
+        fs::write(path, text)
+    }
+
     /// Runs the program to its end.
     pub fn call(&self, call: &Call) -> std::io::Result<Output> {
         let mut arguments = Vec::new();
