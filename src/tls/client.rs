@@ -117,6 +117,9 @@ pub enum ClientError {
     /// The handshake failed.
     #[error("(gnutls_handshake): {}", alert_or_text(.0))]
     Handshake(SessionError),
+    /// `tls_sni` is no name that can be sent.
+    #[error("(gnutls_server_name_set): {0}")]
+    ServerName(gnutls::Error),
     /// The certificate is not good.
     #[error("(certificate verification failed): {0}")]
     Certificate(&'static str),
@@ -191,7 +194,7 @@ impl ClientTls {
             .map_err(ClientError::Session)?;
         session.set_deadline(request.deadline);
         if let Some(name) = request.sni {
-            session.set_server_name(name).map_err(ClientError::Session)?;
+            session.set_server_name(name).map_err(ClientError::ServerName)?;
         }
         let purpose = session.socket().peer_addr().ok().filter(|_| request.resume);
         let purpose = purpose.map(|host| Purpose::of(host, request));

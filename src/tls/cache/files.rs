@@ -73,6 +73,17 @@ impl Files {
         Ok(paths)
     }
 
+    /// A change of this file, or that it comes or goes, is one too, though somebody else reads it.
+    pub fn follow(&mut self, path: &Path) {
+        let _ = self.watch(path); // that it is not there is remembered
+    }
+
+    /// A change of this file would be seen.
+    #[cfg(test)]
+    pub fn follows(&self, path: &Path) -> bool {
+        self.seen.iter().any(|(seen, _)| seen == path)
+    }
+
     /// True if `path` is a directory.
     pub fn is_directory(&mut self, path: &Path) -> io::Result<bool> {
         Ok(self.watch(path)?.is_dir())

@@ -5,6 +5,18 @@ use crate::tls::cache::Files;
 use crate::tls::gnutls::credentials::CredentialsBuilder;
 use crate::tls::settings::is_system;
 use bstr::{BStr, ByteSlice};
+use std::path::Path;
+
+/// What GnuTLS reads as the system's is one of these, or links there: which, it does not tell. A change of any of them
+/// (`update-ca-certificates`) is a change of the system's authorities.
+const SYSTEM_FILES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+];
 
 /// Authorities: a file, a directory of files, or the system's (`system`; loaded only where certificates of
 /// peers are checked, since it costs twenty handshakes).
@@ -17,6 +29,7 @@ pub(in crate::tls) fn load_trust(
     let option = "tls_verify_certificates";
     if is_system(place) {
         if needed {
+            SYSTEM_FILES.iter().for_each(|path| files.follow(Path::new(path)));
             builder.trust_system()?;
         }
         return Ok(());
@@ -39,4 +52,18 @@ pub(in crate::tls) fn load_trust(
         builder.trust_pem(&pem).map_err(malformed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_authorities_are_followed_where_they_are_loaded() {
+        for needed in [true, false] {
+            let (mut files, mut builder) = (Files::default(), CredentialsBuilder::new().unwrap());
+            load_trust(BStr::new("system"), needed, &mut files, &mut builder).unwrap();
+            assert!(SYSTEM_FILES.iter().all(|path| files.follows(Path::new(path)) == needed));
+        }
+    }
 }
