@@ -497,55 +497,88 @@ fn as_root_the_keeper_has_a_uid_of_its_own_without_groups_and_only_its_store_is_
 }
 
 #[test]
-fn without_its_user_or_with_a_store_of_another_mail_flows_and_the_daemon_says_what_to_do() {
+fn without_its_user_mail_flows_and_the_daemon_says_what_to_do() {
     if !daemon::have("root", is_root()) {
         return;
     }
     let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
-    let more = "tls_crl_fetch\n";
-    // Nothing is fetched, TLS and mail work, and both logs have the reason and the cure, once.
-    let works_without = |place: Place, cure: &[&str]| {
-        let daemon = place.daemon();
-        daemon.place.wait_for_log("daemon started");
-        for log in
-            [daemon.place.wait_for_log("are not fetched"), daemon.place.wait_for_panic_log("not fetched")]
-        {
-            let lines: Vec<&str> = log.lines().filter(|line| line.contains("not fetched")).collect();
-            assert!(lines.len() == 1 && cure.iter().all(|words| lines[0].contains(words)), "{log}");
-            assert!(lines[0].contains("(tls_ocsp_fetch, tls_crl_fetch), mail flows without: "), "{log}");
-        }
-        assert_eq!(daemon.role("oxim-keeper"), None);
-        assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
-        let mut smtp = Smtp::connect(daemon.port);
-        let message = ["HELO x\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<x@host.test>\r\n", "DATA\r\n"];
-        for line in message {
-            let reply = smtp.say(line);
-            assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
-        }
-        assert!(smtp.say("Subject: x\r\n\r\nText\r\n.\r\n").starts_with("250 OK id="));
-        // Whoever starts a daemon hears it too (this one finds that its address is no address of this host).
-        let started = daemon.place.run(&["-bd", "-oX", "192.0.2.1.1025", "-oP", "/dev/null/pid"], b"");
-        let said = String::from_utf8_lossy(&started.stderr).into_owned();
-        assert!(cure.iter().all(|words| said.contains(words)), "{said}");
-        daemon
-    };
-    let without = Place::new(Program::Oxim, &text(&responder, more)).without_keepers_user();
-    put_certificate(&without, "leaf");
+    let place = Place::new(Program::Oxim, &text(&responder, "tls_crl_fetch\n")).without_keepers_user();
+    put_certificate(&place, "leaf");
     let user = format!("there is no user \"{}\"", oxim::config::build_settings::KEEPER_USER);
-    works_without(without, &[&user, "make it (useradd --system", "and start the daemon again"]);
-    let others = place("leaf", &text(&responder, more));
-    fs::create_dir(others.path("spool/ocsp")).unwrap();
-    let daemon = works_without(others, &["cannot be the store of fetched proofs", "(chown "]);
-    // Once it is mended the next start has a keeper.
-    fs::remove_dir(daemon.place.path("spool/ocsp")).unwrap();
-    let daemon = daemon.restarted();
-    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
-    // A link in its place is not followed.
+    let cure = [&user, "make it (useradd --system", "and start the daemon again"];
+    // Nothing is fetched, TLS and mail work, and both logs have the reason and the cure, once.
+    let daemon = place.daemon();
+    daemon.place.wait_for_log("daemon started");
+    for log in [daemon.place.wait_for_log("are not fetched"), daemon.place.wait_for_panic_log("not fetched")]
+    {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("not fetched")).collect();
+        assert!(lines.len() == 1 && cure.iter().all(|words| lines[0].contains(words)), "{log}");
+        assert!(lines[0].contains("(tls_ocsp_fetch, tls_crl_fetch), mail flows without: "), "{log}");
+    }
+    assert_eq!(daemon.role("oxim-keeper"), None);
+    assert_eq!(seen(daemon.port, "mx.test"), OcspState::NoResponse);
+    let mut smtp = Smtp::connect(daemon.port);
+    for line in ["HELO x\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<x@host.test>\r\n", "DATA\r\n"] {
+        let reply = smtp.say(line);
+        assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
+    }
+    assert!(smtp.say("Subject: x\r\n\r\nText\r\n.\r\n").starts_with("250 OK id="));
+    // Whoever starts a daemon hears it too (this one finds that its address is no address of this host).
+    let started = daemon.place.run(&["-bd", "-oX", "192.0.2.1.1025", "-oP", "/dev/null/pid"], b"");
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert!(cure.iter().all(|words| said.contains(words)), "{said}");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_stops_neither_mail_nor_stapling_and_the_daemon_says_what_to_do() {
+    if !daemon::have("root", is_root()) {
+        return;
+    }
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // After a `chown -R`, a restored backup, a hand that was too strict; or a trap.
+    type Spoil<'a> = &'a dyn Fn(&Place);
+    let of_another: Spoil = &|place| fs::create_dir(place.path("spool/ocsp")).unwrap();
+    let a_link: Spoil =
+        &|place| std::os::unix::fs::symlink(elsewhere.path(), place.path("spool/ocsp")).unwrap();
+    let closed: Spoil =
+        &|place| fs::set_permissions(place.path("spool"), fs::Permissions::from_mode(0o700)).unwrap();
+    for (spoil, cure) in [
+        (of_another, "it must be a directory with owner "),
+        (a_link, "it must be a directory with owner "),
+        (closed, "must let that user pass (chmod o+x)"),
+    ] {
+        let place = place("leaf", &text(&responder, ""));
+        spoil(&place);
+        let daemon = place.daemon();
+        wait_until_seen(&daemon, "mx.test", OcspState::Verified);
+        for log in [daemon.place.wait_for_log("not stored"), daemon.place.wait_for_panic_log("not stored")] {
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains("stored")).collect();
+            assert!(lines.len() == 1 && lines[0].contains(cure), "{log}");
+        }
+        // Once it is mended a reload brings it back.
+        let store = daemon.place.path("spool/ocsp");
+        let _ = fs::remove_dir(&store).or_else(|_| fs::remove_file(&store));
+        fs::set_permissions(daemon.place.path("spool"), fs::Permissions::from_mode(0o751)).unwrap();
+        reload(&daemon);
+        wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
+    }
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "a link in its place was followed");
+}
+
+#[test]
+fn a_keeper_that_begins_anew_and_finds_its_store_gone_goes_on_without() {
+    let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
+    let keeper = daemon.role("oxim-keeper").expect("a keeper");
     fs::remove_dir_all(daemon.place.path("spool/ocsp")).unwrap();
-    std::os::unix::fs::symlink("/etc", daemon.place.path("spool/ocsp")).unwrap();
-    let daemon = daemon.restarted();
-    daemon.place.wait_for_log("it must be a directory with owner");
-    assert_eq!(fs::metadata("/etc").unwrap().uid(), 0);
+    kill(keeper);
+    daemon.place.wait_for_log("OCSP: fetched proofs cannot be stored: ");
+    put_certificate(&daemon.place, "other");
+    responder.set(each(&["other"]));
+    wait_until_shown(&daemon, "other");
 }
 
 fn kill(pid: u32) {

@@ -1,7 +1,7 @@
 //! `-bd`, `-bdf` and `-q<time>`: from the command line and the configuration to a running master.
 
 use super::Program;
-use super::keeper_plan::{NoPlan, Surroundings};
+use super::keeper_plan::{NoPlan, Prepared, Surroundings};
 use crate::config::Options;
 use crate::config::build_settings::{MAILER_NAME, mailer_version};
 use crate::load::fetching::{self, Fetching};
@@ -53,7 +53,7 @@ pub fn run(program: Program) -> anyhow::Result<i32> {
     let mut daemon = Daemon { log, rights, pid_file, waiting, surroundings, metrics_socket, program };
     daemon.check(&daemon.program.reading).map_err(|text| anyhow!("{text}"))?;
     let plan = daemon.plan(&daemon.program.reading)?;
-    if let Some(why) = &plan.no_keeper {
+    if let Some(why) = &plan.keeper_lacks {
         eprintln!("{}: {why}", MAILER_NAME.to_lowercase());
     }
     let listeners = daemon.bind(&plan)?;
@@ -168,15 +168,21 @@ impl Daemon {
         let own = (self.program.globals.oxim_uid, self.program.globals.oxim_gid);
         // The keeper comes first: a start may have to wait for what it fetches.
         let mut roles = Vec::new();
-        let (mut keeper, mut no_keeper) = (KeeperPlan::default(), None);
+        let (mut keeper, mut keeper_lacks) = (KeeperPlan::default(), None);
         if fetching::needs_keeper(main, settings.listen) {
             match self.surroundings.plan(reading, &self.program.globals) {
-                Ok(plan) => {
+                Ok(Prepared { plan, no_store }) => {
                     roles.push(Role::StapleKeeper);
                     keeper = plan;
+                    keeper_lacks = no_store.map(|why| {
+                        format!(
+                            "proofs of certificates and revocation lists are fetched, but not stored: a start has none \
+                             before it has fetched them anew: {why}; then reload the daemon"
+                        )
+                    });
                 }
                 Err(NoPlan::Missing(why)) => {
-                    no_keeper = Some(format!(
+                    keeper_lacks = Some(format!(
                         "proofs of certificates and revocation lists are not fetched (tls_ocsp_fetch, tls_crl_fetch), mail \
                          flows without: {why}"
                     ));
@@ -207,7 +213,7 @@ impl Daemon {
             roles,
             keeper,
             check: Box::new(ConfigurationCheck::new(reading.written.clone(), own)),
-            no_keeper,
+            keeper_lacks,
             metrics_socket,
         })
     }
@@ -314,7 +320,7 @@ impl Office for Daemon {
             &format!("{name} {version} daemon started: pid={}, {description}", std::process::id()),
             false,
         );
-        if let Some(why) = &plan.no_keeper {
+        if let Some(why) = &plan.keeper_lacks {
             self.log(why, true);
         }
         if let Some(waiting) = self.waiting.take() {

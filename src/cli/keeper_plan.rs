@@ -1,7 +1,8 @@
 //! What the daemon prepares for the staple keeper before it starts one: a user of its own, the store, the proxy.
 //!
 //! A wrong setting stops a start (or a reload) with its cure. What the system lacks (the user, a store that is the keeper's)
-//! does not: a host whose packages were half installed still has its mail. Then there is no keeper, and the daemon says
+//! does not: a host whose packages were half installed, or whose spool was given another owner as a whole, still has its
+//! mail. Without its user there is no keeper; without a store it works, and has nothing left after its end. The daemon says
 //! what is missing, and the cure, to whoever starts it and to its logs.
 
 use crate::config::build_settings::{KEEPER_GROUP, KEEPER_USER};
@@ -10,13 +11,15 @@ use crate::ocsp::fetch;
 use crate::process::master::KeeperPlan;
 use crate::process::reading::Reading;
 use crate::process::snapshot::Snapshot;
-use crate::process::staple_keeper::{PROXY_SETTING, STORE, STORE_SETTING};
+use crate::process::staple_keeper::{NO_STORE_SETTING, PROXY_SETTING, STORE, STORE_SETTING};
 use crate::process::without_root;
 use crate::process::{spool_directory, staple_keeper};
 use crate::sys::identity::{self, Rights};
+use crate::sys::system_words;
 use bstr::{BString, ByteSlice};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 /// Why there is no plan.
 #[derive(Debug)]
@@ -25,6 +28,14 @@ pub enum NoPlan {
     Wrong(String),
     /// The system lacks something: the daemon goes without a keeper.
     Missing(String),
+}
+
+/// What is prepared, and why what is fetched will not be stored.
+pub struct Prepared {
+    /// For the master.
+    pub plan: KeeperPlan,
+    /// None: the store can be used.
+    pub no_store: Option<String>,
 }
 
 /// What holds for as long as the daemon runs, whatever its configuration says: users are looked up and the environment
@@ -41,7 +52,7 @@ impl Surroundings {
     }
 
     /// The plan for the keeper under this configuration, with its store made and looked at.
-    pub fn plan(&self, reading: &Reading, globals: &Globals) -> Result<KeeperPlan, NoPlan> {
+    pub fn plan(&self, reading: &Reading, globals: &Globals) -> Result<Prepared, NoPlan> {
         let proxy = self.proxy.as_deref().map(OsStr::to_string_lossy);
         if let Err(error) = fetch::proxy_of(proxy.as_deref()) {
             return Err(NoPlan::Wrong(format!(
@@ -52,25 +63,32 @@ impl Surroundings {
         // of the new configuration, which may have another spool directory than the one that runs
         let store = store_directory(reading, globals)?;
         let rights = self.rights.clone().transpose().map_err(NoPlan::Missing)?;
-        spool_directory::make_store(&store, rights.as_ref(), globals).map_err(NoPlan::Missing)?;
-        let look = || {
-            staple_keeper::check_store(&store)
-                .map(drop)
-                .map_err(|error| format!("{}: {error}", store.display()))
-        };
-        without_root::ask_other(rights.as_ref(), look).map_err(|why| {
-            NoPlan::Missing(format!(
-                "the staple keeper cannot use its store {why}: it must belong to the user {}, and the directories above \
-                 it must let that user pass (chmod o+x)",
-                rights.as_ref().map_or_else(|| "that runs the daemon".to_owned(), |_| KEEPER_USER.to_owned())
-            ))
-        })?;
+        let no_store = prepare_store(&store, rights.as_ref(), globals).err();
         let mut settings: Vec<(BString, BString)> =
             vec![(STORE_SETTING.into(), store.into_os_string().into_vec().into())];
+        settings.extend(no_store.is_some().then(|| (NO_STORE_SETTING.into(), "true".into())));
         settings.extend(self.proxy.as_ref().map(|proxy| (PROXY_SETTING.into(), proxy.as_bytes().into())));
         settings.extend(reading.snapshot.setting("debug").map(|debug| ("debug".into(), debug.clone())));
-        Ok(KeeperPlan { snapshot: Snapshot { settings, ..Snapshot::default() }, rights })
+        let plan = KeeperPlan { snapshot: Snapshot { settings, ..Snapshot::default() }, rights };
+        Ok(Prepared { plan, no_store })
     }
+}
+
+/// Makes the store where it is missing, and has the keeper look at it.
+fn prepare_store(store: &Path, rights: Option<&Rights>, globals: &Globals) -> Result<(), String> {
+    spool_directory::make_store(store, rights, globals)?;
+    let look = || {
+        staple_keeper::check_store(store)
+            .map(drop)
+            .map_err(|error| format!("{}: {}", store.display(), system_words(&error)))
+    };
+    without_root::ask_other(rights, look).map_err(|why| {
+        format!(
+            "the staple keeper cannot use its store {why}: it must belong to the user {}, and the directories above \
+             it must let that user pass (chmod o+x)",
+            rights.map_or("that runs the daemon", |_| KEEPER_USER)
+        )
+    })
 }
 
 fn store_directory(reading: &Reading, globals: &Globals) -> Result<std::path::PathBuf, NoPlan> {

@@ -56,9 +56,9 @@
 //!
 //! Where `tls_ocsp_fetch` asks for it, one process of each configuration generation fetches proofs and revocation lists.
 //! It reads what strangers send, so it has a uid of its own, no supplementary group, and neither the configuration (which
-//! may hold passwords) nor any socket but its links. A root's daemon without that user, or with a store that is
-//! somebody else's, runs without a keeper, and says so with the cure; without root all is one uid, and Landlock alone keeps
-//! it from the spool. Its store is `ocsp/` below the spool directory (mode 2750, oxim's group reads it): root makes it through
+//! may hold passwords) nor any socket but its links. A root's daemon without that user runs without a
+//! keeper, and a keeper whose store is somebody else's, or gone, works without one (so whoever can spoil the store stops
+//! nothing by it); both are told with the cure. Without root all is one uid, and Landlock alone keeps it from the spool. Its store is `ocsp/` below the spool directory (mode 2750, oxim's group reads it): root makes it through
 //! descriptors, and gives away only what it has just made.
 //!
 //! It is linked with the workers by pairs of sockets. The master alone makes them and hands over both ends, and another
@@ -95,7 +95,7 @@
 //! | one user has not all submissions | `a_user_who_fills_the_submission_socket_stops_no_other`, `one_uid_never_takes_the_places_of_others_and_root_gets_in_after_all` |
 //! | nobody who asks for numbers keeps others away, or hangs | `clients_that_say_nothing_or_too_much_do_not_keep_others_away`, `a_file_that_is_too_short_or_could_become_so_is_not_mapped` |
 //! | certificates are told to administrators alone | `only_an_administrator_is_told_and_only_by_a_daemon` |
-//! | the staple keeper has a uid of its own and nothing but its store | `as_root_the_keeper_has_a_uid_of_its_own_without_groups_and_only_its_store_is_its`, `who_fetches_proofs_has_no_right_to_spool_or_mail_and_nobody_else_runs_as_it`, `what_is_confined_reads_nothing_of_the_spool_and_writes_only_to_the_store`, `without_its_user_or_with_a_store_of_another_mail_flows_and_the_daemon_says_what_to_do` |
+//! | the staple keeper has a uid of its own and nothing but its store | `as_root_the_keeper_has_a_uid_of_its_own_without_groups_and_only_its_store_is_its`, `who_fetches_proofs_has_no_right_to_spool_or_mail_and_nobody_else_runs_as_it`, `what_is_confined_reads_nothing_of_the_spool_and_writes_only_to_the_store`, `without_its_user_mail_flows_and_the_daemon_says_what_to_do`, `a_store_that_cannot_be_used_stops_neither_mail_nor_stapling_and_the_daemon_says_what_to_do` |
 //! | it is linked with its own generation's workers alone | `a_role_that_begins_is_linked_with_the_keeper_of_its_generation_and_with_nobody_else` |
 //! | what it says is bounded and checked, and nobody waits for it | `what_the_keeper_tells_is_heard_and_a_flood_or_nonsense_ends_it`, `a_keeper_that_does_not_read_holds_nobody_up_and_loses_nothing`, `nothing_else_is_read`, `a_report_cannot_break_the_line_of_a_log`, `what_proves_nothing_is_not_taken`, `what_an_earlier_run_has_stored_is_stapled_at_the_first_handshake_if_it_holds` |
 //! | what it is told is bounded | `a_worker_that_sends_nonsense_or_too_much_is_not_heard_any_more_and_the_others_are`, `lengths_and_descriptors_that_do_not_fit_are_refused` |

@@ -50,8 +50,8 @@ pub struct Plan {
     pub check: Box<dyn OrderCheck>,
     /// What it does, for the log: `-q30m, listening for SMTP on port 25 (IPv6 and IPv4)`.
     pub description: String,
-    /// Why there is no staple keeper though the configuration wants one.
-    pub no_keeper: Option<String>,
+    /// What the staple keeper that the configuration wants does without, or why there is none.
+    pub keeper_lacks: Option<String>,
     /// The socket in the file system at which a role shows the numbers.
     pub metrics_socket: Option<PathBuf>,
 }

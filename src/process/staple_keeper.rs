@@ -15,7 +15,7 @@ use crate::ocsp::fetch;
 use crate::ocsp::keeper::{Event, Holder, News, Runner, Settings, Tidings};
 use crate::ocsp::registry::{Key, MAX_ENTRIES, Report};
 use crate::ocsp::store::{Kind, Store};
-use crate::sys::sandbox;
+use crate::sys::{sandbox, system_words};
 use bstr::{BString, ByteSlice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub const STORE: &str = "ocsp";
 /// Settings that the master hands over in place of a configuration.
 pub const STORE_SETTING: &str = "store";
+/// Set (to anything): what lies in the store's place is not to be used. The daemon has said so.
+pub const NO_STORE_SETTING: &str = "no store";
 /// `http_proxy` of the environment that the daemon was started with.
 pub const PROXY_SETTING: &str = "http_proxy";
 
@@ -52,22 +54,24 @@ pub fn live(
 ) -> io::Result<()> {
     let place = snapshot.setting(STORE_SETTING).ok_or_else(|| io::Error::other("no store was named"))?;
     let place = place.to_path().map_err(io::Error::other)?;
-    let store =
-        check_store(place).map_err(|error| io::Error::other(format!("{}: {error}", place.display())))?;
+    // Without a store everything is asked for anew after a start, and nothing else is different.
+    let store = match snapshot.setting(NO_STORE_SETTING) {
+        Some(_) => Ok(None),
+        None => check_store(place).map(Some),
+    };
+    let (store, fault) = store.map_or_else(|error| (None, Some(error)), |store| (store, None));
     // While there is one thread: those that come inherit it.
-    confine(place);
+    confine(place, store.is_some());
     let (outbox, proxy) = (Arc::new(Outbox::new()?), proxy(snapshot)?);
     let filled = Arc::clone(&outbox);
-    let settings = Settings {
-        proxy,
-        store: Some(store),
-        deadline: fetch::DEADLINE,
-        now: Arc::new(SystemTime::now),
-        counters,
-    };
+    let settings =
+        Settings { proxy, store, deadline: fetch::DEADLINE, now: Arc::new(SystemTime::now), counters };
     let runner = Runner::start(settings, move |event| filled.put(event))?;
     let mut office = Office { runner, outbox, links: BTreeMap::new(), count: 0 };
     links.into_iter().for_each(|link| office.add(link));
+    if let Some(error) = fault {
+        office.outbox.put(Event::Store(Some(format!("{}: {}", place.display(), system_words(&error)))));
+    }
     ipc::say(control, &ToMaster::Ready(()), &[])?;
     office.work(control)
 }
@@ -88,9 +92,10 @@ fn proxy(snapshot: &Snapshot) -> io::Result<Option<crate::ocsp::http::Url>> {
 
 /// Writes nowhere but in the store, and reads nothing of the spool around it. Where the kernel cannot see to that, the
 /// uid alone does.
-fn confine(store: &Path) {
+fn confine(store: &Path, is_used: bool) {
     let spool = store.parent().unwrap_or(store);
-    let result = sandbox::confine(&[store.to_owned()], &readable(spool, store));
+    let store = is_used.then(|| store.to_owned());
+    let result = sandbox::confine(store.as_slice(), &readable(spool, store.as_deref()));
     match result {
         Ok(()) => log::debug!(target: "process", "writes only to the store, reads nothing of the spool"),
         Err(why) => log::debug!(target: "process", "the staple keeper is not confined: {why}"),
@@ -99,9 +104,9 @@ fn confine(store: &Path) {
 
 /// Everything but the spool: the system's resolver reads files all over the place. Beside each directory on the way to
 /// the spool stand others, which may be read; of the spool only the store may.
-fn readable(spool: &Path, store: &Path) -> Vec<PathBuf> {
+fn readable(spool: &Path, store: Option<&Path>) -> Vec<PathBuf> {
     let spool = std::fs::canonicalize(spool).unwrap_or_else(|_| spool.to_owned());
-    let mut places = vec![store.to_owned()];
+    let mut places: Vec<PathBuf> = store.map(Path::to_owned).into_iter().collect();
     for directory in spool.ancestors().skip(1) {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         places.extend(entries.map(|entry| entry.path()).filter(|path| !spool.starts_with(path)));
@@ -456,7 +461,8 @@ mod tests {
         // Only the thread that confines itself is confined.
         let confined = std::thread::spawn(move || {
             let store = paths[2].parent().unwrap();
-            if let Err(why) = sandbox::confine(&[store.to_owned()], &readable(store.parent().unwrap(), store))
+            if let Err(why) =
+                sandbox::confine(&[store.to_owned()], &readable(store.parent().unwrap(), Some(store)))
             {
                 return eprintln!("skipped: {why}");
             }

@@ -19,7 +19,7 @@ pub(in super::super) fn plan(listen: Vec<SocketAddr>) -> Plan {
         keeper: KeeperPlan::default(),
         check: Box::new(Nothing),
         description: String::new(),
-        no_keeper: None,
+        keeper_lacks: None,
         metrics_socket: None,
     }
 }
