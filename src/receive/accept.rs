@@ -113,6 +113,8 @@ fn receive(
             .map_err(|error| refuse_configuration(&station.log, "uucp_from_sender", &error))?;
         *sender = Some(mail.sender.clone());
     }
+    // from here on lines of the log name it
+    context.message.id = Some(body.id().clone());
     let header_lines: usize = section.headers.iter().map(|header| header.text.find_iter(b"\n").count()).sum();
     let facts = read_whole_body(station, context, mail, source, (section, &settings), body)?;
     let headers = &mut section.headers;

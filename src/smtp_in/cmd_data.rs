@@ -94,6 +94,10 @@ impl Session<'_, '_> {
             (outcome, ended, fault)
         };
         self.context.dynamic.replace(context.dynamic.into_inner());
+        if let Some((NoLine::Lost, _)) = fault {
+            let about = context.message.id.map_or_else(String::new, |id| format!("{id} "));
+            self.log_tls_fault(&about);
+        }
         match fault {
             Some((fault, place)) => self.end_within_data(&fault, place),
             None => self.answer_data(outcome, &asked, ended),

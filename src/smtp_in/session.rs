@@ -371,14 +371,19 @@ impl<'s, 'h> Session<'s, 'h> {
         }
     }
 
+    /// Says why TLS could not be read any more, if that is how the peer was lost. `about` is a message's id and a space.
+    pub(super) fn log_tls_fault(&mut self, about: &str) {
+        if let Some(fault) = self.wire.tls_fault.take() {
+            let line = format!("{about}TLS error on connection from {} (recv): {fault}", self.peer(false));
+            self.log(Which::Main, &line);
+        }
+    }
+
     /// The peer is gone without QUIT. Outside a transaction that is no incident: some clients never say QUIT. A
     /// local caller that still listens hears it.
     fn end_lost(&mut self) -> Next {
         let within = self.transaction.is_some();
-        if let Some(fault) = self.wire.tls_fault.take() {
-            let line = format!("TLS error on connection from {} (recv): {fault}", self.peer(false));
-            self.log(Which::Main, &line);
-        }
+        self.log_tls_fault("");
         self.log_incomplete("connection lost");
         self.run_notquit("connection-lost");
         let peer = self.peer(false);

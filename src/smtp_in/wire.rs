@@ -166,12 +166,19 @@ impl<'s> Wire<'s> {
             }
         };
         self.input.truncate(start + *read.as_ref().unwrap_or(&0));
-        if let (Connection::Secured(_), Err(error)) = (&self.connection, &read)
-            && matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::Other)
-        {
-            self.tls_fault = Some(error.to_string());
+        if let (Connection::Secured(_), Err(error)) = (&self.connection, &read) {
+            self.tls_fault = tls_fault(error);
         }
         read
+    }
+}
+
+/// What GnuTLS calls an error; a deadline that passed is none.
+fn tls_fault(error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::TimedOut => None,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => Some(error.to_string()),
+        _ => Some("Error in the pull function.".to_owned()), // the connection's: a reset
     }
 }
 
