@@ -93,6 +93,129 @@ fn certificates_are_listed_once_they_were_shown() {
     assert_eq!(lines[0].find("SERIAL"), lines[2].find(&serial), "{table}");
 }
 
+/// What could not be loaded: file, side, option, whether the former goes on, and why.
+fn unusable(place: &daemon::Place) -> Vec<(String, String, String, bool, String)> {
+    let told = in_json(place);
+    assert_eq!(told.get("unusable_files_left_out"), &Json::Number(0.0));
+    let one = |file: &Json| {
+        let of = |name: &str| file.get(name).text().to_owned();
+        (of("file"), of("side"), of("option"), file.get("former_in_use") == &Json::Bool(true), of("error"))
+    };
+    told.get("unusable_files").list().iter().map(one).collect()
+}
+
+fn wait_for_unusable(place: &daemon::Place, count: usize) -> Vec<(String, String, String, bool, String)> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = unusable(place);
+        if found.len() == count {
+            return found;
+        }
+        assert!(Instant::now() < end, "{count} expected: {found:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_file_that_could_not_be_loaded_is_named_with_what_is_wrong_until_it_is_mended() {
+    let port = free_port();
+    let place = place(&format!("openmetrics_listen = 127.0.0.1:{port}\ntls_crl = @DIR@/lists"));
+    fs::create_dir(place.path("lists")).unwrap();
+    fs::write(place.path("lists/good.pem"), list_of_inter(&["other"]).pem()).unwrap();
+    fs::write(place.path("lists/bad.pem"), "nonsense").unwrap();
+    fs::write(place.path("staple.key"), ca().read("other.key")).unwrap();
+    let daemon = started(place);
+    let place = &daemon.place;
+    for name in ["leaf", "staple", "missing"] {
+        openssl(daemon.port, &format!("-servername {name}"), &["QUIT\\r\\n"]);
+    }
+    let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let found = wait_for_unusable(place, 3);
+    let expected = [
+        ("lists/bad.pem", "tls_crl", "no revocation list in it"),
+        ("missing-chain.pem", "tls_certificate", "No such file or directory"),
+        ("staple.key", "tls_privatekey", "do not match"),
+    ];
+    for ((file, side, option, former, error), (name, of, why)) in found.iter().zip(expected) {
+        assert_eq!((file, side.as_str(), option.as_str(), *former), (&path(name), "server", of, false));
+        assert!(error.contains(why), "{name}: {error}");
+    }
+    assert_eq!(numbers(port).get("oxim_tls_unusable_files", &[("side", "server")]), 3.0);
+    let table = String::from_utf8(ask(place, &[]).stdout).unwrap();
+    assert!(table.contains("\n\nUNUSABLE-FILE"), "{table}");
+    let row = table.lines().find(|line| line.starts_with(&path("missing-chain.pem"))).expect("a row");
+    assert!(row.ends_with("server  tls_certificate  nothing  No such file or directory"), "{row}");
+
+    // What goes on in the place of a file that was spoilt is told too.
+    fs::write(place.path("new"), "nonsense").unwrap();
+    fs::rename(place.path("new"), place.path("leaf-chain.pem")).unwrap();
+    let found = wait_for_unusable(place, 4);
+    let spoilt =
+        found.iter().find(|file| file.0 == path("leaf-chain.pem")).unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!((spoilt.2.as_str(), spoilt.3), ("tls_certificate", true));
+    let table = String::from_utf8(ask(place, &[]).stdout).unwrap();
+    assert!(table.contains("  former   "), "{table}");
+    // Mended, they are not named any more, though nobody has asked for them since.
+    for (name, text) in [
+        ("leaf-chain.pem", ca().read("leaf-chain.pem")),
+        ("staple.key", ca().read("staple.key")),
+        ("missing-chain.pem", ca().read("other-chain.pem")),
+    ] {
+        fs::write(place.path("new"), text).unwrap();
+        fs::rename(place.path("new"), place.path(name)).unwrap();
+    }
+    fs::remove_file(place.path("lists/bad.pem")).unwrap();
+    assert_eq!(wait_for_unusable(place, 0), []);
+    assert_eq!(
+        seen::wait_for(port, "none", |numbers| {
+            numbers.get("oxim_tls_unusable_files", &[("side", "server")]) == 0.0
+        })
+        .get("oxim_tls_unusable_files", &[("side", "client")]),
+        0.0
+    );
+}
+
+#[test]
+fn a_file_that_a_delivery_could_not_load_is_named_as_the_clients() {
+    let server = started(place(""));
+    let each = |name: &str, what: &str| {
+        let router = format!(
+            "{name}:\n  driver = manualroute\n  local_parts = {name}\n  route_list = * localhost::{} byname\n  \
+             self = send\n  transport = {name}\n",
+            server.port
+        );
+        let transport =
+            format!("{name}:\n  driver = smtp\n  allow_localhost\n  hosts_require_tls = *\n  {what}\n");
+        (router, transport)
+    };
+    let all = [each("lists", "tls_crl = @DIR@/none.pem"), each("own", "tls_certificate = @DIR@/own.pem")];
+    let [routers, transports] = [0, 1].map(|part| {
+        all.iter().map(|pair| if part == 0 { pair.0.as_str() } else { pair.1.as_str() }).collect::<String>()
+    });
+    let text = format!(
+        "acl_smtp_rcpt = accept\ntls_advertise_hosts =\nbegin routers\n{routers}begin transports\n{transports}\
+         begin retry\n* * F,2h,15m\n"
+    );
+    let place = daemon::Place::new(daemon::Program::Oxim, &text);
+    fs::write(place.path("own.pem"), ca().read("leaf-chain.pem")).unwrap();
+    let sender = started(place);
+    assert_eq!(unusable(&sender.place), []);
+    seen::send(sender.port, "lists@host.test");
+    seen::send(sender.port, "own@host.test");
+    let found = wait_for_unusable(&sender.place, 2);
+    let path = |name: &str| sender.place.path(name).to_str().unwrap().to_owned();
+    let told: Vec<_> =
+        found.iter().map(|(file, side, option, ..)| (file.clone(), side.as_str(), option.as_str())).collect();
+    assert_eq!(
+        told,
+        [(path("none.pem"), "client", "tls_crl"), (path("own.pem"), "client", "tls_certificate")]
+    );
+    assert_eq!(found[0].4, "No such file or directory");
+    // As soon as it could be loaded it is not named.
+    fs::write(path("none.pem"), list_of_inter(&["other"]).pem()).unwrap();
+    assert_eq!(wait_for_unusable(&sender.place, 1)[0].0, path("own.pem"));
+}
+
 #[test]
 fn only_an_administrator_is_told_and_only_by_a_daemon() {
     let place = place("");
@@ -205,6 +328,25 @@ mod with_status {
         let leaf = all.iter().find(|one| one.get("subject").text().ends_with("leaf.test")).unwrap();
         assert_eq!((leaf.get("status").text(), leaf.get("source").text()), ("none", "keeper"));
         assert!(leaf.get("last_error").text().contains("tryLater"), "{leaf:?}");
+    }
+
+    #[test]
+    fn a_listed_file_that_cannot_be_read_is_named() {
+        let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
+        let more = format!(
+            "tls_ocsp_fetch = @DIR@/leaf-chain.pem : @DIR@/none.pem : @DIR@/leaf.key\ntls_ocsp_responder = {}",
+            responder.url()
+        );
+        let daemon = started(place(&more).with_keepers_user());
+        let found = wait_for_unusable(&daemon.place, 2);
+        let path = |name: &str| daemon.place.path(name).to_str().unwrap().to_owned();
+        let told: Vec<_> = found
+            .iter()
+            .map(|(file, side, option, ..)| (file.clone(), side.as_str(), option.as_str()))
+            .collect();
+        let option = "tls_ocsp_fetch";
+        assert_eq!(told, [(path("leaf.key"), "server", option), (path("none.pem"), "server", option)]);
+        assert_eq!(found[1].4, "there is no such file");
     }
 
     /// Good, expired and revoked, shown by three virtual hosts.

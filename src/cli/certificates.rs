@@ -6,7 +6,7 @@
 
 use super::Program;
 use crate::ocsp::registry::Report;
-use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State};
+use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State, UnusableFile};
 use crate::process::submit_socket::{self, Call};
 use crate::sys::identity::{self, Rights};
 use anyhow::anyhow;
@@ -41,6 +41,13 @@ pub fn write_table(standings: &Standings, out: &mut dyn Write) -> io::Result<()>
     if !standings.lists.is_empty() {
         writeln!(out)?;
         write_rows(LIST_COLUMNS, standings.lists.iter().map(list_row), out)?;
+    }
+    if !standings.unusable.is_empty() {
+        writeln!(out)?;
+        write_rows(FILE_COLUMNS, standings.unusable.iter().map(file_row), out)?;
+    }
+    if standings.unusable_left_out > 0 {
+        writeln!(out, "and {} more such files", standings.unusable_left_out)?;
     }
     if let Some(why) = &standings.incomplete {
         writeln!(out, "\n{}", cell(why))?;
@@ -96,6 +103,18 @@ const LIST_COLUMNS: [&str; 11] = [
     "PLACE",
     "LAST-ERROR",
 ];
+
+const FILE_COLUMNS: [&str; 5] = ["UNUSABLE-FILE", "SIDE", "OPTION", "IN-USE", "ERROR"];
+
+fn file_row(file: &UnusableFile) -> [String; 5] {
+    [
+        cell(&file.file),
+        file.side.name().to_owned(),
+        cell(&file.option),
+        if file.former_in_use { "former" } else { "nothing" }.to_owned(),
+        cell(&file.error),
+    ]
+}
 
 fn list_row(list: &ListStanding) -> [String; 11] {
     let report = list.report.as_ref();
@@ -164,8 +183,24 @@ pub fn write_json(standings: &Standings, out: &mut dyn Write) -> io::Result<()> 
     };
     let certificates = array(standings.certificates.iter().map(object).collect());
     let lists = array(standings.lists.iter().map(list_object).collect());
+    let unusable = array(standings.unusable.iter().map(file_object).collect());
+    let more = standings.unusable_left_out;
     let incomplete = optional(standings.incomplete.as_deref().unwrap_or_default());
-    writeln!(out, "{{\"certificates\":{certificates},\"crls\":{lists},\"incomplete\":{incomplete}}}")
+    writeln!(
+        out,
+        "{{\"certificates\":{certificates},\"crls\":{lists},\"unusable_files\":{unusable},\
+         \"unusable_files_left_out\":{more},\"incomplete\":{incomplete}}}"
+    )
+}
+
+fn file_object(file: &UnusableFile) -> String {
+    members(&[
+        ("file", optional(&file.file)),
+        ("side", string(file.side.name())),
+        ("option", string(&file.option)),
+        ("former_in_use", file.former_in_use.to_string()),
+        ("error", string(&file.error)),
+    ])
 }
 
 fn list_object(list: &ListStanding) -> String {
@@ -297,7 +332,10 @@ mod tests {
     fn what_is_not_known_is_null_and_every_text_is_quoted() {
         let mut out = Vec::new();
         write_json(&Standings::default(), &mut out).unwrap();
-        assert_eq!(out, b"{\"certificates\":[],\"crls\":[],\"incomplete\":null}\n");
+        let nothing =
+            b"{\"certificates\":[],\"crls\":[],\"unusable_files\":[],\"unusable_files_left_out\":0,\
+                        \"incomplete\":null}\n";
+        assert_eq!(out, nothing);
         let bare = CertificateStanding {
             report: None,
             file: "".into(),

@@ -96,6 +96,24 @@ pub struct ListStanding {
     pub report: Option<Report>,
 }
 
+/// A file of the configuration that could not be loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnusableFile {
+    /// Which; empty: see the error.
+    pub file: String,
+    /// Who needs it.
+    pub side: Side,
+    /// The option that names it.
+    pub option: String,
+    /// What is wrong.
+    pub error: String,
+    /// What was loaded from it before goes on.
+    pub former_in_use: bool,
+}
+
+/// Most such files that are told: a client may make up names of servers without end.
+pub const MAX_UNUSABLE: usize = 200;
+
 /// All that an administrator is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standings {
@@ -103,6 +121,10 @@ pub struct Standings {
     pub certificates: Vec<CertificateStanding>,
     /// Revocation lists that certificates are held against.
     pub lists: Vec<ListStanding>,
+    /// Files that could not be loaded.
+    pub unusable: Vec<UnusableFile>,
+    /// So many more.
+    pub unusable_left_out: usize,
     /// Why something is missing here.
     pub incomplete: Option<String>,
 }
@@ -112,7 +134,20 @@ impl Standings {
     pub fn join(&mut self, other: Self) {
         self.certificates.extend(other.certificates);
         self.lists.extend(other.lists);
+        self.unusable_left_out += other.unusable_left_out;
+        self.add_unusable(other.unusable.into_iter());
         self.incomplete = self.incomplete.take().or(other.incomplete);
+    }
+
+    /// Those that are told first are told; of the rest the number.
+    pub fn add_unusable(&mut self, files: impl Iterator<Item = UnusableFile>) {
+        for file in files {
+            match self.unusable.len() < MAX_UNUSABLE {
+                true if self.unusable.contains(&file) => {}
+                true => self.unusable.push(file),
+                false => self.unusable_left_out += 1,
+            }
+        }
     }
 
     /// In the order of their names, each once. (Of a list that two processes use for the same, each tells a little later
@@ -125,6 +160,7 @@ impl Standings {
         self.certificates.dedup_by(|one, other| one.key() == other.key());
         self.lists.sort_by(|one, other| one.key().cmp(&other.key()));
         self.lists.dedup_by(|one, other| one.key() == other.key());
+        self.unusable.sort();
         self
     }
 }

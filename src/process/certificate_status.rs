@@ -12,13 +12,14 @@ use crate::expand::context::Globals;
 use crate::load::fetching::{self, Fetching};
 use crate::log::{Log, Which};
 use crate::ocsp::registry::{Entry, Key, Registry, Report};
+use crate::ocsp::standing::UnusableFile;
 use crate::ocsp::store::Kind;
 use crate::tls::listed::Listed;
 use crate::tls::{Audience, Notice};
 use bstr::ByteSlice;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// How long a start waits for the proofs of certificates that demand one (must-staple). A responder that answers at all
@@ -26,11 +27,15 @@ use std::time::{Duration, SystemTime};
 /// gives up after three times as long.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Files of `tls_ocsp_fetch` that could not be read, as the administrator is told.
+pub type Unusable = Arc<Mutex<Vec<UnusableFile>>>;
+
 /// What looks after the certificates of this process.
 pub struct CertificateStatus {
     registry: Registry,
     link: Arc<KeeperLink>,
     listed: Listed,
+    unusable: Unusable,
     log: Arc<Log>,
     /// Proofs are fetched for what is shown (`tls_ocsp_fetch`).
     proofs: bool,
@@ -54,7 +59,12 @@ impl CertificateStatus {
         let responder = if patterns.is_empty() { None } else { fetching::responder(globals)? };
         let listed = Listed::new(patterns, registry.clone(), responder);
         let log = globals.log.clone();
-        Ok(Some(Self { registry, link, listed, log, proofs, lists }))
+        Ok(Some(Self { registry, link, listed, unusable: Arc::default(), log, proofs, lists }))
+    }
+
+    /// What of the files that are listed cannot be read, from now on.
+    pub fn unusable(&self) -> Unusable {
+        self.unusable.clone()
     }
 
     /// Where what is shown is looked after.
@@ -78,10 +88,11 @@ impl CertificateStatus {
         refresh: Box<dyn Fn() + Send>,
     ) -> io::Result<Started> {
         let has_keeper = !links.is_empty();
-        self.listed.look(SystemTime::now(), &|notice| write(&self.log, &notice));
-        let Self { registry, link, listed, log, lists, .. } = self;
+        look_at_listed(&mut self.listed, &self.unusable, &self.log);
+        let Self { registry, link, listed, unusable, log, lists, .. } = self;
         let own_lists = lists.then(OwnLists::default);
-        link.start(Ear { registry: registry.clone(), listed, own_lists, log, control, refresh })?;
+        let ear = Ear { registry: registry.clone(), listed, unusable, own_lists, log, control, refresh };
+        link.start(ear)?;
         links.into_iter().for_each(|fd| link.replace(fd));
         Ok(Started { registry, link, has_keeper })
     }
@@ -116,6 +127,7 @@ impl Started {
 struct Ear {
     registry: Registry,
     listed: Listed,
+    unusable: Unusable,
     own_lists: Option<OwnLists>,
     log: Arc<Log>,
     control: OwnedFd,
@@ -166,8 +178,7 @@ impl Hears for Ear {
     }
     fn tick(&mut self) {
         (self.refresh)();
-        let log = &self.log;
-        self.listed.look(SystemTime::now(), &|notice| write(log, &notice));
+        look_at_listed(&mut self.listed, &self.unusable, &self.log);
         self.look_at_own_lists();
         self.registry.entries().iter().for_each(|entry| self.tell_change(entry));
     }
@@ -177,6 +188,11 @@ impl Hears for Ear {
     fn log(&self, line: &str, panic: bool) {
         write_line(&self.log, line, panic);
     }
+}
+
+fn look_at_listed(listed: &mut Listed, unusable: &Unusable, log: &Log) {
+    listed.look(SystemTime::now(), &|notice| write(log, &notice));
+    *unusable.lock().unwrap_or_else(PoisonError::into_inner) = listed.unusable();
 }
 
 fn write_line(log: &Log, line: &str, panic: bool) {

@@ -8,7 +8,7 @@ use super::keeper_wire::WireReport;
 use super::trigger::{Request, Trigger};
 use crate::as_user::Wire;
 use crate::ocsp::registry::{Key, Registry, Side};
-use crate::ocsp::standing::{ListStanding, Source, Standings, State};
+use crate::ocsp::standing::{ListStanding, Source, Standings, State, UnusableFile};
 use crate::transport::Registry as Transports;
 use crate::{wire_enum, wire_struct};
 use bstr::BString;
@@ -60,10 +60,28 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// An [`UnusableFile`] of a client.
+    pub struct WireFile {
+        /// Which.
+        pub file: BString,
+        /// The option that names it.
+        pub option: BString,
+        /// What is wrong.
+        pub error: BString,
+        /// What was there before goes on.
+        pub former_in_use: bool,
+    }
+}
+
+wire_struct! {
     /// All of it.
     pub struct WireStandings {
         /// Lists.
         pub lists: Vec<WireList>,
+        /// Files that could not be loaded.
+        pub unusable: Vec<WireFile>,
+        /// So many more.
+        pub unusable_left_out: u64,
     }
 }
 
@@ -83,7 +101,18 @@ pub fn of_client(transports: &Transports, fetched: Option<&Registry>, now: Syste
 
 /// As bytes, for whoever asks.
 pub fn to_wire(standings: &Standings) -> Vec<u8> {
-    WireStandings { lists: standings.lists.iter().map(WireList::of).collect() }.to_wire()
+    let file = |file: &UnusableFile| WireFile {
+        file: file.file.as_str().into(),
+        option: file.option.as_str().into(),
+        error: file.error.as_str().into(),
+        former_in_use: file.former_in_use,
+    };
+    let wire = WireStandings {
+        lists: standings.lists.iter().map(WireList::of).collect(),
+        unusable: standings.unusable.iter().map(file).collect(),
+        unusable_left_out: standings.unusable_left_out as u64,
+    };
+    wire.to_wire()
 }
 
 /// The delivery worker, seen from the process that is asked about it.
@@ -121,7 +150,17 @@ impl Elsewhere {
     fn ask(&self) -> io::Result<Standings> {
         let answer = self.trigger.ask(&Request::Standings(()), PATIENCE, MAX_ANSWER)?;
         let heard = WireStandings::from_wire(&answer).map_err(io::Error::other)?;
-        Ok(Standings { lists: heard.lists.iter().map(WireList::standing).collect(), ..Standings::default() })
+        let lists = heard.lists.iter().map(WireList::standing).collect();
+        let unusable_left_out = usize::try_from(heard.unusable_left_out).unwrap_or(usize::MAX / 2);
+        let mut all = Standings { lists, unusable_left_out, ..Standings::default() };
+        all.add_unusable(heard.unusable.iter().map(|file| UnusableFile {
+            file: file.file.to_string(),
+            side: Side::Client,
+            option: file.option.to_string(),
+            error: file.error.to_string(),
+            former_in_use: file.former_in_use,
+        }));
+        Ok(all)
     }
 }
 
@@ -201,7 +240,10 @@ mod tests {
         ];
         let (trigger, theirs) = trigger::pair().unwrap();
         let elsewhere = Elsewhere::new(Arc::new(trigger));
-        let told = Standings { lists, ..Standings::default() };
+        let (option, error) = ("tls_crl".to_owned(), "No such file or directory".to_owned());
+        let file = "/gone".to_owned();
+        let unusable = vec![UnusableFile { file, side: Side::Client, option, error, former_in_use: true }];
+        let told = Standings { lists, unusable, unusable_left_out: 7, ..Standings::default() };
         let said = to_wire(&told);
         let worker = std::thread::spawn(move || {
             let Some(Heard::Request(Request::Standings(()), asker)) = theirs.hear().unwrap() else {

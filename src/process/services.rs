@@ -36,8 +36,8 @@ use bstr::{BString, ByteSlice};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 /// Names, paths and services of a configuration, as this process sees them.
@@ -207,13 +207,15 @@ impl Smtp {
         tls.iter().for_each(|tls| tls.preload(&context));
     }
 
-    /// What this process can show of itself, and of the one that delivers.
+    /// What this process can show of itself, and of the one that delivers. (Before the status is started.)
     pub fn numbers(&self) -> Numbers {
         let (globals, layout) = (self.server.station.globals.clone(), self.server.station.layout.clone());
         let (tls, transports) = (self.server.tls.clone(), self.configuration.transports.clone());
         let (fetched, elsewhere) = (globals.status.clone(), Elsewhere::new(self.trigger.clone()));
+        let listed = self.status.as_ref().map(CertificateStatus::unusable).unwrap_or_default();
         let standings = move |now| {
             let mut all = tls.as_ref().map(|tls| tls.standings(now)).unwrap_or_default();
+            all.add_unusable(listed.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
             // As a client it asks whether addresses are good.
             all.join(elsewhere::of_client(&transports, fetched.as_ref(), now));
             all.join(elsewhere.standings());

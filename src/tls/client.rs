@@ -166,12 +166,15 @@ impl ClientTls {
         Self::default()
     }
 
-    /// How it stands with the revocation lists of its files.
+    /// How it stands with the revocation lists of its files, and which files cannot be used.
     pub fn standings(&self, now: SystemTime) -> Standings {
         let units = self.units.values();
         let lists = units.iter().filter_map(|unit| unit.lists.as_ref());
-        let lists = lists.flat_map(|lists| lists.standings(TlsSide::Client, now)).collect();
-        Standings { lists, ..Standings::default() }
+        let of_files = lists.clone().flat_map(|lists| lists.standings(TlsSide::Client, now)).collect();
+        let mut all = Standings { lists: of_files, ..Standings::default() };
+        all.add_unusable(lists.flat_map(|lists| lists.unusable(TlsSide::Client)));
+        all.add_unusable(self.units.failures().iter().map(|error| error.unusable(TlsSide::Client, false)));
+        all
     }
 
     /// Shakes hands. `socket` must have no byte left in any buffer of the caller. On an error the connection is

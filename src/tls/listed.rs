@@ -11,6 +11,7 @@ use super::kept::Kept;
 use super::notice::{Notice, Notify};
 use super::unit;
 use crate::ocsp::registry::{MAX_ENTRIES, Registry};
+use crate::ocsp::standing::UnusableFile;
 use bstr::{BString, ByteSlice};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -30,8 +31,8 @@ pub struct Listed {
 
 struct One {
     files: Files,
-    /// Held, so that it is looked after.
-    _kept: Kept,
+    /// Held, so that it is looked after; or why it is not.
+    kept: Result<Kept, String>,
 }
 
 impl Listed {
@@ -64,11 +65,23 @@ impl Listed {
 
     fn read_one(&self, path: &Path, now: SystemTime, notify: Notify<'_>) -> One {
         let mut files = Files::default();
-        let _kept = self.chain(path, &mut files, now, notify).unwrap_or_else(|why| {
+        let kept = self.chain(path, &mut files, now, notify);
+        if let Err(why) = &kept {
             notify(Notice::main(format!("OCSP: no proof is fetched for {}: {why}", path.display())));
-            Kept::default()
-        });
-        One { files, _kept }
+        }
+        One { files, kept }
+    }
+
+    /// What could not be read when it was looked at last.
+    pub fn unusable(&self) -> Vec<UnusableFile> {
+        let one = |path: &Path, error: &str| UnusableFile {
+            file: path.display().to_string(),
+            option: "tls_ocsp_fetch".to_owned(),
+            error: error.to_owned(),
+            ..UnusableFile::default()
+        };
+        let bad = self.read.iter().filter_map(|(path, read)| Some(one(path, read.kept.as_ref().err()?)));
+        self.missing.iter().map(|path| one(path, "there is no such file")).chain(bad).collect()
     }
 
     fn chain(

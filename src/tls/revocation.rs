@@ -19,7 +19,7 @@ use super::notice::{Notice, Notify};
 use super::unit::{FileProblem, UnitError, path_of};
 use crate::ocsp::crl::Unsigned;
 use crate::ocsp::registry::Side;
-use crate::ocsp::standing::ListStanding;
+use crate::ocsp::standing::{ListStanding, UnusableFile};
 use crate::ocsp::{Crl, UnfitCrl};
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::HashMap;
@@ -41,6 +41,8 @@ pub(super) struct Lists {
     paths: Vec<BString>,
     /// What cannot be used, though it would be the list of this issuer (DER of its name): the reason.
     left_out: Vec<(Vec<u8>, String)>,
+    /// Files with a list that could not be used, why, and whether a former one goes on.
+    unusable: Vec<(BString, String, bool)>,
     proven: Mutex<Proven>,
 }
 
@@ -104,6 +106,11 @@ impl Lists {
                 let (held, read) = (lists.all.len(), files.read(&path).map_err(UnfitCrl::Unreadable));
                 let Err(unfit) = read.and_then(|bytes| lists.add(&bytes, &path, notify)) else { continue };
                 let former = before.map(|before| before.of_file(&path)).unwrap_or_default();
+                lists.unusable.push((
+                    path.as_os_str().as_bytes().into(),
+                    unfit.to_string(),
+                    !former.is_empty(),
+                ));
                 if former.is_empty() {
                     tell(&path, &unfit, notify);
                     continue;
@@ -145,6 +152,7 @@ impl Lists {
                 Err(unfit @ UnfitCrl::Malformed(_)) => return Err(unfit),
                 Err(unfit) => {
                     tell(path, &unfit, notify);
+                    self.unusable.push((path.as_os_str().as_bytes().into(), unfit.to_string(), false));
                     if let Some(issuer) = issuer.filter(|_| !matches!(unfit, UnfitCrl::Attributes)) {
                         self.left_out.push((issuer, unfit.to_string()));
                     }
@@ -152,6 +160,17 @@ impl Lists {
             }
         }
         Ok(())
+    }
+
+    /// What is not used, for the administrator.
+    pub fn unusable(&self, side: Side) -> impl Iterator<Item = UnusableFile> {
+        self.unusable.iter().map(move |(path, error, former)| UnusableFile {
+            side,
+            option: "tls_crl".to_owned(),
+            file: path.to_string(),
+            error: error.clone(),
+            former_in_use: *former,
+        })
     }
 
     /// How it stands with each list, for the administrator.

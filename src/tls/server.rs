@@ -176,7 +176,10 @@ impl ServerTls {
             .flat_map(|lists| lists.standings(TlsSide::Server, now));
         let lists = filed.chain(entries.iter().map(|entry| ListStanding::of_entry(entry, now))).collect();
         let certificates = self.certificates(&units, now);
-        Standings { certificates, lists, ..Standings::default() }.ordered()
+        let mut all = Standings { certificates, lists, ..Standings::default() };
+        all.add_unusable(units.iter().flat_map(|unit| unit.unusable()));
+        all.add_unusable(self.units.failures().iter().map(|error| error.unusable(TlsSide::Server, false)));
+        all.ordered()
     }
 
     fn certificates(&self, units: &[Arc<Unit>], now: SystemTime) -> Vec<CertificateStanding> {

@@ -15,9 +15,10 @@ pub const MAX_LISTS: usize = 256;
 pub const MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// On which side of TLS something is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// This host is the server: the certificates that it shows, and those that clients show to it.
+    #[default]
     Server,
     /// It is the client: the certificates of servers that it delivers to.
     Client,

@@ -2,6 +2,7 @@
 
 use crate::config::build_settings::{EXIM_VERSION, OXIM_VERSION};
 use crate::metrics::{Counters, FAMILIES, Kind, Samples, Text};
+use crate::ocsp::registry::Side;
 use crate::ocsp::standing::{CertificateStanding, ListStanding, Standings, State};
 use crate::spool::message::read_header;
 use crate::spool::{Layout, scan};
@@ -123,6 +124,7 @@ fn compose(counters: &Counters, queue: Option<Queue>, standings: &Standings, now
     put_proofs(&mut text, certificates, now);
     put_fetching(&mut text, certificates);
     put_lists(&mut text, &standings.lists, now);
+    put_unusable(&mut text, standings);
     text.end()
 }
 
@@ -265,6 +267,16 @@ fn put_lists(text: &mut Text, lists: &[ListStanding], now: SystemTime) {
     });
 }
 
+/// Their number alone: names may be clients' inventions. Those beyond what is told are servers' of that kind.
+fn put_unusable(text: &mut Text, standings: &Standings) {
+    let help = "Files of TLS options that could not be loaded when they were needed last; --certificates names them.";
+    let mut samples = text.family(Kind::Gauge, "oxim_tls_unusable_files", "", help);
+    for (side, more) in [(Side::Server, standings.unusable_left_out), (Side::Client, 0)] {
+        let count = standings.unusable.iter().filter(|file| file.side == side).count();
+        samples.sample(&[("side", side.name())], count + more);
+    }
+}
+
 /// Seconds since 1970.
 fn seconds(time: SystemTime) -> f64 {
     match time.duration_since(UNIX_EPOCH) {
@@ -277,7 +289,7 @@ fn seconds(time: SystemTime) -> f64 {
 mod tests {
     use super::*;
     use crate::metrics::Counter;
-    use crate::ocsp::registry::{Report, Side};
+    use crate::ocsp::registry::Report;
     use crate::ocsp::standing::{CertificateFacts, Source};
 
     const HOUR: Duration = Duration::from_secs(3600);

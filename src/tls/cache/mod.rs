@@ -79,6 +79,20 @@ impl<K: Clone + Eq + Hash, V, E> FileCache<K, V, E> {
         self.shared.lock().loaded.values().map(|entry| Arc::clone(&entry.value)).collect()
     }
 
+    /// All failures that are held and may still be true, those that were met last first. Where there is a watcher it has
+    /// seen changes of their files; else they are looked at.
+    pub fn failures(&self) -> Vec<Arc<E>> {
+        let mut failed: Vec<_> = {
+            let inner = self.shared.lock();
+            let fresh = inner.failed.values().filter(|entry| entry.stale.is_none());
+            fresh.map(|entry| (entry.used, Arc::clone(&entry.value), Arc::clone(&entry.files))).collect()
+        };
+        failed.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+        let is_watched = self.shared.watch.is_some();
+        let holds = |files: &Files| is_watched || !files.changed(&mut stamp_of);
+        failed.into_iter().filter(|(.., files)| holds(files)).map(|(_, error, _)| error).collect()
+    }
+
     /// How many values and failures are held.
     pub fn sizes(&self) -> (usize, usize) {
         let inner = self.shared.lock();
@@ -299,7 +313,9 @@ mod tests {
         let path = directory.path().join("a");
         let (cache, start) = (Texts::new(), Instant::now());
         let first = get(&cache, &path, start).unwrap_err();
+        assert!(Arc::ptr_eq(&first, &cache.failures()[0]));
         fs::write(&path, "here").unwrap();
+        assert!(cache.failures().is_empty(), "it may be good by now");
         assert!(Arc::ptr_eq(&first, &get(&cache, &path, start).unwrap_err()));
         assert_eq!(**get(&cache, &path, start + CHECK_INTERVAL).unwrap(), *b"here");
         assert_eq!(cache.sizes(), (1, 0));

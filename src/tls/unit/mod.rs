@@ -15,6 +15,7 @@ mod certificates;
 pub(super) mod proofs;
 mod shown;
 mod trust;
+mod unusable;
 
 use super::cache::Files;
 use super::dh::{self, DhError};
@@ -26,8 +27,8 @@ use super::notice::{Notice, Notify};
 use super::revocation::Lists;
 use super::settings::UnitSettings;
 use crate::ocsp::Proof;
-use crate::ocsp::registry::{Entry, FIRST_WORD_PATIENCE, Registry};
-use crate::ocsp::standing::CertificateStanding;
+use crate::ocsp::registry::{Entry, FIRST_WORD_PATIENCE, Registry, Side};
+use crate::ocsp::standing::{CertificateStanding, UnusableFile};
 use bstr::{BStr, BString, ByteSlice};
 use certificates::{Pair, load_pairs};
 use shown::Shown;
@@ -36,7 +37,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -56,6 +57,8 @@ pub(super) struct Unit {
     pub lists: Option<Lists>,
     /// Where there are proofs of whole chains.
     chains: Option<Chains>,
+    /// Files that are newer and cannot be used: this goes on in their place.
+    spoilt: Mutex<Option<UnusableFile>>,
 }
 
 /// Credentials with proofs loaded into them.
@@ -137,20 +140,6 @@ pub enum FileProblem {
     Nothing(BString),
 }
 
-impl FileProblem {
-    /// The file and the reason.
-    fn detail(&self) -> String {
-        match self {
-            FileProblem::Unreadable(path, error) => format!("{path}: {}", io_text(error)),
-            FileProblem::Relative(path) => format!("{path}: not an absolute path"),
-            FileProblem::Encrypted(path) => format!("{path}: the private key is encrypted with a password"),
-            FileProblem::Malformed(path, error) => format!("{path}: {error}"),
-            FileProblem::List(path, reason) => format!("{path}: {reason}"),
-            FileProblem::Nothing(path) => format!("{path}: no certificate in it"),
-        }
-    }
-}
-
 impl UnitError {
     fn pair(certificate: &BStr, key: &BStr, problem: FileProblem) -> Self {
         Self::CertificateOrKey { certificate: certificate.to_owned(), key: key.to_owned(), problem }
@@ -226,6 +215,7 @@ impl Unit {
             // is taken away or spoilt: mail should not stop for that before somebody restarts.
             (Err(error), Some(before)) => {
                 notify(Notice::main(format!("TLS: {}; {} in use", error.detail(), error.what_stays())));
+                *before.spoilt() = Some(error.unusable(Side::Server, true));
                 Ok(Arc::clone(before))
             }
             (Ok(unit), Some(before)) => {
@@ -272,7 +262,7 @@ impl Unit {
             Shown::new(pair.certificate.clone(), &pair.chain, filed, kept.unwrap_or_default())
         };
         let shown: Vec<Shown> = pairs.iter().zip(places).map(one).collect();
-        let mut unit = Self { shown, credentials, lists, chains: None };
+        let mut unit = Self { shown, credentials, lists, chains: None, spoilt: Mutex::default() };
         unit.chains = unit.load_chains(settings, &pairs, files, now, notify)?;
         Ok(unit)
     }
@@ -322,6 +312,16 @@ impl Unit {
     /// How it stands with each certificate that may be shown, for the administrator.
     pub fn standings(&self, now: SystemTime) -> Vec<CertificateStanding> {
         self.shown.iter().flat_map(|shown| shown.standings(now)).collect()
+    }
+
+    /// What could not be loaded: newer files, and lists that are left out.
+    pub fn unusable(&self) -> Vec<UnusableFile> {
+        let left_out = self.lists.iter().flat_map(|lists| lists.unusable(Side::Server));
+        self.spoilt().clone().into_iter().chain(left_out).collect()
+    }
+
+    fn spoilt(&self) -> MutexGuard<'_, Option<UnusableFile>> {
+        self.spoilt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if proofs should be judged again, or others be loaded into credentials than are.
