@@ -263,7 +263,7 @@ fn a_status_is_asked_for_unless_the_leaf_alone_is_in_dns_and_nobody_said_otherwi
     }
     let lab = Lab::new();
     let by_usage = "  hosts_request_ocsp = ${if ={8}{$tls_out_tlsa_usage}{*}}\n";
-    let place = lab.sender(&[("x", ""), ("usage", by_usage), ("require", "  hosts_require_ocsp = *\n")]);
+    let place = lab.sender(&[("x", ""), ("usage", by_usage)]);
     let mut count = 0;
     let mut noted = |records: &[String], to: &str| {
         lab.publish(records);
@@ -280,14 +280,25 @@ fn a_status_is_asked_for_unless_the_leaf_alone_is_in_dns_and_nobody_said_otherwi
     assert_eq!(noted(&[leaf()], "usage@a.test"), "[yes 8 1] status=1 name=mx.test");
     assert_eq!(noted(&[authority()], "usage@a.test"), "[yes 4 0] status=0 name=mx.test");
     // What is required has to be there, whatever the DNS says of the leaf.
-    for (records, usage) in [(leaf(), 8), (authority(), 4)] {
-        let _ = fs::remove_file(lab.server.place.path("proof.der"));
-        lab.publish(&[records.clone()]);
-        let log = send(&lab.sender(&[("require", "  hosts_require_ocsp = *\n")]), "require@a.test");
+    let strict = || lab.sender(&[("require", "  hosts_require_ocsp = *\n")]);
+    for records in [leaf(), authority()] {
+        lab.publish(&[records]);
+        let log = send(&strict(), "require@a.test");
         assert!(log.contains("TLS session: (certificate status check failed)"), "{log}");
-        fs::write(lab.server.place.path("proof.der"), ca().proof(&good("leaf"))).unwrap();
-        let expected = format!("[yes {usage} 4] status=4 name=mx.test");
-        assert_eq!(noted(&[records], "require@a.test"), expected);
+    }
+    fs::write(lab.server.place.path("proof.der"), ca().proof(&good("leaf"))).unwrap();
+    for (records, usage) in [(leaf(), 8), (authority(), 4)] {
+        lab.publish(&[records]);
+        let place = strict();
+        send(&place, "require@a.test");
+        // The server looks for a new proof once a second.
+        let end = Instant::now() + Duration::from_secs(20);
+        while !place.log().contains(" => require@a.test") {
+            assert!(Instant::now() < end, "{}", place.log());
+            place.run(&["-qff"], b"");
+        }
+        assert_eq!(lab.noted(count), format!("[yes {usage} 4] status=4 name=mx.test"));
+        count += 1;
     }
 }
 
@@ -305,4 +316,46 @@ fn tls_from_the_first_byte_is_judged_as_well() {
     let log = send(&place, "x@a.test");
     assert!(log.contains("DANE attempt failed; TLS connection to mx.test [127.0.0.1]: "), "{log}");
     assert!(log.contains("The certificate differs. "), "{log}");
+}
+
+#[test]
+fn records_that_cannot_be_used_demand_tls_and_leave_the_certificate_to_the_options() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let trust = |name: &str| {
+        let file = ca().path(name).display().to_string();
+        format!("  tls_verify_hosts = *\n  tls_verify_certificates = {file}\n")
+    };
+    std::fs::set_permissions(ca().path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let place = lab.sender(&[("easy", ""), ("good", &trust("root.pem")), ("bad", &trust("rogue.pem"))]);
+    lab.publish(&[format!("1 1 1 {}", key_of("leaf"))]);
+    for (name, words) in [
+        ("easy", " CV=no "),
+        ("good", " CV=yes "),
+        (
+            "bad",
+            "DANE attempt failed; TLS connection to mx.test [127.0.0.1]: (certificate verification failed): ",
+        ),
+    ] {
+        let log = send(&place, &format!("{name}@a.test"));
+        assert!(log.contains(words), "{log}");
+    }
+    // The server was asked for the name, which is what the records are about.
+    assert_eq!(lab.noted(0), "[no 0 1] status=1 name=mx.test");
+}
+
+#[test]
+fn a_host_that_is_written_with_a_dot_at_its_end_is_asked_for_without() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.publish(&[authority()]);
+    let port = lab.server.port;
+    let options = format!("  hosts = mx.test.\n  hosts_override\n  port = {port}\n  allow_localhost\n");
+    let log = send(&lab.sender(&[("x", &options)]), "x@a.test");
+    assert!(log.contains(" CV=dane "), "{log}");
+    assert_eq!(lab.noted(0), "[yes 4 1] status=1 name=mx.test");
 }
