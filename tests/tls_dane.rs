@@ -188,6 +188,9 @@ fn a_certificate_that_was_sent_beside_the_chain_anchors_nothing() {
     assert_eq!(judged(&["forged", "inter"], tlsa(2, 0, 1, "inter")), Some(Refusal::Invalid));
     assert_eq!(judged(&["forged", "rogue", "inter"], tlsa(2, 0, 1, "inter")), Some(Refusal::Invalid));
     assert_eq!(judged(&["forged", "leaf", "inter"], tlsa(3, 0, 1, "leaf")), Some(Refusal::Differs));
+    // Nor does one vouch for a key that anybody can find.
+    ca().issue_weak("weak", "inter", "subjectAltName=DNS:mx.test");
+    assert_eq!(judged(&["weak", "inter"], tlsa(2, 0, 1, "inter")), Some(Refusal::Invalid));
     // An end's certificate is no authority, though it is named as one and signed another.
     assert_eq!(judged(&["under_leaf", "leaf"], tlsa(2, 0, 1, "leaf")), Some(Refusal::Invalid));
     assert_eq!(judged(&["under_leaf", "leaf", "inter"], tlsa(2, 0, 1, "inter")), Some(Refusal::Invalid));

@@ -323,7 +323,9 @@ fn act(mut program: Program, called: Call) -> anyhow::Result<i32> {
             let unsupported = [program.reading.unsupported.as_slice(), &missing].concat();
             info::print_configuration(&program.reading.written, &unsupported, &mut out)?;
             let warnings = program.tls_warnings();
-            info::print_warnings(&crate::load::warnings(&program.reading.written), &warnings, &mut out)?;
+            let trusts_dns = crate::dns::resolv_conf::ResolvConf::system().trust_ad;
+            let places = crate::load::warnings(&program.reading.written, trusts_dns);
+            info::print_warnings(&places, &warnings, &mut out)?;
             wrong.iter().for_each(|error| eprintln!("{}", reading::error_text(error)));
             Ok(i32::from(!wrong.is_empty()))
         }

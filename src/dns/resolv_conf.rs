@@ -1,4 +1,5 @@
-//! resolv.conf(5) and hosts(5): who to ask, and what is known without asking. Pure: bytes in, values out.
+//! resolv.conf(5) and hosts(5): who to ask, and what is known without asking. Pure, but for the one
+//! function that reads the system's: bytes in, values out.
 
 use bstr::{BString, ByteSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +23,11 @@ pub struct ResolvConf {
 }
 
 impl ResolvConf {
+    /// As the system is configured now: `/etc/resolv.conf`.
+    pub fn system() -> Self {
+        Self::parse(&std::fs::read("/etc/resolv.conf").unwrap_or_default())
+    }
+
     /// Reads resolv.conf's text; without a usable `nameserver` line it is the one on this host.
     pub fn parse(text: &[u8]) -> Self {
         let timeout = Duration::from_secs(5);

@@ -36,8 +36,7 @@ pub struct Stub {
 impl Stub {
     /// As the system is configured: `/etc/resolv.conf` and `/etc/hosts`. `ipv6`: IPv6 addresses are looked up.
     pub fn system(ipv6: bool) -> Self {
-        let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        Self::new(ResolvConf::parse(&text), PathBuf::from("/etc/hosts"), ipv6)
+        Self::new(ResolvConf::system(), PathBuf::from("/etc/hosts"), ipv6)
     }
 
     /// With these servers and this hosts file.
@@ -155,15 +154,19 @@ impl Resolver for Stub {
     }
 
     fn tlsa(&self, name: &[u8]) -> Answer<Tlsa> {
-        self.ask(name, Rtype::TLSA, |record| match record.data() {
-            AllRecordData::Tlsa(tlsa) => Some(Tlsa {
-                usage: tlsa.usage().to_int(),
-                selector: tlsa.selector().to_int(),
-                matching: tlsa.matching_type().to_int(),
-                data: tlsa.data().to_vec(),
-            }),
-            _ => None,
-        })
+        self.ask(name, Rtype::TLSA, tlsa_of)
+    }
+}
+
+fn tlsa_of(record: &Record) -> Option<Tlsa> {
+    match record.data() {
+        AllRecordData::Tlsa(tlsa) => Some(Tlsa {
+            usage: tlsa.usage().to_int(),
+            selector: tlsa.selector().to_int(),
+            matching: tlsa.matching_type().to_int(),
+            data: tlsa.data().to_vec(),
+        }),
+        _ => None,
     }
 }
 
@@ -443,11 +446,15 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(3));
     }
 
-    /// The answer to a question for `found.example A`, whole.
     fn good_answer() -> Vec<u8> {
+        good_answer_of(Rtype::A)
+    }
+
+    /// The answer to a question for a record of `found.example`, whole.
+    fn good_answer_of(rtype: Rtype) -> Vec<u8> {
         let name = Name::<Vec<u8>>::vec_from_str("found.example.").unwrap();
         let mut query = MessageBuilder::new_vec().question();
-        query.push((name, Rtype::A)).unwrap();
+        query.push((name, rtype)).unwrap();
         reply_to(&query.finish(), true)
     }
 
@@ -471,12 +478,15 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_answer_breaks_the_resolver(changes in proptest::collection::vec((0_usize..200, 0_u8..), 1..8)) {
-            let mut answer = good_answer();
-            for (at, byte) in changes {
-                let at = at % answer.len();
-                answer[at] = byte;
+            for rtype in [Rtype::A, Rtype::TLSA] {
+                let mut answer = good_answer_of(rtype);
+                for (at, byte) in &changes {
+                    let at = at % answer.len();
+                    answer[at] = *byte;
+                }
+                let _ = addresses_of(&answer);
+                let _ = judge(&answer, Rtype::TLSA, true, &tlsa_of);
             }
-            let _ = addresses_of(&answer);
         }
     }
 }

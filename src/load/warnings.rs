@@ -12,18 +12,39 @@ pub struct Warning {
     pub text: String,
 }
 
-/// All warnings, in the order of the file.
-pub fn warnings(written: &Written) -> Vec<Warning> {
+/// All warnings, in the order of the file. `trusts_dns`: resolv.conf has `trust-ad`.
+pub fn warnings(written: &Written, trusts_dns: bool) -> Vec<Warning> {
     let smtp = written.transports.iter().filter(|transport| transport.driver.name == "smtp");
-    smtp.flat_map(status_without_its_ground).collect()
+    smtp.flat_map(|transport| {
+        let mut found = status_without_its_ground(transport);
+        if !trusts_dns {
+            found.extend(dane_without_its_ground(transport));
+        }
+        found
+    })
+    .collect()
+}
+
+fn is_empty(transport: &Instance, name: &str) -> bool {
+    transport.options.text(name).is_none_or(|list| list.text().iter().all(u8::is_ascii_whitespace))
+}
+
+/// DANE is required, and nobody's word for an answer of the DNS is taken.
+fn dane_without_its_ground(transport: &Instance) -> Option<Warning> {
+    const OPTION: &str = "hosts_require_dane";
+    let list = transport.options.text(OPTION).filter(|_| !is_empty(transport, OPTION))?;
+    let text = format!(
+        "transport {}: {OPTION} without \"options trust-ad\" in /etc/resolv.conf: no answer of the DNS counts as secure, \
+         and every address at these hosts fails",
+        transport.name
+    );
+    Some(Warning { at: list.at().clone(), text })
 }
 
 /// `hosts_require_ocsp` or `hosts_require_status` asks for a proof about a certificate that nobody verifies, or leaves to
 /// that option alone that nothing goes in clear (row C3).
 fn status_without_its_ground(transport: &Instance) -> Vec<Warning> {
-    let is_empty = |name: &str| {
-        transport.options.text(name).is_none_or(|list| list.text().iter().all(u8::is_ascii_whitespace))
-    };
+    let is_empty = |name: &str| is_empty(transport, name);
     let proof = Some("hosts_require_ocsp").filter(|_| crate::tls::OCSP);
     let required = proof.into_iter().chain(["hosts_require_status"]).filter(|name| !is_empty(name));
     let mut found = Vec::new();
@@ -59,6 +80,10 @@ mod tests {
     use super::*;
 
     fn of(options: &str) -> Vec<String> {
+        with(options, true)
+    }
+
+    fn with(options: &str, trusts_dns: bool) -> Vec<String> {
         let text = format!("begin transports\nout:\n  driver = smtp\n{options}");
         let (path, tables) = (std::path::Path::new("c"), crate::load::tables());
         let overrides = crate::config::MacroOverrides::default();
@@ -67,7 +92,7 @@ mod tests {
                 Ok(None)
             });
         assert!(errors.is_empty(), "{errors:?}");
-        warnings(&written.unwrap())
+        warnings(&written.unwrap(), trusts_dns)
             .iter()
             .map(|warning| format!("{}: {}", warning.at.line, warning.text))
             .collect()
@@ -91,6 +116,16 @@ mod tests {
             assert!(tried.len() == 1 && tried[0].contains("a certificate for another host"), "{tried:?}");
             assert_eq!(of(&format!("{whole}  tls_try_verify_hosts =\n{sure}")), [""; 0]);
             assert_eq!(of(&format!("  {option} = *\n  tls_verify_certificates =\n")).len(), 2);
+        }
+    }
+    #[test]
+    fn required_dane_is_warned_of_where_no_name_server_is_trusted() {
+        let required = "  hosts_require_dane = *\n";
+        let told = with(required, false);
+        assert!(told.len() == 1 && told[0].starts_with("4: transport out: hosts_require_dane"), "{told:?}");
+        assert_eq!(with(required, true), [""; 0]);
+        for harmless in ["", "  hosts_require_dane =\n", "  hosts_try_dane = *\n"] {
+            assert_eq!(with(harmless, false), [""; 0]);
         }
     }
 }

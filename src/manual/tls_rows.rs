@@ -56,14 +56,14 @@
 //!
 //! | row | what holds | tests |
 //! |---|---|---|
-//! | C1 | asked for by default, its absence stops nothing; not asked for: the ClientHello has no status_request | `tls_client::the_client_hello_carries_status_request_only_when_it_is_asked_for`, `tls_client::not_requested_means_that_the_server_is_not_asked`, `tls_client::no_staple_is_refused_where_it_is_required_and_let_through_where_it_is_requested`, `tls_client::an_expired_staple_does_not_stop_a_delivery_that_only_requests_one` |
+//! | C1 | asked for by default, its absence stops nothing; not asked for: the ClientHello has no status_request | `tls_client::the_client_hello_carries_status_request_only_when_it_is_asked_for`, `tls_client::not_requested_means_that_the_server_is_not_asked`, `tls_client::no_staple_is_refused_where_it_is_required_and_let_through_where_it_is_requested`, `tls_client::an_expired_staple_does_not_stop_a_delivery_that_only_requests_one`; with DANE: `dane_daemon::a_status_is_asked_for_unless_the_leaf_alone_is_in_dns_and_nobody_said_otherwise` |
 //! | C2 | text and number of the error, the next host, never clear text | `tls_daemon::a_host_without_a_good_staple_is_passed_over_for_the_next_and_nothing_goes_in_clear`, `tls_client::a_revoked_certificate_is_refused_as_revoked`, `7-tls/ocsp_client`, `7-tls/require_tls`, `interop::oxim_defers_to_an_exim_that_staples_nothing` |
 //! | C3 | without verification never 4; the check warns | `tls_client::without_trust_or_verification_a_good_staple_is_not_called_verified`, `tls_daemon::the_check_of_a_configuration_warns_of_a_required_status_that_nothing_can_satisfy`, `warnings::a_required_status_without_verification_or_required_tls_is_warned_of` |
 //! | C4 | GnuTLS's whole verdict and ours | see below; `tls_client::a_good_staple_does_not_help_a_certificate_of_an_untrusted_authority`, `tls_client::a_must_staple_certificate_without_a_good_staple_is_not_verified`, `tls_client::a_certificate_for_another_host_is_not_verified` |
 //! | C4, chains | with TLS 1.3 what is stapled for the certificates above the leaf has to be as good | `tls_chain::good_proofs_of_leaf_and_intermediate_are_verified`, and the table of chains below |
 //! | C5 | `$tls_out_ocsp`, the selector `tls_ocsp` | `tls_daemon::the_state_of_the_status_is_in_variables_and_lines_under_both_versions` |
 //! | C6 | a session that is gone on with keeps its verdict, up to the end of what it was found good by, and never serves another requirement or other files | `tls_resumption::a_resumed_session_keeps_its_verdict_in_both_versions`, `tls_resumption::past_the_end_of_its_proof_a_whole_handshake_is_made`, `tls_resumption::a_requirement_is_never_met_by_the_session_of_a_lesser_one`, `tls_resumption::replaced_trust_ends_what_was_verified_with_it`, `tls_resumption::a_refused_session_is_not_kept`, `tls_resumption::without_the_option_nothing_is_kept`, `tls_resumption::oxims_server_resumes_only_where_it_offers_it_and_keeps_the_clients_verdict`, `resume::a_session_is_used_once_for_its_purpose_and_as_long_as_what_it_was_found_good_by`, `resume::what_is_kept_is_bounded`, `resume::a_ticket_key_lives_six_hours_and_is_not_shared_between_wishes`, `7-tls/resumption_server` |
-//! | C7 | a failed check of certificate or status is recorded by host and requirement, where a status is required | `tls_retry::a_failed_status_check_does_not_hold_back_deliveries_that_do_not_require_it`, `tls_retry::the_next_host_is_tried_and_the_record_says_which_host_and_requirement_it_is_about` |
+//! | C7 | a failed check of certificate or status is recorded by host and requirement, where a status or DANE is required | `tls_retry::a_failed_status_check_does_not_hold_back_deliveries_that_do_not_require_it`, `tls_retry::the_next_host_is_tried_and_the_record_says_which_host_and_requirement_it_is_about`, `dane_daemon::a_failure_of_dane_holds_back_only_who_asks_for_dane` |
 //! | B1, B2, B3 | the matrix of GnuTLS versions, and without OCSP | `tls_without_ocsp::a_certificate_is_verified_and_its_status_is_never_asked`, `tls_without_ocsp::nothing_is_stapled_to_who_asks`, `info::options_of_certificate_status_are_unknown_where_it_is_compiled_out`, `info::the_version_has_the_lines_of_exim_4_97_and_claims_only_what_works`; `vendor-check/run` |
 //!
 //! # What may be stapled to a client (measured with GnuTLS 3.7.9)
@@ -117,6 +117,28 @@
 //! | Debian's exim4 with `hosts_require_ocsp` before oxim's server: with a staple, and without | `interop::exim_sends_to_oxim_and_requires_its_staple`, `interop::exim_defers_to_an_oxim_that_has_nothing_to_staple` |
 //! | oxim with `hosts_require_ocsp` before exim4: with a staple, and without | `interop::oxim_sends_to_exim_and_requires_its_staple`, `interop::oxim_defers_to_an_exim_that_staples_nothing` |
 //! | oxim with `hosts_require_ocsp` before `openssl s_server -status_file`, whose answers are openssl's own: good; revoked, unknown, expired, another certificate's, none | `interop::oxim_sends_to_an_openssl_server_whose_staple_is_good`, `interop::oxim_refuses_an_openssl_server_with_any_other_staple_before_it_says_a_word` |
+//!
+//! # DANE (RFC 7671, RFC 7672)
+//!
+//! Which records demand what stands in `src/tls/dane.rs`, what the options make of the answers of the DNS in the table of
+//! `src/transport/smtp/dane.rs`. There is no libdane in this: it brings
+//! libunbound, a second resolver with limits and a root key of its own, into every process that speaks TLS. The answers are
+//! those of the resolver that resolv.conf names, and they count as genuine only where that file has `trust-ad`
+//! (resolv.conf(5)): which says that the resolver verifies, and that the way to it is safe, as it is to one on this host.
+//!
+//! | what holds | tests |
+//! |---|---|
+//! | DANE-EE: certificate or key, whole or by digest; neither name nor issuer nor time counts | `tls_dane::a_leaf_is_known_by_each_selector_and_matching_type`, `tls_dane::of_a_leaf_in_dns_neither_name_nor_issuer_nor_time_counts`, `7-tls/dane_try` |
+//! | DANE-TA: an authority that was sent, or stands whole in the record; the way to it and the name count, and nothing that only lies beside it | `tls_dane::an_authority_is_known_by_each_selector_and_matching_type_wherever_it_stands_in_the_chain`, `tls_dane::an_authority_that_was_not_sent_is_trusted_only_if_it_stands_whole_in_the_record`, `tls_dane::under_an_authority_the_name_counts`, `tls_dane::a_certificate_that_was_sent_beside_the_chain_anchors_nothing`, `tls_dane::a_leaf_is_not_its_own_authority` |
+//! | one record that fits is enough; unusable ones are passed over; the stronger of two digests decides | `tls_dane::while_keys_are_rolled_over_one_record_that_fits_is_enough`, `tls_dane::usages_that_need_public_authorities_are_unusable_and_others_beside_them_count`, `tls_dane::of_two_digests_of_the_same_kind_the_stronger_decides`, `dane::only_records_that_smtp_can_use_are_used`, `dane::the_stronger_digest_of_the_same_thing_counts_and_whole_data_besides` |
+//! | no secure address, no secure records, none at all: as without DANE, or the address fails where DANE is required; records that cannot be had now defer the host, those that cannot be used demand TLS | `7-tls/dane_try`, `7-tls/dane_require`, `7-tls/dane_without_starttls`, `stub::tlsa_records_are_found_at_the_end_of_an_alias_whose_name_is_told` |
+//! | unusable records leave the certificate to `tls_verify_hosts` and its kin | `dane_daemon::records_that_cannot_be_used_demand_tls_and_leave_the_certificate_to_the_options` |
+//! | the resolver's word counts only with `trust-ad`; the check warns of `hosts_require_dane` without it | `stub::without_trust_in_the_name_server_nothing_is_secure_and_its_word_is_not_asked_for`, `warnings::required_dane_is_warned_of_where_no_name_server_is_trusted`, `7-tls/dnssec_untrusted` |
+//! | `dnssec_request_domains`, `dnssec_require_domains`; aliases; MX look-ups; `hosts` of the transport | `7-tls/dnssec_domains` |
+//! | `dane_require_tls_ciphers`, and the options that DANE takes the place of | `7-tls/dane_options` |
+//! | TLS from the first byte; names with a dot at the end | `dane_daemon::tls_from_the_first_byte_is_judged_as_well`, `dane_daemon::a_host_that_is_written_with_a_dot_at_its_end_is_asked_for_without` |
+//! | status: asked for and verified by the chain that the records vouch for; a revocation and the promise of must-staple count under an authority | `tls_dane::a_staple_is_verified_by_the_chain_that_the_records_vouch_for`, `tls_dane::a_must_staple_certificate_has_to_keep_its_word_under_an_authority_only` |
+//! | neither a kept connection nor a session that is gone on with serves another demand; each domain has its connection | `dane_daemon::a_connection_is_kept_for_the_same_demand_of_the_dns_and_no_other`, `dane_daemon::under_dane_each_domain_has_a_connection_of_its_own`, `tls_dane::sessions_are_gone_on_with_under_the_same_records_only_and_judged_again`, `dane::who_demands_the_same_in_another_order_is_equal` |
 //!
 //! # What may be stapled for a chain (leaf, intermediate; measured with GnuTLS 3.7.9)
 //!

@@ -14,6 +14,7 @@ use super::trigger::{Request, Trigger};
 use crate::as_user::{AsUser, SystemUsers};
 use crate::config::build_settings;
 use crate::deliver::{self, Env, How, OwnMail};
+use crate::dns::resolv_conf::ResolvConf;
 use crate::dns::{Resolver, stub::Stub};
 use crate::expand::context::{Context, Globals, NoHooks, Users};
 use crate::expand::expand;
@@ -412,7 +413,8 @@ impl Delivery {
         let configuration =
             configure(reading, globals.clone(), Some(orders.clone())).map_err(io::Error::other)?;
         let station = station(&globals, Arc::new(announce));
-        for warning in crate::load::warnings(&reading.written) {
+        let trusts_dns = ResolvConf::system().trust_ad;
+        for warning in crate::load::warnings(&reading.written, trusts_dns) {
             let line = format!("Warning: {}: {}", warning.at, warning.text);
             station.log.write(Which::Main, line.as_bytes().as_bstr());
         }

@@ -232,6 +232,13 @@ impl Ca {
         self.openssl(&[&by[..], &["-set_serial", "77", "-days", "20", hash, "-out", &out]].concat());
     }
 
+    /// One whose key is too short for anybody: RSA of 768 bits.
+    pub fn issue_weak(&self, name: &str, issuer: &str, extensions: &str) {
+        let key = format!("{name}.key");
+        self.openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:768", "-out", &key]);
+        self.sign_request(name, issuer, extensions, 20);
+    }
+
     fn key(&self, name: &str) {
         let out = format!("{name}.key");
         self.openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &out]);

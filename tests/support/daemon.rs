@@ -128,6 +128,12 @@ impl Place {
         self
     }
 
+    /// What runs here reads this resolv.conf: for root, in a mount namespace.
+    pub fn with_resolv_conf(self, text: &str) -> Self {
+        fs::write(self.path("resolv.conf"), text).expect("writing");
+        self
+    }
+
     pub fn configure(&self, text: &str) {
         let user = if is_root() { "nobody".to_owned() } else { own_name() };
         let here = self.directory.path().to_string_lossy().into_owned();
@@ -330,14 +336,18 @@ fn own(user: &str, path: &Path) {
 fn command(place: &Place) -> Command {
     const WITH_TRUST: &str =
         "touch /etc/exim4/trusted_configs && mount --bind \"$0\" /etc/exim4/trusted_configs && exec \"$@\"";
-    const WITH_USERS: &str =
-        "mount --bind \"$0/passwd\" /etc/passwd && mount --bind \"$0/group\" /etc/group && exec \"$@\"";
+    const WITH_OWN_ETC: &str = "for file in users/passwd users/group resolv.conf; do \
+        if test -e \"$0/$file\"; then mount --bind \"$0/$file\" \"/etc/${file#users/}\"; fi || exit; done; exec \"$@\"";
     let configuration = place.path("configure");
     let mut command = match place.program {
-        // Root where oxim is not installed: the staple keeper's user is there in a mount namespace of this program's.
-        Program::Oxim if place.path("users").exists() => {
+        // Root where oxim is not installed (the staple keeper's user), or with names of the test's own: this program has
+        // files of /etc of its own, in a mount namespace.
+        Program::Oxim if place.path("users").exists() || place.path("resolv.conf").exists() => {
             let mut command = Command::new("unshare");
-            command.args(["-m", "sh", "-c", WITH_USERS]).arg(place.path("users")).arg(place.program.path());
+            command
+                .args(["-m", "sh", "-c", WITH_OWN_ETC])
+                .arg(place.directory.path())
+                .arg(place.program.path());
             command
         }
         Program::Oxim | Program::OximShort => Command::new(place.program.path()),

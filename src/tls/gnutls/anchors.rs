@@ -45,7 +45,22 @@ pub fn leads_to(chain: &[Certificate], anchors: &[Certificate]) -> Result<bool, 
     let mut status: c_uint = c_uint::MAX;
     // SAFETY: all handles are alive; GnuTLS may put the array, which is ours, in another order; no callback is given.
     check(unsafe {
-        sys::gnutls_x509_trust_list_verify_crt(list.raw(), sent.as_mut_ptr(), count, 0, &mut status, None)
+        sys::gnutls_x509_trust_list_verify_crt(
+            list.raw(),
+            sent.as_mut_ptr(),
+            count,
+            PROFILE,
+            &mut status,
+            None,
+        )
     })?;
     Ok(status == 0)
 }
+
+/// `GNUTLS_PROFILE_TO_VFLAGS(GNUTLS_PROFILE_LOW)`, a macro that the bindings do not have: keys and digests have
+/// to be at least as strong as GnuTLS's lowest level says (RSA of 1024 bits).
+#[cfg(gnutls_sec_param_medium)]
+const PROFILE: c_uint = 2 << 24;
+/// These versions know no profiles.
+#[cfg(not(gnutls_sec_param_medium))]
+const PROFILE: c_uint = 0;

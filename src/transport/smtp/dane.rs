@@ -84,7 +84,9 @@ impl Demand {
             let text = format!("DANE error: {} lookup not DNSSEC", host.name);
             return if wish == Wish::Require { Err(failed(text)) } else { Ok(Self::Nothing) };
         }
-        let name = format!("_{}._tcp.{}", reader.port()?, host.name);
+        // Neither a question nor a server name ends in a dot.
+        let base = BString::from(host.name.strip_suffix(b".").unwrap_or(&host.name));
+        let name = format!("_{}._tcp.{base}", reader.port()?);
         let records = match context.globals.dns.tlsa(name.as_bytes()) {
             Answer::Found { records, secure: true, .. } => records,
             Answer::Found { .. } => {
@@ -97,11 +99,11 @@ impl Demand {
                 return Err(deferred("DANE error: tlsa lookup DEFER"));
             }
         };
-        match Dane::new(&records, host.name.clone()) {
+        match Dane::new(&records, base.clone()) {
             Some(dane) => Ok(Self::Certificate(dane)),
             // Exim 4.96 sends the message to whomever; its documentation promises a certificate that fits.
             None if wish == Wish::Require => Err(deferred("DANE error: no TLSA record that can be used")),
-            None => Ok(Self::Encryption(host.name.clone())),
+            None => Ok(Self::Encryption(base)),
         }
     }
 
