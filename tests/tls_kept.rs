@@ -210,6 +210,28 @@ fn each_element_of_the_chain_whose_issuer_is_known_is_looked_after_and_the_named
 }
 
 #[test]
+fn a_certificate_whose_issuer_is_not_known_is_told_if_somebody_could_be_asked() {
+    let path = |name: &str| ca().path(name).to_str().unwrap().to_owned();
+    let alone = ("tls_certificate", path("leaf.pem"));
+    let responder = ("tls_ocsp_responder", "http://responder.test/".to_owned());
+    let told = |more: &[(&'static str, String)]| {
+        let (server, _, notes) = started("leaf", more, None);
+        assert_eq!(seen(&server), OcspState::NoResponse);
+        (server.told(), notes.wanted.lock().unwrap().len())
+    };
+    let (lines, wanted) = told(&[alone.clone(), responder.clone()]);
+    assert!(
+        lines.len() == 1 && lines[0].contains("CN=leaf.test: its issuer's certificate is neither"),
+        "{lines:?}"
+    );
+    assert_eq!(wanted, 0);
+    // Nobody names a responder: nothing is missed. The issuer is among those that are trusted: nothing is missing.
+    assert_eq!(told(std::slice::from_ref(&alone)), (vec![], 0));
+    let trusted = ("tls_verify_certificates", path("inter.pem"));
+    assert_eq!(told(&[alone, responder, trusted]), (vec![], 1));
+}
+
+#[test]
 fn what_was_made_here_is_looked_after_by_nobody() {
     let notes = Arc::new(Notes::default());
     let registry = Registry::new(notes.clone());

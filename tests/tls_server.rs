@@ -228,6 +228,19 @@ fn a_proof_that_comes_into_its_time_is_stapled_though_its_file_is_as_it_was() {
 }
 
 #[test]
+fn a_files_proof_that_runs_out_while_it_is_in_use_is_not_stapled_any_more() {
+    let (_directory, path) = scratch();
+    ca().put(&path, &ca().proof(&ProofSpec { next_update: Some(6), ..good("leaf") }));
+    let server = start(options("leaf", Some(&path)));
+    let state = |version| client(server.address, version, None).unwrap().ocsp;
+    assert!(VERSIONS.into_iter().all(|version| state(version) == OcspState::Verified));
+    std::thread::sleep(Duration::from_secs(7));
+    assert!(VERSIONS.into_iter().all(|version| state(version) == OcspState::NoResponse));
+    let told = server.told();
+    assert!(told.len() == 1 && told[0].contains("proof.der is not stapled: expired at "), "{told:?}");
+}
+
+#[test]
 fn a_proof_ends_with_the_certificate_that_signed_it() {
     // `brief` lives one day, the issuer and the leaf twenty.
     let long = ProofSpec { next_update: Some(10 * DAY), ..good("leaf") };

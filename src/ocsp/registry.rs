@@ -10,7 +10,7 @@
 mod awaited;
 mod lists;
 
-pub use awaited::{FIRST_WORD_PATIENCE, demands_proof};
+pub use awaited::{FIRST_WORD_PATIENCE, demands_proof, has_responder};
 pub use lists::{ListEntry, MAX_BYTES, MAX_LISTS, Side, WantedList};
 
 use super::{Proof, Subject, Unfit};

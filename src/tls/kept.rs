@@ -5,7 +5,7 @@ use super::gnutls::x509::Certificate;
 use super::notice::{Notice, Notify};
 use crate::ocsp::Proof;
 use crate::ocsp::http::Url;
-use crate::ocsp::registry::{Entry, MAX_ENTRIES, Registry, Report, Word, demands_proof};
+use crate::ocsp::registry::{Entry, MAX_ENTRIES, Registry, Report, Word, demands_proof, has_responder};
 use bstr::{BStr, ByteSlice};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -41,8 +41,13 @@ impl Kept {
     ) -> Self {
         let responder = responder.and_then(|written| check_responder(written, notify));
         let one = |(at, certificate): (usize, &Certificate)| {
-            let issuer = issuer_of(at)?;
             let responder = responder.clone().filter(|_| at == 0);
+            let Some(issuer) = issuer_of(at) else {
+                if at == 0 {
+                    tell_unknown_issuer(certificate, responder.as_deref(), notify);
+                }
+                return None;
+            };
             // Neither fails for a certificate that a session can show.
             let entry = registry.look_after(certificate, &issuer, responder, now).ok()?;
             if entry.is_none() {
@@ -89,6 +94,19 @@ impl Kept {
         let entry = self.entries.get(at).and_then(Option::as_ref)?;
         Some((entry.word().0, entry.report()))
     }
+}
+
+/// Somebody could be asked, if it were known about what: a file without the intermediate is the usual reason.
+fn tell_unknown_issuer(leaf: &Certificate, responder: Option<&str>, notify: Notify<'_>) {
+    if leaf.is_signed_by(leaf) || !has_responder(leaf, responder) {
+        return;
+    }
+    let name = leaf.dn().unwrap_or_default();
+    notify(Notice::main(format!(
+        "OCSP: no proof is fetched for {}: its issuer's certificate is neither behind it in its file nor in \
+         tls_verify_certificates",
+        name.as_bstr()
+    )));
 }
 
 /// A responder that was written down as a constant was checked when the configuration was read; one that was expanded

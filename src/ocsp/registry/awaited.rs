@@ -16,8 +16,12 @@ pub const FIRST_WORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The certificate promises a staple, and there is somebody who can be asked for it.
 pub fn demands_proof(certificate: &Certificate, responder: Option<&str>) -> bool {
-    let named = || obtain::responder_of(certificate).is_ok_and(|url| url.is_some());
-    certificate.demands_staple() && (responder.is_some() || named())
+    certificate.demands_staple() && has_responder(certificate, responder)
+}
+
+/// There is somebody who can be asked about it: whom the configuration names, or the certificate.
+pub fn has_responder(certificate: &Certificate, responder: Option<&str>) -> bool {
+    responder.is_some() || obtain::responder_of(certificate).is_ok_and(|url| url.is_some())
 }
 
 impl Entry {
