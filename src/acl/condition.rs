@@ -213,6 +213,7 @@ fn outcome(
             texts.log = Some(why.into());
             (Tested::Defer, None)
         }
+        Err(MatchError::Unexpanded) => (Tested::Defer, None), // the panic log has it
         Err(MatchError::Failed(why)) => {
             texts.log = Some(format!("{why} in list \"{}\"", list.text()).into());
             (Tested::Defer, None)

@@ -37,6 +37,10 @@ pub fn test(name: &str, arguments: &[Tree], context: &Context) -> Result<bool, E
         }
         Ok(Match::No) => Ok(false),
         Err(MatchError::Defer(why)) => Err(ExpandError::Defer(incomplete(text, &why))),
+        // The list itself was expanded before; one that it names was not.
+        Err(MatchError::Unexpanded) => {
+            Err(ExpandError::Defer(incomplete(text, &MatchError::Unexpanded.to_string())))
+        }
         Err(MatchError::Failed(why)) => failed(incomplete(text, &why)),
     }
 }

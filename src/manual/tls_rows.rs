@@ -94,6 +94,7 @@
 //! | `tls_require_ciphers` | a priority string, both sides; a wrong one is told with its place, `454` on the server | `7-tls/ciphers_server`, `7-tls/ciphers_client`, `7-tls/out_failures`, `priority::a_wrong_priority_string_is_refused_with_its_place` |
 //! | `tls_verify_hosts`, `tls_try_verify_hosts`, `tls_verify_certificates` of the server | asked for, tried, required; `CV=`, `DN=`, `verify = certificate` | `7-tls/client_certificates` |
 //! | the same and `tls_verify_cert_hostnames` of the client | file, directory, `system`, `system,cache`, neither option set; a change of the system's authorities is one | `7-tls/verify_client`, `7-tls/out_missing`, `trust::the_systems_authorities_are_followed_where_they_are_loaded` |
+//! | the host lists of these, where they cannot be expanded | the panic log says so; TLS is offered all the same, nobody is favoured, and where a certificate may be required there is `454` | `9-options/host_lists_unexpandable` |
 //! | `tls_certificate`, `tls_privatekey` of the client | shown if asked for; refused by the server, under TLS 1.3 at the first read | `7-tls/client_shows` |
 //! | `tls_sni` | sent, in variables and lines; the server's certificate follows | `7-tls/sni_client` |
 //! | `tls_alpn`, `hosts_require_alpn` | one name of ours, or none; required | `7-tls/alpn_server`, `7-tls/alpn_client`, `tls_options::a_protocol_name_that_is_required_has_to_be_agreed_on_even_if_none_is_offered` |

@@ -16,7 +16,7 @@ use crate::config::written::ListKind;
 use crate::expand::{Context, ExpandError, expand};
 use crate::syntax::Template;
 use crate::text::Value;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 pub use host_item::Network;
 use std::net::IpAddr;
 use walk::{State, Walk};
@@ -43,6 +43,9 @@ pub enum MatchError {
     /// Try later (a lookup or DNS had no answer now).
     #[error("{0}")]
     Defer(String),
+    /// The list could not be expanded, and the panic log was told why.
+    #[error("the list cannot be expanded")]
+    Unexpanded,
     /// The list cannot work as written.
     #[error("{0}")]
     Failed(String),
@@ -123,12 +126,13 @@ fn run(
 
 /// The text of a list; none: its expansion was forced to fail.
 fn expand_list(context: &Context, list: &Template) -> Result<Option<Value>, MatchError> {
-    let unexpanded = |text: String| {
-        MatchError::Defer(format!("failed to expand \"{}\" while checking a list: {text}", list.text()))
+    let text = match expand(list, context) {
+        Ok(text) => return Ok(Some(text)),
+        Err(ExpandError::Forced(_)) => return Ok(None),
+        Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => text,
     };
-    match expand(list, context) {
-        Ok(text) => Ok(Some(text)),
-        Err(ExpandError::Forced(_)) => Ok(None),
-        Err(ExpandError::Defer(text) | ExpandError::Failed(text)) => Err(unexpanded(text)),
-    }
+    let id = context.message.id.as_ref().map_or_else(String::new, |id| format!("{id} "));
+    let line = format!("{id}failed to expand \"{}\" while checking a list: {text}", list.text());
+    context.globals.log.panic(line.as_bytes().as_bstr());
+    Err(MatchError::Unexpanded)
 }

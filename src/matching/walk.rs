@@ -117,8 +117,8 @@ impl Walk<'_, '_> {
         *ends_negated = positive.is_some();
         let bare = item.derive(positive.unwrap_or(text));
         let answer = match self.positive(&bare, state) {
-            Err(MatchError::Defer(why)) => match state.deferred {
-                Unknown::Stops => return Err(MatchError::Defer(why)),
+            Err(error @ (MatchError::Defer(_) | MatchError::Unexpanded)) => match state.deferred {
+                Unknown::Stops => return Err(error),
                 Unknown::Included => Answer::Yes(None),
                 Unknown::Ignored => Answer::No,
             },

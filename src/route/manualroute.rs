@@ -7,7 +7,7 @@ use super::item::{Remark, Trouble};
 use super::precondition::{expand_trouble, items};
 use crate::config::{ConfigError, Instance};
 use crate::expand::{self, Context, ExpandError};
-use crate::matching::{self, Match};
+use crate::matching::{self, Match, MatchError};
 use crate::syntax::{Position, Template};
 use crate::transport::Host;
 use bstr::{BStr, BString, ByteSlice};
@@ -140,7 +140,10 @@ impl Manualroute {
                 Ok(Match::Yes(data)) => data,
                 Ok(Match::No) => continue,
                 Err(error) => {
-                    let text = format!("lookup of domain in route_list deferred: {error}");
+                    let text = match error {
+                        MatchError::Unexpanded => "lookup defer in route_list".to_owned(),
+                        other => format!("lookup of domain in route_list deferred: {other}"),
+                    };
                     return Err(Trouble::defer(asked.router.name.as_bstr(), text));
                 }
             };

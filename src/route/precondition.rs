@@ -342,7 +342,11 @@ pub fn expand_trouble(router: &Generic, template: &Template, option: &str, error
 }
 
 fn list_trouble(router: &Generic, option: &str, error: &MatchError) -> Trouble {
-    Trouble::defer(router.name.as_bstr(), format!("{option} check lookup or other defer: {error}"))
+    let text = match error {
+        MatchError::Unexpanded => format!("{option} check lookup or other defer"),
+        other => format!("{option} check lookup or other defer: {other}"),
+    };
+    Trouble::defer(router.name.as_bstr(), text)
 }
 
 /// Items of a list, trimmed, empty ones left out; `<x` at its start changes the separator and a doubled

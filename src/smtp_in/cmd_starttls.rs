@@ -107,6 +107,7 @@ impl<'h> Session<'_, 'h> {
         self.server.tls.is_some()
             && self.context.session.origin.tls.is_none()
             && matches!(self.wire.connection, Connection::Clear(_))
-            && self.host_in("tls_advertise_hosts")
+            // Exim offers it where the list cannot be tested, and so do we: the other way is in clear.
+            && self.ask_host_list("tls_advertise_hosts").unwrap_or(true)
     }
 }

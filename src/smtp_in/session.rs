@@ -16,7 +16,7 @@ use crate::expand::{ExpandError, expand};
 use crate::log::line::show_time;
 use crate::log::{Selector, Which};
 use crate::mail::{Address, Reply};
-use crate::matching::{self, HostSubject, Match};
+use crate::matching::{self, HostSubject, Match, MatchError};
 use bstr::{BStr, BString, ByteSlice};
 use std::time::{Duration, Instant};
 
@@ -258,21 +258,27 @@ impl<'s, 'h> Session<'s, 'h> {
     /// Is the peer in the host list of this main option? A list that cannot be tested counts as no match,
     /// and says so in the main log.
     pub(super) fn host_in(&self, option: &str) -> bool {
-        let Some(list) = self.context.globals.main.text(option) else { return false };
+        self.ask_host_list(option).unwrap_or(false)
+    }
+
+    /// The same; none if the list cannot be tested.
+    pub(super) fn ask_host_list(&self, option: &str) -> Option<bool> {
+        let Some(list) = self.context.globals.main.text(option) else { return Some(false) };
         if list.text().is_empty() {
-            return false;
+            return Some(false);
         }
         let origin = &self.context.session.origin;
         let host = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
         match matching::host(&self.context, &host, list) {
-            Ok(Match::Yes(_)) => true,
-            Ok(Match::No) => false,
+            Ok(Match::Yes(_)) => Some(true),
+            Ok(Match::No) => Some(false),
+            Err(MatchError::Unexpanded) => None, // the panic log has it
             Err(error) => {
                 self.log(
                     Which::Main,
                     &format!("host list \"{option}\" cannot be tested for {}: {error}", self.peer(false)),
                 );
-                false
+                None
             }
         }
     }

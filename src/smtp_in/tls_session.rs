@@ -5,7 +5,7 @@ use super::stream::{TlsAcceptor, TlsHandshake, TlsSession, Transport};
 use crate::expand::{Context, ExpandError, expand};
 use crate::log::{Log, Which};
 use crate::mail::envelope::TlsInfo;
-use crate::matching::{self, HostSubject, Match};
+use crate::matching::{self, HostSubject, Match, MatchError};
 use crate::ocsp::registry::Registry;
 use crate::ocsp::standing::Standings;
 use crate::syntax::Template;
@@ -105,7 +105,7 @@ impl TlsAcceptor for Acceptor {
             client_certificate: wish(context)?,
             terms: terms(context)?,
             on_connect,
-            resume: is_listed(context, "tls_resumption_hosts")?,
+            resume: is_favoured(context, "tls_resumption_hosts")?,
             context: context.clone(),
             prepared: None,
         };
@@ -140,7 +140,7 @@ impl TlsAcceptor for Acceptor {
 fn wish(context: &Context) -> Result<ClientCertificate, String> {
     if is_listed(context, "tls_verify_hosts")? {
         Ok(ClientCertificate::Required)
-    } else if is_listed(context, "tls_try_verify_hosts")? {
+    } else if is_favoured(context, "tls_try_verify_hosts")? {
         Ok(ClientCertificate::Requested)
     } else {
         Ok(ClientCertificate::Ignored)
@@ -152,7 +152,7 @@ fn terms(context: &Context) -> Result<ServerTerms, String> {
     let main = &context.globals.main;
     Ok(ServerTerms {
         require_protocol: is_listed(context, "hosts_require_alpn")?,
-        early_start: is_listed(context, "tls_early_banner_hosts")?,
+        early_start: is_favoured(context, "tls_early_banner_hosts")?,
         compatible: main.bool("gnutls_compat_mode"),
         ..dh_terms(context, making(context))
     })
@@ -178,13 +178,25 @@ fn making(context: &Context) -> Making {
 
 /// Is the peer in this host list?
 fn is_listed(context: &Context, option: &'static str) -> Result<bool, String> {
+    is_known_to_be_listed(context, option)?.ok_or_else(|| format!("{option} cannot be expanded"))
+}
+
+/// The same of a list whose answer no safety depends on: if it cannot be expanded, nobody is in it.
+fn is_favoured(context: &Context, option: &'static str) -> Result<bool, String> {
+    Ok(is_known_to_be_listed(context, option)?.unwrap_or(false))
+}
+
+/// None: the list cannot be expanded, and the panic log has been told.
+fn is_known_to_be_listed(context: &Context, option: &'static str) -> Result<Option<bool>, String> {
     let origin = &context.session.origin;
     let subject = HostSubject { address: origin.host.map(|host| host.ip()), name: origin.host_name.clone() };
     match context.globals.main.text(option) {
-        None => Ok(false),
-        Some(list) => matching::host(context, &subject, list)
-            .map(|found| found != Match::No)
-            .map_err(|error| format!("failed to check {option}: {error}")),
+        None => Ok(Some(false)),
+        Some(list) => match matching::host(context, &subject, list) {
+            Ok(found) => Ok(Some(found != Match::No)),
+            Err(MatchError::Unexpanded) => Ok(None),
+            Err(error) => Err(format!("failed to check {option}: {error}")),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use super::dane::{Demand, Wish};
 use super::trouble::{Failure, Scope};
 use crate::config::Options;
 use crate::expand::{Context, ExpandError, expand};
-use crate::matching::{self, HostSubject, Match, MatchError};
+use crate::matching::{self, HostSubject, Match};
 use crate::syntax::Template;
 use crate::tls::gnutls::hash::{Digest, digest};
 use crate::tls::{ClientSettings, ClientTerms, Verify, protocol_names};
@@ -284,9 +284,8 @@ impl Reader<'_> {
         match matching::host(self.context, &subject, list) {
             Ok(Match::Yes(_)) => Ok(true),
             Ok(Match::No) => Ok(false),
-            Err(MatchError::Defer(text) | MatchError::Failed(text)) => {
-                Err(Failure::new(Scope::Message, -1, format!("failed to match {name}: {text}")))
-            }
+            // Exim goes on as if the host were not listed, in clear where TLS was required of it.
+            Err(error) => Err(Failure::new(Scope::Message, -1, format!("failed to match {name}: {error}"))),
         }
     }
 
