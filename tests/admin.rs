@@ -7,6 +7,8 @@ mod ca;
 mod daemon;
 #[path = "support/json.rs"]
 mod json;
+#[path = "support/long.rs"]
+mod long;
 #[path = "support/openmetrics.rs"]
 mod openmetrics;
 #[path = "support/seen.rs"]
@@ -49,6 +51,7 @@ fn the_reader_of_the_tests_refuses_what_breaks_the_format() {
         ("a_total{x=\"\"}", "# HELP a B\na_total{x=\"\"}"),
         ("# EOF", "# TYPE a counter\n# EOF"),
         ("counter", "number"),
+        ("# EOF", "# TYPE a_total gauge\n# EOF"),
     ] {
         let bad = good.replacen(from, to, 1);
         assert!(bad != good && openmetrics::read(&bad).is_err(), "{bad}");
@@ -323,6 +326,84 @@ fn a_daemon_that_only_runs_the_queue_shows_its_numbers_too() {
 
 fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("State:\tZ"))
+}
+
+/// A client of the numbers that says nothing, drips, or asks and never reads.
+fn hostile(number: usize, mut stream: impl std::io::Write) -> impl std::io::Write {
+    match number % 3 {
+        0 => {}
+        1 => stream.write_all(b"GET /metr").unwrap(),
+        _ => stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap(),
+    }
+    stream
+}
+
+#[test]
+fn a_crowd_of_hostile_clients_of_the_numbers_holds_nothing_up() {
+    use std::io::Write;
+    oxim::sys::limits::raise_open_files(4096).unwrap();
+    let port = free_port();
+    for value in [format!("127.0.0.1:{port}"), "@DIR@/run/metrics".to_owned()] {
+        let is_socket = value.starts_with('@');
+        let place = place(&format!("openmetrics_listen = {value}"));
+        fs::create_dir(place.path("run")).unwrap();
+        fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
+        let daemon = started(place);
+        let socket = daemon.place.path("run/metrics");
+        let worker = daemon.smtp_worker();
+        let count = |what: &str| fs::read_dir(format!("/proc/{worker}/{what}")).unwrap().count();
+        let before = (count("task"), count("fd"));
+        // A port's queue has room for few, and who does not get in at once comes a second later.
+        let many = if is_socket { long::short_or_long(400, 1000) } else { long::short_or_long(60, 200) };
+        let mut clients: Vec<Box<dyn Write>> = Vec::new();
+        for number in 0..many {
+            clients.push(match is_socket {
+                true => Box::new(hostile(number, UnixStream::connect(&socket).unwrap())),
+                false => Box::new(hostile(number, TcpStream::connect(("127.0.0.1", port)).unwrap())),
+            });
+        }
+        let took = |what: &str, longest: u64, act: &dyn Fn()| {
+            let begun = Instant::now();
+            act();
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(longest), "{what} took {took:?} beside {value}");
+        };
+        for round in 0..3 {
+            // Those that drip go on; some were sent away.
+            clients.iter_mut().for_each(|client| drop(client.write(b"i")));
+            took("mail", 5, &|| send(daemon.port, "ann@host.test"));
+            took("a collector", 5, &|| {
+                let numbers = match is_socket {
+                    true => scrape(UnixStream::connect(&socket).unwrap()),
+                    false => scrape(TcpStream::connect(("127.0.0.1", port)).unwrap()),
+                };
+                assert!(numbers.unwrap().get("oxim_messages_received_total", &[("protocol", "smtp")]) >= 1.0);
+            });
+            took("--certificates", 5, &|| assert!(seen::ask(&daemon.place, &[]).status.success(), "{round}"));
+        }
+        let after = (count("task"), count("fd"));
+        assert!(after.0 <= before.0 + 40 && after.1 <= before.1 + 60, "{before:?} {after:?}");
+        took("a reload", 20, &|| {
+            signal(daemon.pid(), Signal::SIGHUP);
+            let started = || daemon.place.log().matches("daemon started").count();
+            while started() < 2 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        // Clients that never read do not make it wait, either.
+        for number in 0..60 {
+            clients.push(match is_socket {
+                true => Box::new(hostile(3 * number + 2, UnixStream::connect(&socket).unwrap())),
+                false => Box::new(hostile(3 * number + 2, TcpStream::connect(("127.0.0.1", port)).unwrap())),
+            });
+        }
+        took("a stop", 9, &|| stop(&daemon));
+        assert!(
+            daemon.place.log().lines().all(|line| !line.contains("internal error")),
+            "{}",
+            daemon.place.log()
+        );
+    }
 }
 
 #[test]

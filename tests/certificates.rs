@@ -66,6 +66,32 @@ fn revocation_lists_in_use_are_listed_and_counted_down() {
 }
 
 #[test]
+fn subjects_with_quotes_backslashes_and_ends_of_lines_stay_within_their_labels_and_strings() {
+    let subject = "/O=oxim test/CN=a\"b\\\\c{d}\u{20}=1,\n# EOF\n\u{e9}";
+    ca().issue_as("odd", subject, "inter", "subjectAltName=DNS:odd.test");
+    let port = free_port();
+    let place = place(&format!("openmetrics_listen = 127.0.0.1:{port}"));
+    let chain = [ca().read("odd.pem"), ca().read("inter.pem")].concat();
+    fs::write(place.path("odd-chain.pem"), chain).unwrap();
+    fs::write(place.path("odd.key"), ca().read("odd.key")).unwrap();
+    let daemon = started(place);
+    openssl(daemon.port, "-servername odd", &["QUIT\\r\\n"]);
+    let serial: String =
+        ca().certificate("odd").serial().unwrap().iter().map(|byte| format!("{byte:02X}")).collect();
+    let all = certificates(&daemon.place);
+    let told = all.iter().find(|one| one.get("serial").text() == serial).expect("the certificate");
+    let name = told.get("subject").text();
+    assert!(name.contains("b") && name.contains('"') && name.contains('\\'), "{name:?}");
+    // A strict reader finds the whole of it again.
+    let found = numbers(port);
+    let samples = found.find("oxim_certificate_remaining_seconds", &[("serial", &serial)]);
+    assert_eq!((samples.len(), samples[0].labels["subject"].as_str()), (1, name));
+    // For people it is one line, whatever it says.
+    let table = String::from_utf8(ask(&daemon.place, &[]).stdout).unwrap();
+    assert_eq!(table.lines().filter(|line| line.contains(&serial)).count(), 1, "{table}");
+}
+
+#[test]
 fn certificates_are_listed_once_they_were_shown() {
     let daemon = started(place(""));
     assert_eq!(certificates(&daemon.place), []);
@@ -328,6 +354,70 @@ mod with_status {
         let leaf = all.iter().find(|one| one.get("subject").text().ends_with("leaf.test")).unwrap();
         assert_eq!((leaf.get("status").text(), leaf.get("source").text()), ("none", "keeper"));
         assert!(leaf.get("last_error").text().contains("tryLater"), "{leaf:?}");
+    }
+
+    /// The numbers as they are sent.
+    fn raw_numbers(port: u16) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn every_number_that_was_promised_is_there_with_its_type_and_unit_and_a_value_that_moves() {
+        let port = free_port();
+        let daemon = shown(&format!("openmetrics_listen = 127.0.0.1:{port}"));
+        let text = raw_numbers(port);
+        for (name, kind, unit) in [
+            ("oxim_staple_age_seconds", "gauge", "seconds"),
+            ("oxim_staple_remaining_seconds", "gauge", "seconds"),
+            ("oxim_staple_usable", "gauge", ""),
+            ("oxim_staple_fetches", "counter", ""),
+            ("oxim_status_fetches", "counter", ""),
+            ("oxim_tls_handshakes", "counter", ""),
+            ("oxim_tls_handshake_failures", "counter", ""),
+            ("oxim_tls_statuses", "counter", ""),
+            ("oxim_queue_messages", "gauge", ""),
+            ("oxim_messages_received", "counter", ""),
+            ("oxim_received_bytes", "counter", "bytes"),
+            ("oxim_deliveries", "counter", ""),
+            ("oxim_messages_attempted", "counter", ""),
+            ("oxim_certificate_remaining_seconds", "gauge", "seconds"),
+            ("oxim_crl_remaining_seconds", "gauge", "seconds"),
+            ("oxim_tls_unusable_files", "gauge", ""),
+        ] {
+            let unit = if unit.is_empty() { String::new() } else { format!("# UNIT {name} {unit}\n") };
+            let head = format!("# TYPE {name} {kind}\n{unit}# HELP {name} ");
+            assert!(text.contains(&head), "{head} is not in\n{text}");
+        }
+        let before = openmetrics::read(&text).unwrap();
+        let all = [
+            ("oxim_messages_received_total", ("protocol", "smtp"), 3.0),
+            ("oxim_deliveries_total", ("result", "local"), 2.0), // the bounce too
+            ("oxim_deliveries_total", ("result", "deferred"), 1.0),
+            ("oxim_deliveries_total", ("result", "failed"), 1.0),
+            ("oxim_messages_attempted_total", ("result", "deferred"), 1.0),
+        ];
+        assert!(all.iter().all(|(name, label, _)| before.get(name, &[*label]) == 0.0), "{text}");
+        for recipient in ["ann@host.test", "defer@host.test", "fail@host.test"] {
+            send(daemon.port, recipient);
+        }
+        wait_for(port, "messages in, out, deferred", |numbers| {
+            all.iter().all(|(name, label, count)| numbers.get(name, &[*label]) == *count)
+                && numbers.get("oxim_queue_messages", &[]) == 1.0
+        });
+        openssl(daemon.port, "-tls1_2 -status -servername leaf", &["QUIT\\r\\n"]);
+        wait_for(port, "the handshake", |numbers| {
+            let of = |name, label| {
+                numbers.get(name, &[("side", "in"), label]) - before.get(name, &[("side", "in"), label])
+            };
+            of("oxim_tls_handshakes_total", ("version", "TLS1.2")) == 1.0
+                && of("oxim_tls_handshakes_total", ("version", "TLS1.3")) == 0.0
+                && of("oxim_tls_statuses_total", ("verdict", "verified")) == 1.0
+        });
     }
 
     #[test]

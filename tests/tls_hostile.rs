@@ -262,7 +262,9 @@ fn two_thousand_handshakes_good_and_bad_leave_memory_and_threads_as_they_were() 
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    (0..count * 25).for_each(|number| smtp_client::shake(daemon.port, number % 5 == 4))
+                    (0..count * 25).for_each(|number| {
+                        smtp_client::shake(daemon.port, number % 5 == 4);
+                    })
                 });
             }
         });

@@ -114,7 +114,7 @@
 //! Every role, the staple keeper too, has the memory of the counters that `openmetrics_listen` shows, and can write what
 //! it likes there: numbers may lie after a break-in, and nothing but a reader of numbers believes them. The memory's
 //! size is sealed, so that no role ends another by cutting it off. Whoever connects to the numbers is read with a limit
-//! and a deadline, and only on this host.
+//! and a deadline, and only on this host; a few are served at once, and who has been there longest gives way.
 //!
 //! A taken-over worker can have the staple keeper ask for what it likes: it makes certificates that name URLs of its choice,
 //! and the keeper sends a question (GET or POST, over HTTP) to each, at most [`crate::ocsp::registry::MAX_ENTRIES`] of them at

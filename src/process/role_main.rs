@@ -5,7 +5,7 @@ use super::confinement;
 use super::delivery_worker::{DeliveryWorker, Settings};
 use super::drop_box;
 use super::ipc::{self, ToMaster, ToRole};
-use super::openmetrics::{self, Door, Endpoint, Numbers};
+use super::openmetrics::{self, Door, Ending, Endpoint, Numbers};
 use super::reading::{self, Reading};
 use super::role::{Right, Role};
 use super::services;
@@ -29,7 +29,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Descriptors that a role with many connections may need.
 const OPEN_FILES: u64 = 65_536;
@@ -232,11 +232,8 @@ fn live_smtp(reading: &Reading, handed: Handed, calls: MakeCalls) -> io::Result<
         };
         worker.close_listeners();
         let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
-        let end = Instant::now() + patience;
         worker.pool().wait_idle(patience);
-        if let Some(ending) = ending {
-            ending.wait(end.saturating_duration_since(Instant::now()));
-        }
+        wait_for_answers(ending, patience);
         return Ok(());
     }
 }
@@ -261,6 +258,14 @@ fn show_numbers(
         log.panic(format!("internal error while numbers were shown: {text}").as_bytes().as_bstr());
     };
     openmetrics::serve(door, Arc::new(move || numbers.text()), Arc::new(on_panic)).map(Some)
+}
+
+/// Who asked for the numbers at the last moment has an answer; but nobody who does not read it holds up a stop.
+fn wait_for_answers(ending: Option<Ending>, patience: Duration) {
+    const AT_A_STOP: Duration = Duration::from_secs(1);
+    if let Some(ending) = ending {
+        ending.wait(if patience == STOP_PATIENCE { AT_A_STOP } else { patience });
+    }
 }
 
 fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
@@ -302,11 +307,8 @@ fn live_delivery(reading: &Reading, handed: Handed) -> io::Result<()> {
             Some((ToRole::Start(_) | ToRole::Go(()), _)) => continue,
         };
         let ending = endpoint.map(Endpoint::close); // its successor shows the numbers
-        let end = Instant::now() + patience;
         worker.finish(patience);
-        if let Some(ending) = ending {
-            ending.wait(end.saturating_duration_since(Instant::now()));
-        }
+        wait_for_answers(ending, patience);
         return Ok(());
     }
 }

@@ -87,6 +87,14 @@ fn read_metadata(
         if !families.insert(name.to_owned()) {
             return Err("a family that was there before".into());
         }
+        // Samples of the one could be taken for those of the other.
+        let with_suffix =
+            |name: &str| ["_total", "_info", "_created"].map(|suffix| format!("{name}{suffix}"));
+        let clashes = with_suffix(name).iter().any(|longer| families.contains(longer))
+            || families.iter().any(|other| with_suffix(other).iter().any(|longer| longer == name));
+        if clashes {
+            return Err("a family whose samples have another's name".into());
+        }
         *family = Family { name: name.to_owned(), kind: rest.to_owned(), ..Family::default() };
         return Ok(());
     }

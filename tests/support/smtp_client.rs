@@ -1,6 +1,7 @@
 //! SMTP clients for tests of a running daemon: bare sockets, our own TLS, and openssl's client.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use oxim::mail::envelope::OcspState;
 use oxim::tls::{ClientRequest, ClientSettings, ClientTls, Verify};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -58,13 +59,13 @@ pub fn openssl(port: u16, arguments: &str, lines: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// One session over TLS, or one that breaks off in the handshake.
-pub fn shake(port: u16, broken: bool) {
+/// One session over TLS, or one that breaks off in the handshake. What the client saw of the certificate's status.
+pub fn shake(port: u16, broken: bool) -> OcspState {
     let mut socket = Smtp::starttls(port);
     if broken {
         socket.write_all(b"this is no TLS\r\n").unwrap();
         let _ = socket.read(&mut [0; 100]);
-        return;
+        return OcspState::NotRequested;
     }
     let settings = ClientSettings::default();
     let request = ClientRequest {
@@ -84,9 +85,10 @@ pub fn shake(port: u16, broken: bool) {
         notify: &|_| {},
         terms: oxim::tls::ClientTerms::default(),
     };
-    let (mut stream, _) = ClientTls::new().connect(socket, &request).unwrap();
+    let (mut stream, info) = ClientTls::new().connect(socket, &request).unwrap();
     stream.write_all(b"QUIT\r\n").unwrap();
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"221 ");
+    info.ocsp
 }

@@ -4,8 +4,10 @@
 //! nothing. A Unix socket is made by the worker, under another name, and takes its place by rename. Either way the
 //! numbers are this host's alone: a loopback address, or a socket for oxim's user and group.
 //!
-//! Nobody who connects can hurt: a few connections at once, each with a deadline and a limit, read and answered once.
+//! Nobody who connects can hurt: a few connections at once, each with a deadline and a limit, read and answered once; who
+//! comes when all places are taken gets that of the one who has been there longest ([`client`]).
 
+mod client;
 mod http;
 mod numbers;
 
@@ -14,19 +16,20 @@ pub use numbers::Numbers;
 use super::thread_pool::{self, Place, Pool};
 use crate::metrics::ListenPlace;
 use crate::sys::{listen, system_words};
+use client::{Client, Guests};
 use http::Request;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Collectors served at once: there is one, or two for safety.
-const MOST_CLIENTS: usize = 4;
+/// Collectors served at once: there is one, or two for safety, and others may be there who are none.
+const MOST_CLIENTS: usize = 16;
 /// A request is there at once.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
 /// An answer is read at once, even one of some MiB.
@@ -96,11 +99,11 @@ impl Door {
         }
     }
 
-    fn accept(&self) -> io::Result<Box<dyn Client>> {
-        Ok(match self {
-            Self::Socket(listener) => Box::new(listener.accept()?.0),
-            Self::Port(listener) => Box::new(listener.accept()?.0),
-        })
+    fn accept(&self) -> io::Result<Arc<Client>> {
+        Ok(Arc::new(match self {
+            Self::Socket(listener) => Client::Socket(listener.accept()?.0),
+            Self::Port(listener) => Client::Port(listener.accept()?.0),
+        }))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -173,16 +176,30 @@ pub fn serve(door: Door, show: Arc<Show>, on_panic: Arc<dyn Fn(&str) + Send + Sy
     }
     let (ended, open) = io::pipe()?;
     let clients = Pool::new(MOST_CLIENTS);
-    let pool = clients.clone();
-    let admit = move |place: Place, client: Box<dyn Client>| {
-        let (show, on_panic) = (show.clone(), on_panic.clone());
+    let (pool, guests) = (clients.clone(), Guests::default());
+    let make_room = {
+        let (pool, guests) = (pool.clone(), guests.clone());
+        move || match pool.try_place() {
+            Some(place) => place,
+            None => {
+                guests.send_oldest_away();
+                pool.place()
+            }
+        }
+    };
+    let admit = move |place: Place, client: Arc<Client>| {
+        let (show, on_panic, guests) = (show.clone(), on_panic.clone(), guests.clone());
+        guests.add(&client);
+        let work = move || {
+            let _guest = Guest { guests, client: client.clone() };
+            answer(&client, &*show);
+        };
         // Without a thread the connection closes: a collector comes again.
-        let _ =
-            thread_pool::start(place, "metrics", move || answer(client, &*show), move |text| on_panic(text));
+        let _ = thread_pool::start(place, "metrics", work, move |text| on_panic(text));
     };
     let work = move || {
         while wait_for_client(door.fd(), ended.as_fd()) {
-            let place = pool.place();
+            let place = make_room();
             match door.accept() {
                 Ok(client) => admit(place, client),
                 // Taken by the other worker of a reload.
@@ -195,11 +212,23 @@ pub fn serve(door: Door, show: Arc<Show>, on_panic: Arc<dyn Fn(&str) + Send + Sy
         while let Door::Socket(_) = &door
             && let Ok(client) = door.accept()
         {
-            admit(pool.place(), client);
+            admit(make_room(), client);
         }
     };
     let door = std::thread::Builder::new().name("metrics-door".into()).spawn(work)?;
     Ok(Endpoint { open, door, clients })
+}
+
+/// One who is served; no more when this goes, with a panic too.
+struct Guest {
+    guests: Guests,
+    client: Arc<Client>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.remove(&self.client);
+    }
 }
 
 /// True when a client may be there; false at the end.
@@ -215,49 +244,23 @@ fn wait_for_client(door: BorrowedFd, ended: BorrowedFd) -> bool {
     }
 }
 
-/// A connection whose reads and writes have an end.
-trait Client: Read + Write + Send {
-    fn limit(&self, time: Duration) -> io::Result<()>;
-    fn end_writing(&self) -> io::Result<()>;
-}
-
-impl Client for UnixStream {
-    fn limit(&self, time: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(time))?;
-        self.set_write_timeout(Some(time))
-    }
-    fn end_writing(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
-impl Client for TcpStream {
-    fn limit(&self, time: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(time))?;
-        self.set_write_timeout(Some(time))
-    }
-    fn end_writing(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
-fn answer(mut client: Box<dyn Client>, show: &Show) {
-    let answer = match read_request(&mut *client) {
+fn answer(client: &Client, show: &Show) {
+    let answer = match read_request(client) {
         Ok(Request::Metrics { body }) => http::metrics(&show(), body),
         Ok(Request::Bad(refusal)) => http::refusal(refusal),
         // Gone, or came and said nothing.
         Ok(Request::Incomplete) | Err(_) => return,
     };
     // A client that is gone misses nothing.
-    let _ = write_answer(&mut *client, &answer);
+    let _ = write_answer(client, &answer);
 }
 
-fn read_request(client: &mut dyn Client) -> io::Result<Request> {
+fn read_request(client: &Client) -> io::Result<Request> {
     let end = Instant::now() + REQUEST_PATIENCE;
     let mut bytes = Vec::new();
     loop {
         let mut buffer = [0; 2048];
-        match timed(client, end, |client| client.read(&mut buffer)) {
+        match client.read(&mut buffer, end) {
             Ok(0) => return Ok(Request::Incomplete),
             Ok(read) => bytes.extend_from_slice(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -272,18 +275,18 @@ fn read_request(client: &mut dyn Client) -> io::Result<Request> {
     }
 }
 
-fn write_answer(client: &mut dyn Client, answer: &[u8]) -> io::Result<()> {
+fn write_answer(client: &Client, answer: &[u8]) -> io::Result<()> {
     let end = Instant::now() + ANSWER_PATIENCE;
     let mut rest = answer;
     while !rest.is_empty() {
-        let written = timed(client, end, |client| client.write(rest))?;
+        let written = client.write(rest, end)?;
         rest = &rest[written..];
     }
     client.end_writing()?;
     let end = Instant::now() + CLOSE_PATIENCE;
     let mut left = 2 * http::MAX_REQUEST;
     while left > 0 {
-        let read = timed(client, end, |client| client.read(&mut [0; 2048]))?;
+        let read = client.read(&mut [0; 2048], end)?;
         if read == 0 {
             break;
         }
@@ -292,32 +295,13 @@ fn write_answer(client: &mut dyn Client, answer: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// One read or write that ends at the deadline.
-fn timed(
-    client: &mut dyn Client,
-    end: Instant,
-    mut act: impl FnMut(&mut dyn Client) -> io::Result<usize>,
-) -> io::Result<usize> {
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        client.limit(left)?;
-        match act(client) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            done => return done,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -386,16 +370,38 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = socket(&directory);
         let _endpoint = endpoint(&path);
-        let silent: Vec<UnixStream> =
-            (0..MOST_CLIENTS + 1).map(|_| UnixStream::connect(&path).unwrap()).collect();
-        let started = Instant::now();
-        assert!(ask(&path, b"GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
-        assert!(started.elapsed() < 3 * REQUEST_PATIENCE, "{:?}", started.elapsed());
+        let silent = UnixStream::connect(&path).unwrap();
         let mut answer = String::new();
-        (&silent[0]).read_to_string(&mut answer).unwrap();
+        (&silent).read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(ask(&path, &[b'A'; http::MAX_REQUEST + 1]).starts_with("HTTP/1.1 431 "));
         assert!(ask(&path, b"\x16\x03\x01").starts_with("HTTP/1.1 400 "));
+    }
+
+    #[test]
+    fn who_comes_when_all_places_are_taken_gets_that_of_the_one_who_came_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = socket(&directory);
+        let long = Arc::new(|| format!("{}# EOF\n", "x".repeat(8 << 20)));
+        let door = Door::open(&ListenPlace::Socket(path.clone()), &mut Vec::new()).unwrap();
+        let endpoint = serve(door, long, Arc::new(|text| panic!("{text}"))).unwrap();
+        // Half of them say nothing, half ask for all of it and never read.
+        let connect = |number: usize| {
+            let stream = UnixStream::connect(&path).unwrap();
+            if number.is_multiple_of(2) {
+                (&stream).write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            }
+            stream
+        };
+        let hostile: Vec<UnixStream> = (0..10 * MOST_CLIENTS).map(connect).collect();
+        let started = Instant::now();
+        let answer = ask(&path, b"GET /metrics HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("x# EOF\n"), "{}", answer.len());
+        // Each generation had its time of grace, and no more.
+        assert!(started.elapsed() < REQUEST_PATIENCE, "{:?}", started.elapsed());
+        assert!(endpoint.clients.running() <= MOST_CLIENTS);
+        drop(hostile);
+        assert!(endpoint.close().wait(PATIENCE));
     }
 
     #[test]
