@@ -17,6 +17,7 @@ use oxim::tls::{ClientRequest, ClientSettings, ClientTerms, ClientTls, Verify};
 use stapling_server::{Options, Server, soon, staple_anything};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 const VERSIONS: [&str; 2] = ["NORMAL:-VERS-ALL:+VERS-TLS1.2", "NORMAL:-VERS-ALL:+VERS-TLS1.3"];
@@ -295,4 +296,61 @@ fn sessions_are_gone_on_with_under_the_same_records_only_and_judged_again() {
             assert_eq!(connect(&[tlsa(3, 1, 1, "other")]), Err(DIFFERS.to_owned()), "{version}");
         }
     }
+}
+
+/// Does `openssl s_client` take this chain, by these records alone?
+fn openssl_takes(chain: &[&str], host: &str, records: &[Tlsa]) -> bool {
+    let sent: Vec<u8> = chain.iter().flat_map(|name| ca().read(&format!("{name}.pem"))).collect();
+    let address = staple_anything(&sent, &ca().read(&format!("{}.key", chain[0])), None);
+    let mut command = Command::new("timeout");
+    command.args(["20", "openssl", "s_client", "-connect", &address.to_string(), "-no-CAfile", "-no-CApath"]);
+    command.args(["-dane_ee_no_namechecks", "-dane_tlsa_domain", host]);
+    for record in records {
+        let data = record.data.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let record = format!("{} {} {} {data}", record.usage, record.selector, record.matching);
+        command.args(["-dane_tlsa_rrdata", &record]);
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let verdict = said.lines().find_map(|line| line.trim().strip_prefix("Verify return code: "));
+    verdict.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr))).starts_with("0 ")
+}
+
+#[test]
+fn openssl_takes_the_same_chains_by_the_same_records() {
+    ca().issue_expired("late", "inter", "subjectAltName=DNS:mx.test");
+    let chains: [&[&str]; 7] = [
+        &["leaf"],
+        &["leaf", "inter"],
+        &["leaf", "inter", "root"],
+        &["other", "inter"],
+        &["late", "inter"],
+        &["direct", "root"],
+        &["root"],
+    ];
+    let mut records: Vec<Vec<Tlsa>> = Vec::new();
+    for of in ["leaf", "other", "late", "inter", "root", "rogue"] {
+        records.push(vec![tlsa(3, 1, 1, of)]);
+        records.push(vec![tlsa(2, 0, 1, of)]);
+        records.push(vec![tlsa(2, 1, 2, of)]);
+        records.push(vec![tlsa(2, 0, 0, of)]);
+    }
+    records.push(vec![tlsa(3, 0, 0, "leaf")]);
+    records.push(vec![tlsa(3, 0, 2, "leaf"), tlsa(3, 0, 1, "other")]);
+    records.push(vec![tlsa(3, 0, 1, "leaf"), tlsa(3, 0, 2, "other")]);
+    records.push(vec![tlsa(2, 0, 1, "rogue"), tlsa(3, 1, 1, "leaf")]);
+    let mut differ = Vec::new();
+    let (mut taken, mut refused) = (0, 0);
+    for chain in chains {
+        for records in &records {
+            let ours = judged(chain, "mx.test", records).is_ok();
+            *if ours { &mut taken } else { &mut refused } += 1;
+            if ours != openssl_takes(chain, "mx.test", records) {
+                let of: Vec<_> = records.iter().map(|r| (r.usage, r.selector, r.matching)).collect();
+                differ.push(format!("{chain:?} {of:?}: we say {ours}"));
+            }
+        }
+    }
+    assert!(differ.is_empty(), "{differ:#?}");
+    assert!(taken > 20 && refused > 50, "{taken} {refused}");
 }

@@ -136,6 +136,7 @@
 //! | unusable records leave the certificate to `tls_verify_hosts` and its kin | `dane_daemon::records_that_cannot_be_used_demand_tls_and_leave_the_certificate_to_the_options` |
 //! | the resolver's word counts only with `trust-ad`; the check warns of `hosts_require_dane` without it | `stub::without_trust_in_the_name_server_nothing_is_secure_and_its_word_is_not_asked_for`, `warnings::required_dane_is_warned_of_where_no_name_server_is_trusted`, `7-tls/dnssec_untrusted` |
 //! | `dnssec_request_domains`, `dnssec_require_domains`; aliases; MX look-ups; `hosts` of the transport | `7-tls/dnssec_domains` |
+//! | witness: `openssl s_client` takes and refuses the same of 196 pairs of a chain and records; exim4 in the parity cases | `tls_dane::openssl_takes_the_same_chains_by_the_same_records` |
 //! | `dane_require_tls_ciphers`, and the options that DANE takes the place of | `7-tls/dane_options` |
 //! | TLS from the first byte; names with a dot at the end | `dane_daemon::tls_from_the_first_byte_is_judged_as_well`, `dane_daemon::a_host_that_is_written_with_a_dot_at_its_end_is_asked_for_without` |
 //! | status: asked for and verified by the chain that the records vouch for; a revocation and the promise of must-staple count under an authority | `tls_dane::a_staple_is_verified_by_the_chain_that_the_records_vouch_for`, `tls_dane::a_must_staple_certificate_has_to_keep_its_word_under_an_authority_only` |
