@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 #[allow(non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code, clippy::all)]
-mod sys {
+pub mod sys {
     include!(concat!(env!("OUT_DIR"), "/gnutls_sys.rs"));
 }
 
@@ -81,7 +81,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn check(what: &str, code: c_int) -> anyhow::Result<()> {
+pub fn check(what: &str, code: c_int) -> anyhow::Result<()> {
     ensure!(code >= 0, "{what}: {code}");
     Ok(())
 }
@@ -185,7 +185,9 @@ fn speak(session: sys::gnutls_session_t) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn repeat(mut call: impl FnMut() -> isize) -> anyhow::Result<usize> {
+/// Calls until it is done; a peer that is silent for too long ends it.
+pub fn repeat(mut call: impl FnMut() -> isize) -> anyhow::Result<usize> {
+    let began = Instant::now();
     loop {
         let code = call();
         if let Ok(count) = usize::try_from(code) {
@@ -193,6 +195,7 @@ fn repeat(mut call: impl FnMut() -> isize) -> anyhow::Result<usize> {
         }
         // SAFETY: takes any number.
         ensure!(unsafe { sys::gnutls_error_is_fatal(code as c_int) } == 0, "GnuTLS: {code}");
+        ensure!(began.elapsed() < Duration::from_secs(30), "the peer said nothing for 30 s");
     }
 }
 

@@ -7,11 +7,10 @@ use std::time::Duration;
 /// CPU of the process, of its living descendants (threads that ended included), and of those that were waited for (these
 /// in ticks of 10 ms: what a server does that forks for each connection).
 pub fn of_tree(root: i32) -> anyhow::Result<Duration> {
-    let parents = parents();
     let mut tree = vec![root];
     let mut at = 0;
     while let Some(parent) = tree.get(at).copied() {
-        tree.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        tree.extend(children(parent));
         at += 1;
     }
     let mut total = of_process(root).context("the server is gone")? + of_reaped(root);
@@ -43,9 +42,12 @@ fn of_reaped(pid: i32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Every process with its parent.
-fn parents() -> Vec<(i32, i32)> {
-    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, i32::try_from(*stat(pid)?.get(1)?).ok()?))).collect()
+/// The living children of all its threads. The files are those of this process alone: a look at all of `/proc` would take
+/// longer than a block of sessions, and its CPU's caches.
+fn children(pid: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }

@@ -10,6 +10,7 @@
 //! `cargo bench --bench mail [-- [ROUNDS] [bounds]]`; root, with the user `oxim` and `exim4` installed, for the whole picture.
 mod bare;
 mod bounds;
+mod client;
 mod cpu;
 mod idle;
 mod load;
@@ -33,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     }
     let rounds: usize = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(3);
     let only_bounds = arguments.iter().any(|argument| argument == "bounds");
+    anyhow::ensure!(rounds > 0, "at least one round");
     nix::sys::prctl::set_child_subreaper(true)?;
     let programs = Program::installed();
     let keys = sessions::keys()?;

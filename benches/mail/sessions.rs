@@ -1,16 +1,13 @@
 //! STARTTLS sessions with a P-256 certificate: EHLO, STARTTLS, handshake, EHLO, QUIT.
 
-use super::load::{Figures, expect};
+use super::client::Client;
+use super::load::Figures;
 use super::server::{Program, Server, empty_run};
 use anyhow::{Context, ensure};
-use oxim::mail::envelope::OcspState;
-use oxim::tls::{ClientRequest, ClientSettings, ClientTls, Verify};
 use std::fs;
-use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Sessions in one run.
 const SESSIONS: usize = 300;
@@ -55,7 +52,7 @@ pub fn make(
     staple: bool,
     name: &(dyn Fn(usize) -> Option<String> + Sync),
 ) -> anyhow::Result<Duration> {
-    let client = ClientTls::new();
+    let client = Client::new()?;
     let client = &client;
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -64,7 +61,7 @@ pub fn make(
                 scope.spawn(move || {
                     (first..count)
                         .step_by(2)
-                        .try_for_each(|number| session(client, port, staple, name(number).as_deref()))
+                        .try_for_each(|number| client.session(port, staple, name(number).as_deref()))
                 })
             })
             .collect();
@@ -73,58 +70,6 @@ pub fn make(
             .try_for_each(|thread| thread.join().unwrap_or_else(|_| anyhow::bail!("client panicked")))
     })?;
     Ok(began.elapsed())
-}
-
-fn session(client: &ClientTls, port: u16, staple: bool, name: Option<&str>) -> anyhow::Result<()> {
-    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut replies = BufReader::new(socket.try_clone()?);
-    expect(&mut replies, "220")?;
-    socket.write_all(b"EHLO client.example\r\n")?;
-    expect(&mut replies, "250")?;
-    socket.write_all(b"STARTTLS\r\n")?;
-    expect(&mut replies, "220")?;
-    let settings = ClientSettings::default();
-    let request = ClientRequest {
-        settings: &settings,
-        ciphers: None,
-        sni: name.map(str::as_bytes),
-        verify: Verify::No,
-        host_name: None,
-        request_ocsp: true,
-        require_ocsp: false,
-        require_status: false,
-        registry: None,
-        resume: false,
-        deadline: Some(Instant::now() + Duration::from_secs(30)),
-        on_connect: false,
-        now: SystemTime::now(),
-        notify: &|_| {},
-        terms: oxim::tls::ClientTerms::default(),
-    };
-    let (mut tls, info) = client.connect(socket, &request).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let stapled = info.ocsp != OcspState::NoResponse;
-    ensure!(stapled == staple, "stapled: {stapled}, expected: {staple}");
-    let mut heard = Vec::new();
-    tls.write_all(b"EHLO client.example\r\n")?;
-    read_until(&mut tls, &mut heard, b"250 ")?;
-    tls.write_all(b"QUIT\r\n")?;
-    read_until(&mut tls, &mut heard, b"221 ")
-}
-
-/// Reads until a line begins with this.
-fn read_until(tls: &mut impl Read, heard: &mut Vec<u8>, wanted: &[u8]) -> anyhow::Result<()> {
-    let mut buffer = [0; 4096];
-    loop {
-        if heard.split(|byte| *byte == b'\n').any(|line| line.starts_with(wanted)) {
-            return Ok(());
-        }
-        match tls.read(&mut buffer)? {
-            0 => anyhow::bail!("the server closed before {}", String::from_utf8_lossy(wanted)),
-            count => heard.extend_from_slice(&buffer[..count]),
-        }
-    }
 }
 
 /// A CA, a P-256 certificate with its chain, and a good proof for it (openssl CLI).

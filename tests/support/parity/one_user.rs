@@ -19,8 +19,10 @@ pub fn cannot(root: &Path) -> BTreeMap<String, String> {
 /// The text with all users as one, under whose uid everything runs here.
 pub fn fold(text: &str) -> String {
     let own = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
-    let gecos =
-        own.as_ref().map(|user| user.gecos.to_string_lossy().split(',').next().unwrap_or("").to_owned());
+    // the whole of it (quoted where that has to be), or what stands before the first comma; it may be the user's own name
+    let gecos = own.as_ref().map(|user| user.gecos.to_string_lossy().into_owned()).unwrap_or_default();
+    let spoken = gecos.split(',').next().unwrap_or_default().to_owned();
+    let own_names = [format!("\"{gecos}\""), gecos, spoken, "@CALLER@".to_owned()];
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let mut names = vec![
         ("Paul Caller <@CALLER@@test.example>".to_owned(), "@CALLER@@test.example"),
@@ -34,12 +36,13 @@ pub fn fold(text: &str) -> String {
         ("U=root ".to_owned(), "U=@CALLER@ "),
         ("from root by".to_owned(), "from @CALLER@ by"),
         ("-ident root".to_owned(), "-ident @CALLER@"),
+        ("-auth_id root".to_owned(), "-auth_id @CALLER@"),
         ("root@test.example".to_owned(), "@CALLER@@test.example"),
         ("/etc/exim4/exim4.conf".to_owned(), "@DIR@/exim.conf"),
         ("root <@CALLER@@test.example>".to_owned(), "@CALLER@@test.example"),
         ("From:  <@CALLER@@test.example>".to_owned(), "From: @CALLER@@test.example"),
     ];
-    if let Some(name) = gecos.filter(|name| !name.is_empty()) {
+    for name in own_names.into_iter().rev().filter(|name| !name.is_empty()) {
         names.insert(0, (format!("{name} <@CALLER@@test.example>"), "@CALLER@@test.example"));
     }
     let folded = names.into_iter().fold(text.to_owned(), |text, (from, to)| text.replace(&from, to));
