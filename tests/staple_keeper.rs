@@ -330,6 +330,14 @@ fn listed_files_have_their_proofs_before_the_first_client_names_them() {
 }
 
 #[test]
+fn a_directory_of_listed_files_that_may_not_be_looked_into_is_named() {
+    let place = place_of_hosts(&Responder::start(Mode::Silent), "@DIR@/hosts/*/chain.pem");
+    fs::set_permissions(place.path("hosts"), fs::Permissions::from_mode(0o300)).unwrap();
+    let closed = format!("(tls_ocsp_fetch): {}: Permission denied", place.path("hosts").display());
+    place.daemon().place.wait_for_log(&closed);
+}
+
+#[test]
 fn a_certificate_that_demands_a_proof_has_it_before_the_first_connection_is_served() {
     let responder = Responder::start(Mode::Answer(ca().proof(&good("staple"))));
     let daemon = place("staple", &text(&responder, "")).daemon();
@@ -535,8 +543,7 @@ fn a_store_that_cannot_be_used_stops_neither_mail_nor_stapling_and_the_daemon_sa
         return;
     }
     let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
-    let elsewhere = tempfile::tempdir().unwrap();
-    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let elsewhere = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o777)).tempdir().unwrap();
     // After a `chown -R`, a restored backup, a hand that was too strict; or a trap.
     type Spoil<'a> = &'a dyn Fn(&Place);
     let of_another: Spoil = &|place| fs::create_dir(place.path("spool/ocsp")).unwrap();
@@ -572,9 +579,8 @@ fn a_keeper_that_begins_anew_and_finds_its_store_gone_goes_on_without() {
     let responder = Responder::start(Mode::Answer(ca().proof(&good("leaf"))));
     let daemon = place("leaf", &text(&responder, "")).daemon();
     wait_until(&daemon.place, "stored", || stored(&daemon.place, "leaf").exists());
-    let keeper = daemon.role("oxim-keeper").expect("a keeper");
     fs::remove_dir_all(daemon.place.path("spool/ocsp")).unwrap();
-    kill(keeper);
+    kill(daemon.role("oxim-keeper").expect("a keeper"));
     daemon.place.wait_for_log("OCSP: fetched proofs cannot be stored: ");
     put_certificate(&daemon.place, "other");
     responder.set(each(&["other"]));

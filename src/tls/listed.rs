@@ -12,9 +12,11 @@ use super::notice::{Notice, Notify};
 use super::unit;
 use crate::ocsp::registry::{MAX_ENTRIES, Registry};
 use crate::ocsp::standing::UnusableFile;
+use crate::sys::system_words;
 use bstr::{BString, ByteSlice};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
@@ -45,14 +47,15 @@ impl Listed {
     pub fn look(&mut self, now: SystemTime, notify: Notify<'_>) {
         let mut found = BTreeSet::new();
         for pattern in self.patterns.clone() {
-            let before = found.len();
-            matching(&pattern, &mut found);
-            if found.len() > before || found.contains(&pattern) {
+            let (files, closed) = matching(&pattern);
+            if !files.is_empty() {
                 self.missing.remove(&pattern);
             } else if self.missing.insert(pattern.clone()) {
+                let why = closed.map(|why| format!(": {why}")).unwrap_or_default();
                 let place = pattern.display();
-                notify(Notice::main(format!("OCSP: there is no file {place} (tls_ocsp_fetch)")));
+                notify(Notice::main(format!("OCSP: there is no file {place} (tls_ocsp_fetch){why}")));
             }
+            found.extend(files);
         }
         self.read.retain(|path, _| found.contains(path));
         for path in found {
@@ -104,23 +107,38 @@ impl Listed {
     }
 }
 
-/// The files that a pattern names, at most as many as can be looked after.
-fn matching(pattern: &Path, found: &mut BTreeSet<PathBuf>) {
-    let mut places = vec![PathBuf::from("/")];
+/// The files that a pattern names, at most as many as can be looked after; and a place on the way that may not be looked
+/// into (certbot's directories are root's alone), with the reason.
+fn matching(pattern: &Path) -> (Vec<PathBuf>, Option<String>) {
+    let (mut places, mut closed) = (vec![PathBuf::from("/")], None);
+    let mut note = |place: &Path, error: io::Error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            closed.get_or_insert_with(|| format!("{}: {}", place.display(), system_words(&error)));
+        }
+    };
     for component in pattern.components() {
         let Component::Normal(name) = component else { continue };
-        places = places.into_iter().flat_map(|place| beneath(&place, name)).take(MAX_ENTRIES).collect();
+        let next = places.into_iter().flat_map(|place| beneath(&place, name, &mut note));
+        places = next.take(MAX_ENTRIES).collect();
     }
-    found.extend(places.into_iter().filter(|place| place.is_file()).take(MAX_ENTRIES));
+    let is_file = |place: &PathBuf| match std::fs::metadata(place) {
+        Ok(about) => about.is_file(),
+        Err(error) => {
+            note(place, error);
+            false
+        }
+    };
+    let files = places.into_iter().filter(is_file).take(MAX_ENTRIES).collect();
+    (files, closed)
 }
 
-fn beneath(place: &Path, name: &OsStr) -> Vec<PathBuf> {
+fn beneath(place: &Path, name: &OsStr, note: &mut dyn FnMut(&Path, io::Error)) -> Vec<PathBuf> {
     if !name.as_bytes().contains(&b'*') {
         return vec![place.join(name)];
     }
-    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(place).map_err(|error| note(place, error));
     let fits = |entry: &std::fs::DirEntry| fits(name.as_bytes(), entry.file_name().as_bytes());
-    entries.filter(fits).map(|entry| entry.path()).collect()
+    entries.into_iter().flatten().flatten().filter(fits).map(|entry| entry.path()).collect()
 }
 
 /// `*` stands for any bytes; as in a shell not for a dot at the beginning.
@@ -145,6 +163,8 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ocsp::registry::{Keeper, Key, Wanted, WantedList};
+    use std::sync::Arc;
 
     #[test]
     fn a_star_stands_for_any_part_of_a_name() {
@@ -172,12 +192,33 @@ mod tests {
             std::fs::write(directory.path().join(host).join(file), "").unwrap();
         }
         std::fs::create_dir(directory.path().join("three")).unwrap();
-        let mut found = BTreeSet::new();
-        matching(&directory.path().join("*/chain*"), &mut found);
+        let (found, closed) = matching(&directory.path().join("*/chain*"));
         let expected = ["one/chain.pem", "two/chain.pem"].map(|path| directory.path().join(path));
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
-        let mut found = BTreeSet::new();
-        matching(directory.path(), &mut found);
-        assert!(found.is_empty(), "a directory is no file");
+        assert_eq!((BTreeSet::from_iter(found), closed), (BTreeSet::from(expected), None));
+        let (found, closed) = matching(directory.path());
+        assert!(found.is_empty() && closed.is_none(), "a directory is no file");
+    }
+
+    #[test]
+    fn a_pattern_whose_files_another_found_already_is_not_called_missing_and_one_that_leads_nowhere_is_told_once()
+     {
+        struct Nobody;
+        impl Keeper for Nobody {
+            fn want(&self, _: Key, _: &Wanted) {}
+            fn want_list(&self, _: Key, _: &WantedList) {}
+            fn forget(&self, _: Key) {}
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("chain.pem"), "").unwrap();
+        let patterns = ["*.pem", "chain*", "none*"].map(|name| directory.path().join(name));
+        let mut listed = Listed::new(patterns.to_vec(), Registry::new(Arc::new(Nobody)), None);
+        let told = std::cell::RefCell::new(Vec::new());
+        for _ in 0..2 {
+            listed.look(SystemTime::now(), &|notice| told.borrow_mut().push(notice.text.to_string()));
+        }
+        let missing: Vec<_> =
+            told.take().into_iter().filter(|line| line.contains("there is no file")).collect();
+        let place = patterns[2].display();
+        assert_eq!(missing, [format!("OCSP: there is no file {place} (tls_ocsp_fetch)")]);
     }
 }
