@@ -207,6 +207,7 @@
 //! | text sent with STARTTLS, or after `go ahead` in clear | `tls_hostile::what_is_sent_with_starttls_is_an_error_and_never_a_command` |
 //! | clear text after close_notify, in BDAT too | `tls_hostile::what_follows_the_end_of_tls_in_clear_is_not_answered`, `tls_stream::what_follows_close_notify_in_clear_is_never_read` |
 //! | a handshake that stalls, drips or floods | `tls_hostile::a_handshake_that_stalls_or_drips_ends_with_smtp_receive_timeout`, `tls_stream::a_peer_that_drips_its_handshake_cannot_put_off_its_end`, `transport::what_is_there_is_taken_at_the_deadline_but_not_long_after_it` |
+//! | certificates whose keys take seconds for each signature, in a chain or a proof | `tls_slow_keys::a_chain_of_slow_keys_costs_no_more_than_gnutls_itself_takes`, `tls_slow_keys::a_proof_with_slow_keys_inside_is_not_signed_by_anybody` |
 //! | a peer that never reads | `tls_stream::a_peer_that_stops_reading_makes_writes_time_out`, `tls_stream::after_a_write_that_timed_out_nothing_more_is_sent` |
 //! | an end without close_notify, a reset, or what is no record, between commands and within the text: Exim's lines | `7-tls/lost_in_tls` |
 //! | renegotiation | `tls_hostile::renegotiation_is_refused` |

@@ -269,6 +269,16 @@ impl Ca {
 
     /// A response with several single responses; who signs, and how, is the first one's say.
     pub fn proof_of_all(&self, specs: &[ProofSpec]) -> Vec<u8> {
+        let inside = specs[0].inside.map(|name| self.certificate(name).der().expect("DER"));
+        self.signed_proof(specs, &inside.unwrap_or_default())
+    }
+
+    /// A response with these certificates inside, DER in a row.
+    pub fn proof_with(&self, spec: &ProofSpec, inside: &[u8]) -> Vec<u8> {
+        self.signed_proof(std::slice::from_ref(spec), inside)
+    }
+
+    fn signed_proof(&self, specs: &[ProofSpec], inside: &[u8]) -> Vec<u8> {
         let spec = &specs[0];
         let key = self.certificate(spec.signer).public_key_bits().expect("a key");
         let singles: Vec<u8> = specs.iter().flat_map(|spec| self.single(spec)).collect();
@@ -284,9 +294,8 @@ impl Ca {
             signature[last] ^= 1;
         }
         let mut basic = [signed, der(SEQUENCE, ECDSA_SHA256), bits(&signature)].concat();
-        if let Some(inside) = spec.inside {
-            let certificate = self.certificate(inside).der().expect("DER");
-            basic.extend(der(0xa0, &der(SEQUENCE, &certificate)));
+        if !inside.is_empty() {
+            basic.extend(der(0xa0, &der(SEQUENCE, inside)));
         }
         let bytes = [OCSP_BASIC.to_vec(), octets(&der(SEQUENCE, &basic))].concat();
         der(SEQUENCE, &[vec![0x0a, 1, 0], der(0xa0, &der(SEQUENCE, &bytes))].concat())

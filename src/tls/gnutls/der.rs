@@ -66,6 +66,29 @@ pub(super) fn public_key_bits(certificate: &[u8]) -> Option<&[u8]> {
     bits.split_first().map(|(_unused, bits)| bits)
 }
 
+/// Longest modulus of an RSA key that is used (16384 bits and a zero in front), and longest exponent (64 bits): OpenSSL's limits.
+const MAX_MODULUS: usize = 2049;
+const MAX_EXPONENT: usize = 9;
+/// Longest parameters of a key (DSA's, of 3072 bits, have 800 bytes).
+const MAX_PARAMETERS: usize = 1200;
+
+/// True if checking a signature with a certificate's key takes milliseconds. It takes seconds with a key that somebody made
+/// for that, since the time grows with the exponent; GnuTLS has no limit of its own.
+pub(super) fn has_quick_key(certificate: &[u8]) -> bool {
+    let Some((key_info, _)) = public_key_info(certificate).and_then(|info| expect(info, SEQUENCE)) else {
+        return false;
+    };
+    let Some((parameters, _)) = expect(key_info, SEQUENCE) else { return false };
+    let Some(bits) = public_key_bits(certificate) else { return false };
+    let rsa = expect(bits, SEQUENCE).filter(|(_, rest)| rest.is_empty()).and_then(|(numbers, _)| {
+        let (modulus, rest) = expect(numbers, INTEGER)?;
+        let (exponent, _) = expect(rest, INTEGER)?;
+        Some((modulus.len(), exponent.len()))
+    });
+    parameters.len() <= MAX_PARAMETERS
+        && rsa.is_none_or(|(modulus, exponent)| modulus <= MAX_MODULUS && exponent <= MAX_EXPONENT)
+}
+
 /// True if a list of TLS features (RFC 7633: `SEQUENCE OF INTEGER`) has this one, a number below 128.
 pub(super) fn has_feature(features: &[u8], wanted: u8) -> bool {
     let Some((mut rest, _)) = expect(features, SEQUENCE) else { return false };
@@ -97,6 +120,7 @@ mod tests {
             [&b""[..], b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00", b"\x30\x80\x00\x00"]
         {
             assert_eq!((public_key_bits(bytes), public_key_info(bytes)), (None, None));
+            assert!(!has_quick_key(bytes));
         }
     }
 }

@@ -23,7 +23,7 @@ owned! {
 
 /// Most single responses that are looked at: a proof has one, or one for each element of a chain.
 const MAX_SINGLES: c_uint = 64;
-/// Most certificates in a response that are looked at.
+/// Most certificates in a response.
 const MAX_CERTIFICATES: usize = 16;
 
 /// Most entries of a certificate's authority information access that are looked at.
@@ -149,7 +149,7 @@ impl Response {
         })
     }
 
-    /// The certificates inside.
+    /// The certificates inside; an error if there are more than any responder sends.
     #[doc(alias = "gnutls_ocsp_resp_get_certs")]
     pub fn certificates(&self) -> Result<Vec<Certificate>, Error> {
         let mut list: *mut sys::gnutls_x509_crt_t = ptr::null_mut();
@@ -157,11 +157,14 @@ impl Response {
         // SAFETY: the handle is alive, the out pointers are ours.
         check(unsafe { sys::gnutls_ocsp_resp_get_certs(self.0.raw(), &mut list, &mut count) })?;
         // SAFETY: on success `list` is an allocation with `count` handles, all of them ours.
-        let mut all: Vec<_> = (0..count).map(|at| Certificate::own(unsafe { *list.add(at) })).collect();
+        let all: Vec<_> = (0..count).map(|at| Certificate::own(unsafe { *list.add(at) })).collect();
         // SAFETY: the array itself is an allocation of GnuTLS that is ours; NULL is allowed.
         unsafe { super::memory::free(list.cast()) };
-        all.truncate(MAX_CERTIFICATES);
-        Ok(all)
+        if all.len() > MAX_CERTIFICATES {
+            Err(Error::from_code(sys::GNUTLS_E_INVALID_REQUEST))
+        } else {
+            Ok(all)
+        }
     }
 
     /// True if `issuer` signed the response, or a certificate inside that `issuer` issued for it (now

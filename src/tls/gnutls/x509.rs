@@ -201,19 +201,30 @@ impl Certificate {
     /// True if `issuer` is named as this certificate's issuer, may issue, and signed it. Times are not looked at, nor how
     /// strong the signature's algorithm is: that is for who verifies, and whoever allows a weak one
     /// (`%VERIFY_ALLOW_SIGN_WITH_SHA1`) wants to know the issuer all the same, whose list may name the certificate.
-    #[doc(alias = "gnutls_x509_crt_check_issuer")]
     #[doc(alias = "gnutls_x509_crt_verify")]
     pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        if !self.names_as_issuer(issuer) || !issuer.has_quick_key() {
+            return false;
+        }
         let mut status: c_uint = c_uint::MAX;
         let authorities = [issuer.raw()];
         // SAFETY: both handles are alive; the list has one element and is only read.
         let code = unsafe {
-            if sys::gnutls_x509_crt_check_issuer(self.raw(), issuer.raw()) == 0 {
-                return false;
-            }
             sys::gnutls_x509_crt_verify(self.raw(), authorities.as_ptr(), 1, WHOEVER_SIGNED, &mut status)
         };
         code >= 0 && status == 0
+    }
+
+    /// True if `issuer` has the name, and the key by its identifier if there is one, that this certificate says of its issuer.
+    #[doc(alias = "gnutls_x509_crt_check_issuer")]
+    pub fn names_as_issuer(&self, issuer: &Certificate) -> bool {
+        // SAFETY: both handles are alive.
+        unsafe { sys::gnutls_x509_crt_check_issuer(self.raw(), issuer.raw()) != 0 }
+    }
+
+    /// True if checking a signature with its key takes no time to speak of.
+    pub fn has_quick_key(&self) -> bool {
+        self.der().is_ok_and(|der| der::has_quick_key(&der))
     }
 
     /// True if the certificate is an authority's (basic constraints).
