@@ -106,6 +106,7 @@
 //! | `hosts_nopass_tls`, `hosts_noproxy_tls` | a session with TLS serves one message | `kept_connections::a_tls_session_serves_one_message_where_the_options_say_so_and_a_clear_one_more` |
 //! | `tls_eccurve` | without effect, as with any Exim that is built with GnuTLS; it is not even expanded | `7-tls/eccurve` |
 //! | `hosts_verify_avoid_tls` | without effect: it acts on callouts and cutthrough delivery, and an ACL that asks for one of them is refused | `7-tls/verify_avoid_tls`, `acl::hosts_verify_avoid_tls_is_without_effect_as_long_as_what_it_acts_on_is_refused` |
+//! | `gnutls_allow_auto_pkcs11` | `pkcs11:` URLs for certificates and keys, on both sides; without it no module is loaded, and with it only where one is asked for | `7-tls/tokens`, `tls_tokens::a_certificate_from_a_token_is_shown_with_its_chain_and_its_proof_and_the_key_stays_there`, `tls_tokens::a_key_in_a_token_serves_a_certificate_in_a_file_and_many_threads_at_once`, `tls_tokens::a_client_shows_a_certificate_from_a_token`, `tls_tokens::without_gnutls_allow_auto_pkcs11_no_module_is_loaded_and_the_log_names_the_option`, `tls_tokens::where_no_token_is_named_no_module_is_loaded_though_it_might_be`, `tls_tokens::a_url_whose_colons_are_not_doubled_is_told_with_the_cure` |
 //! | `$tls_*`, `${certextract`, `encrypted`, lines of rejections | | `7-tls/variables`, `7-tls/certextract`, `7-tls/certextract_errors`, `7-tls/encrypted`, `7-tls/rejections` |
 //!
 //! # Other programs at the other end
