@@ -86,6 +86,8 @@ const GATES: &[(&str, Version)] = &[
     ("gnutls_issuer_copy", (3, 6, 0)),
     // gnutls_certificate_set_ocsp_status_request_mem: proofs of whole chains
     ("gnutls_loads_proofs", (3, 6, 3)),
+    // gnutls_x509_crt_list_import_url: chains from a token
+    ("gnutls_tokens", (3, 6, 3)),
     // GNUTLS_SFLAGS_SESSION_TICKET: a ticket has come
     ("gnutls_tells_tickets", (3, 6, 3)),
     // gnutls_ocsp_status_request_get2: what was stapled for each certificate of a chain
@@ -103,6 +105,7 @@ const OLD: Version = (2, 12, 0);
 const NAMES: &[(&str, Version)] = &[
     // library
     ("gnutls_global_init", OLD),
+    ("gnutls_pkcs11_init", OLD),
     ("gnutls_check_version", OLD),
     ("gnutls_strerror", OLD),
     ("gnutls_strerror_name", OLD),
@@ -250,6 +253,16 @@ const NAMES: &[(&str, Version)] = &[
     ("gnutls_x509_privkey_deinit", OLD),
     ("gnutls_x509_privkey_import", OLD),
     ("gnutls_x509_privkey_import_pkcs8", OLD),
+    // certificates and keys in a token
+    ("gnutls_pcert_st", (3, 0, 0)),
+    ("gnutls_privkey_t", OLD),
+    ("gnutls_x509_crt_list_import_url", (3, 6, 3)),
+    ("gnutls_pcert_import_x509", (3, 0, 0)),
+    ("gnutls_pcert_deinit", (3, 0, 0)),
+    ("gnutls_privkey_init", OLD),
+    ("gnutls_privkey_deinit", OLD),
+    ("gnutls_privkey_import_url", (3, 1, 0)),
+    ("gnutls_certificate_set_key", (3, 0, 0)),
     ("gnutls_x509_privkey_generate", OLD),
     // the signature of a revocation list
     ("gnutls_pubkey_init", OLD),
@@ -297,6 +310,7 @@ const CONSTANTS: &[(&str, Version)] = &[
     ("GNUTLS_E_PREMATURE_TERMINATION", (3, 0, 0)),
     ("GNUTLS_E_APPLICATION_ERROR_MIN", OLD),
     ("GNUTLS_E_NO_CERTIFICATE_STATUS", STAPLING),
+    ("GNUTLS_PKCS11_FLAG_MANUAL", OLD),
     ("GNUTLS_CLIENT", OLD),
     ("GNUTLS_SERVER", OLD),
     ("GNUTLS_HANDSHAKE_CLIENT_HELLO", OLD),

@@ -4,3 +4,4 @@
 #include <gnutls/abstract.h>
 #include <gnutls/ocsp.h>
 #include <gnutls/crypto.h>
+#include <gnutls/pkcs11.h>

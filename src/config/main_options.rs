@@ -159,7 +159,7 @@ pub const MAIN: &[OptionDef] = &[
     acts("freeze_tell", Text, ""),
     refuses("gecos_name", Expanded, ""),
     refuses("gecos_pattern", Text, ""),
-    refuses("gnutls_allow_auto_pkcs11", Bool, "false"),
+    acts("gnutls_allow_auto_pkcs11", Bool, "false"),
     acts("gnutls_compat_mode", Bool, "false"),
     acts("header_line_maxsize", Int, "0"),
     acts("header_maxsize", Int, "1048576"),

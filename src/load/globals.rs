@@ -29,6 +29,10 @@ pub fn globals(
     users: Arc<dyn Users>,
 ) -> Result<Globals, ConfigError> {
     let main = &written.main;
+    if main.bool("gnutls_allow_auto_pkcs11") {
+        // Of this process, and before it uses GnuTLS.
+        crate::tls::allow_pkcs11_modules();
+    }
     let primary_hostname = main.plain("primary_hostname").unwrap_or_else(host_facts::primary_hostname);
     let qualify_domain = main.plain("qualify_domain").unwrap_or_else(|| primary_hostname.clone());
     let qualify_recipient = main.plain("qualify_recipient").unwrap_or_else(|| qualify_domain.clone());

@@ -34,6 +34,9 @@
 //! | `tls_early_banner_hosts` | not in 4.96 | as documented since 4.98 | – | `tls_options` |
 //! | `exim.dev.20160529.1` to `.3` and `default` in `tls_dhparam` | primes of Exim's own | the group `ffdhe2048` of RFC 7919, as strong; with GnuTLS 3.6 or later Exim offers that too | Exim's numbers are in no document | `7-tls/dhparam` |
 //! | a deprecated group in `tls_dhparam` | warned of in each connection | warned of when it is loaded | one line for each change of state | `7-tls/dh_min_bits` |
+//! | a `pkcs11:` URL without `gnutls_allow_auto_pkcs11` | Debian's 4.96 loads the modules all the same: it is built without that option's code | no module is loaded; the log names the option | as documented; a module is foreign code | `tls_tokens` |
+//! | a `pkcs11:` URL | the certificate alone is shown; a PIN in it stands in log lines | the issuers that the token has are shown too; logs have the URL without what follows `?` | clients need the chain, and nobody the PIN | `7-tls/tokens` |
+//! | a token whose contents change | seen by the next connection | seen at a reload (SIGHUP) or restart, or when another file of the same certificate changes | a token has no time of change, and a handshake should not wait for it | – |
 //! | `hosts_noproxy_tls` | TLS is ended and begun anew on the same connection | the connection is closed after its message | there is no proxy process; few servers go on in clear after TLS | `kept_connections` |
 //! | an option that is known but not built | – | the start is refused, file and line | silence would be a lie | `load` |
 //! | a name in banner, `Received:` and HELP | Exim and its version | oxim and its own; `MAILER_NAME=Exim` for the old text | it is not Exim | build settings |

@@ -70,6 +70,14 @@
 //! seconds, and the first clients of one that was loaded later, five seconds for each certificate in all.
 //! The master waits for it never.
 //!
+//! # Modules of tokens
+//!
+//! With `gnutls_allow_auto_pkcs11`, GnuTLS loads the system's PKCS#11 modules into a worker that is to show a certificate
+//! out of a token: the SMTP worker for a server's, the delivery worker for a client's. They are foreign code with all that
+//! the worker may, and may need to write (locks, a device), so the SMTP worker is then not confined by Landlock. The key
+//! stays in the token; who has taken the worker over can have it sign as long as that lasts, and cannot take it along.
+//! Without the option no process loads a module; master, staple keeper and user children never do.
+//!
 //! # Bounds
 //!
 //! Nobody can have all of anything for ever. A uid has a third of the places at the submission socket, a tenth is kept
@@ -100,6 +108,7 @@
 //! | what it says is bounded and checked, and nobody waits for it | `what_the_keeper_tells_is_heard_and_a_flood_or_nonsense_ends_it`, `a_keeper_that_does_not_read_holds_nobody_up_and_loses_nothing`, `nothing_else_is_read`, `a_report_cannot_break_the_line_of_a_log`, `what_proves_nothing_is_not_taken`, `what_an_earlier_run_has_stored_is_stapled_at_the_first_handshake_if_it_holds` |
 //! | what it is told is bounded | `a_worker_that_sends_nonsense_or_too_much_is_not_heard_any_more_and_the_others_are`, `lengths_and_descriptors_that_do_not_fit_are_refused` |
 //! | dead, it stops nothing | `a_keeper_that_cannot_begin_stops_nothing_and_a_start_does_not_wait_for_it`, `a_killed_keeper_stops_neither_stapling_nor_mail_and_the_next_one_goes_on` |
+//! | modules of tokens are loaded where one is asked for, and with the option alone | `a_certificate_from_a_token_is_shown_with_its_chain_and_its_proof_and_the_key_stays_there`, `without_gnutls_allow_auto_pkcs11_no_module_is_loaded_and_the_log_names_the_option`, `where_no_token_is_named_no_module_is_loaded_though_it_might_be`, `a_configuration_whose_writes_nobody_foresees_is_not_confined` |
 //! | `--role` is for the master alone | `a_role_cannot_be_started_by_hand` |
 //! | a set-uid start forgets what its caller prepared | `a_callers_timers_signals_and_limits_are_forgotten` |
 //! | a panic ends one connection or message, or the role | `beyond_the_limit_a_connection_hears_421_and_a_panic_ends_only_its_own`, `a_panic_frees_its_place_and_is_told`, `a_process_whose_vital_thread_dies_does_not_linger`, `a_fault_in_hearing_costs_the_link_and_the_next_one_is_taken_up` |

@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 pub fn confine(globals: &Globals, snapshot: &Snapshot) {
     let result = match writing_word(snapshot) {
         Some(word) => Err(format!("the configuration has the word \"{word}\"")),
+        // Where the module of a token writes (locks, a device) is its own affair.
+        None if globals.main.bool("gnutls_allow_auto_pkcs11") => {
+            Err("gnutls_allow_auto_pkcs11 is set".to_owned())
+        }
         None => {
             let mut places = writable_places(&globals.spool_directory);
             places.extend(globals.log.places());

@@ -278,9 +278,7 @@ fn load_unit(
     let mut builder = CredentialsBuilder::new()?;
     if let Some(certificate) = &settings.certificate {
         let key = settings.private_key.as_ref().unwrap_or(certificate);
-        load_files(certificate.as_bstr(), key.as_bstr(), files, &mut builder).map_err(|problem| {
-            UnitError::CertificateOrKey { certificate: certificate.clone(), key: key.clone(), problem }
-        })?;
+        load_files(certificate.as_bstr(), key.as_bstr(), files, &mut builder)?;
     }
     if let Some(place) = &settings.verify_certificates {
         load_trust(place.as_bstr(), true, files, &mut builder)?;

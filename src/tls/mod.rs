@@ -42,6 +42,8 @@ pub const OCSP: bool = cfg!(ocsp_stapling);
 /// Application layer protocol names can be agreed on: GnuTLS is new enough.
 pub const ALPN: bool = gnutls::alpn::ALPN;
 
+pub use gnutls::pkcs11::allow_modules as allow_pkcs11_modules;
+
 /// The version of GnuTLS that this program was built against, as pkg-config told.
 pub const GNUTLS_BUILD_VERSION: &str = env!("OXIM_GNUTLS_VERSION");
 

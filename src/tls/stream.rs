@@ -3,6 +3,7 @@
 //! It is made from a bare socket, so no clear text that was received before STARTTLS can reach it, and what it
 //! has buffered dies with it: no byte of one world is ever read in the other (CVE-2011-0411, CVE-2026-45185).
 
+use super::gnutls::resumption::ticket_has_come;
 use super::gnutls::session::{Session, SessionError};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -55,6 +56,11 @@ impl TlsStream {
     /// The connection below: for addresses and polling, not for reading or writing.
     pub fn socket(&self) -> &TcpStream {
         self.session.socket()
+    }
+
+    /// The server has given a ticket by now, with which this session could be gone on with.
+    pub fn ticket_has_come(&self) -> bool {
+        ticket_has_come(&self.session)
     }
 
     /// Bytes that can be read without waiting (already decrypted): the input check of SMTP's synchronisation needs

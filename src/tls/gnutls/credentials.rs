@@ -104,7 +104,7 @@ impl CredentialsBuilder {
         Credentials(self.0, self.1)
     }
 
-    #[cfg(ocsp_stapling)]
+    #[cfg(any(ocsp_stapling, gnutls_tokens))]
     pub(super) fn raw(&mut self) -> sys::gnutls_certificate_credentials_t {
         self.0.raw()
     }

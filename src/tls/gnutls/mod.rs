@@ -24,6 +24,7 @@ mod hello;
 mod memory;
 #[cfg_attr(not(ocsp_stapling), path = "ocsp_absent.rs")]
 pub mod ocsp;
+pub mod pkcs11;
 pub mod priority;
 mod reach;
 pub mod resumption;
@@ -46,16 +47,26 @@ mod gnutls_sys {
 }
 
 pub use check::Error;
+use std::sync::OnceLock;
 
-/// Starts the library; before anything else is called. Newer versions start themselves.
-#[doc(alias = "gnutls_global_init")]
-fn start() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: counted by GnuTLS and called once; needed before 3.3 only. If it fails (no memory, self
-    // tests of FIPS mode), every later call fails with its own code.
-    ONCE.call_once(|| unsafe {
-        gnutls_sys::gnutls_global_init();
-    });
+/// Starts the library; before anything else is called. Newer versions start themselves. True if it may load PKCS#11
+/// modules: see [`pkcs11::allow_modules`].
+#[doc(alias = "gnutls_global_init", alias = "gnutls_pkcs11_init")]
+fn start() -> bool {
+    static MODULES: OnceLock<bool> = OnceLock::new();
+    *MODULES.get_or_init(|| {
+        let modules = pkcs11::are_allowed();
+        // SAFETY: called once, before any other thread can be beyond this point. Who says "manual" first gets no module;
+        // before 3.3 the library's own start would load all. The latter is counted, and needed before 3.3 only. If one
+        // fails (no memory, self tests of FIPS mode), every later call fails with its own code.
+        unsafe {
+            if !modules {
+                gnutls_sys::gnutls_pkcs11_init(gnutls_sys::GNUTLS_PKCS11_FLAG_MANUAL, std::ptr::null());
+            }
+            gnutls_sys::gnutls_global_init();
+        }
+        modules
+    })
 }
 
 /// Version of the library that is loaded.

@@ -59,6 +59,12 @@ pub fn data(session: &Session) -> Option<Vec<u8>> {
     Some(unsafe { take_bytes(data) }).filter(|data| !data.is_empty())
 }
 
+/// Whether the server has given a ticket so far: under TLS 1.3 one comes some time after the handshake. Libraries that do
+/// not tell (before 3.6.3) say no.
+pub fn ticket_has_come(session: &Session) -> bool {
+    cfg!(gnutls_tells_tickets) && has_ticket(session)
+}
+
 /// Under TLS 1.3 the ticket comes after the handshake, and without one GnuTLS would wait for it.
 #[cfg(gnutls_tells_tickets)]
 #[doc(alias = "gnutls_session_get_flags")]

@@ -1,4 +1,5 @@
-//! Certificates and their keys: a list of each, side by side in one unit, from files or made here.
+//! Certificates and their keys: a list of each, side by side in one unit, from files, from tokens (`pkcs11:` URLs), or
+//! made here.
 //!
 //! GnuTLS decides in the handshake which of several certificates is shown (by what the client's signature algorithms
 //! and cipher suites allow, and by the name it asks for).
@@ -7,6 +8,7 @@ use super::{FileProblem, UnitError, read};
 use crate::text::list;
 use crate::tls::cache::Files;
 use crate::tls::gnutls::credentials::CredentialsBuilder;
+use crate::tls::gnutls::pkcs11::{self, Object};
 use crate::tls::gnutls::x509::{Certificate, PrivateKey, self_signed};
 use crate::tls::notice::{Notice, Notify};
 use crate::tls::settings::UnitSettings;
@@ -25,22 +27,36 @@ const MAX_CERTIFICATES: usize = 16;
 
 /// A chain with the key of its leaf.
 pub(super) struct Pair {
-    /// The file that the chain is from; empty for what was made here.
+    /// Where the chain is from, as it may be shown; empty for what was made here.
     pub certificate: BString,
     /// Leaf first, at least that.
     pub chain: Vec<Certificate>,
-    key: PrivateKey,
-    /// The file that the key is from.
-    key_file: BString,
+    key: Key,
+    /// Where the key is from, as it may be shown.
+    key_place: BString,
+}
+
+/// A private key.
+enum Key {
+    /// In this process.
+    Here(PrivateKey),
+    /// In a token, which signs with it.
+    Token(Object),
 }
 
 impl Pair {
     /// Into credentials; an error if key and certificate do not belong together.
     pub fn show(&self, builder: &mut CredentialsBuilder) -> Result<(), UnitError> {
-        builder.set_key(&self.chain, &self.key).map_err(|error| {
-            let problem = FileProblem::Malformed(self.key_file.clone(), error);
-            UnitError::pair(self.certificate.as_bstr(), self.key_file.as_bstr(), problem)
-        })
+        self.put(builder)
+            .map_err(|problem| UnitError::pair(self.certificate.as_bstr(), self.key_place.as_bstr(), problem))
+    }
+
+    fn put(&self, builder: &mut CredentialsBuilder) -> Result<(), FileProblem> {
+        match &self.key {
+            Key::Here(key) => builder.set_key(&self.chain, key),
+            Key::Token(key) => builder.set_token_key(&self.chain, key),
+        }
+        .map_err(|error| FileProblem::Malformed(self.key_place.clone(), error))
     }
 }
 
@@ -71,27 +87,58 @@ pub(super) fn load_pairs(
             None => certificate,
             Some(keys) => keys.get(at).ok_or(UnitError::OutOfKeys)?,
         };
-        load_pair(certificate.as_bstr(), key.as_bstr(), files)
-            .map_err(|problem| UnitError::pair(certificate.as_bstr(), key.as_bstr(), problem))
+        load_pair(certificate.as_bstr(), key.as_bstr(), files).map_err(|problem| {
+            UnitError::pair(shown(certificate.as_bstr()).as_bstr(), shown(key.as_bstr()).as_bstr(), problem)
+        })
     };
     let pairs = certificates.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
     // A list that begins with its separator and has nothing else.
     if pairs.is_empty() { Err(UnitError::NoCertificate) } else { Ok(pairs) }
 }
 
-/// A certificate and a key from their files, which may be one.
+/// A certificate and a key from where they are, which may be one place.
 fn load_pair(certificate: &BStr, key: &BStr, files: &mut Files) -> Result<Pair, FileProblem> {
-    let chain = Certificate::list_from_pem(&read(certificate, files)?)
-        .map_err(|error| FileProblem::Malformed(certificate.to_owned(), error))?;
-    if chain.is_empty() {
-        return Err(FileProblem::Nothing(certificate.to_owned()));
+    let (chain, private_key) = (load_chain(certificate, files)?, load_key(key, files)?);
+    Ok(Pair { certificate: shown(certificate), chain, key: private_key, key_place: shown(key) })
+}
+
+fn load_chain(place: &BStr, files: &mut Files) -> Result<Vec<Certificate>, FileProblem> {
+    let chain = match in_token(place)? {
+        Some(object) => object.certificates(),
+        None => Certificate::list_from_pem(&read(place, files)?),
+    };
+    let chain = chain.map_err(|error| FileProblem::Malformed(shown(place), error))?;
+    if chain.is_empty() { Err(FileProblem::Nothing(shown(place))) } else { Ok(chain) }
+}
+
+fn load_key(place: &BStr, files: &mut Files) -> Result<Key, FileProblem> {
+    if let Some(object) = in_token(place)? {
+        return Ok(Key::Token(object));
     }
-    let pem = read(key, files)?;
-    let private_key = PrivateKey::from_pem(&pem).map_err(|error| match pem.contains_str("ENCRYPTED") {
-        true => FileProblem::Encrypted(key.to_owned()),
-        false => FileProblem::Malformed(key.to_owned(), error),
-    })?;
-    Ok(Pair { certificate: certificate.to_owned(), chain, key: private_key, key_file: key.to_owned() })
+    let pem = read(place, files)?;
+    PrivateKey::from_pem(&pem).map(Key::Here).map_err(|error| match pem.contains_str("ENCRYPTED") {
+        true => FileProblem::Encrypted(place.to_owned()),
+        false => FileProblem::Malformed(place.to_owned(), error),
+    })
+}
+
+/// What a URL names; none for a file.
+fn in_token(place: &BStr) -> Result<Option<Object>, FileProblem> {
+    let Some(object) = Object::from_url(place) else { return Ok(None) };
+    if !pkcs11::TOKENS {
+        return Err(FileProblem::NoTokens(shown(place)));
+    }
+    if !pkcs11::may_load_modules() {
+        return Err(FileProblem::NoModules(shown(place)));
+    }
+    Ok(Some(object))
+}
+
+/// A place as it may stand in a log: of a URL without the part that may have a PIN in it.
+fn shown(place: &BStr) -> BString {
+    let url = place.starts_with_str("pkcs11:");
+    let end = place.find_byte(b'?').filter(|_| url).unwrap_or(place.len());
+    place[..end].into()
 }
 
 /// A client's certificate and key into credentials.
@@ -100,9 +147,10 @@ pub(in crate::tls) fn load_files(
     key: &BStr,
     files: &mut Files,
     builder: &mut CredentialsBuilder,
-) -> Result<(), FileProblem> {
-    let pair = load_pair(certificate, key, files)?;
-    builder.set_key(&pair.chain, &pair.key).map_err(|error| FileProblem::Malformed(key.to_owned(), error))
+) -> Result<(), UnitError> {
+    load_pair(certificate, key, files)
+        .map_err(|problem| UnitError::pair(shown(certificate).as_bstr(), shown(key).as_bstr(), problem))?
+        .show(builder)
 }
 
 fn make_self_signed(own_name: &BStr, now: SystemTime) -> Result<Pair, UnitError> {
@@ -111,5 +159,5 @@ fn make_self_signed(own_name: &BStr, now: SystemTime) -> Result<Pair, UnitError>
     let serial = now.duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs()).to_be_bytes();
     let name = [(OID_ORGANIZATION, &b"self-signed"[..]), (OID_COMMON_NAME, own_name.as_bytes())];
     let chain = vec![self_signed(&key, &serial, &name, now, SELF_SIGNED_LIFE)?];
-    Ok(Pair { certificate: BString::default(), chain, key, key_file: BString::default() })
+    Ok(Pair { certificate: BString::default(), chain, key: Key::Here(key), key_place: BString::default() })
 }

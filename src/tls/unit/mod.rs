@@ -138,6 +138,12 @@ pub enum FileProblem {
     /// The file has nothing of the kind.
     #[error("No certificate was found.")]
     Nothing(BString),
+    /// A token, which only a module can be asked for.
+    #[error("no PKCS#11 module is loaded, since gnutls_allow_auto_pkcs11 is not set")]
+    NoModules(BString),
+    /// A token, and a library that is too old.
+    #[error("certificates and keys in a token need GnuTLS 3.6.3 or later")]
+    NoTokens(BString),
 }
 
 impl UnitError {

@@ -51,13 +51,20 @@ impl FileProblem {
             | FileProblem::Encrypted(path)
             | FileProblem::Malformed(path, _)
             | FileProblem::List(path, _)
-            | FileProblem::Nothing(path) => path.as_bstr(),
+            | FileProblem::Nothing(path)
+            | FileProblem::NoModules(path)
+            | FileProblem::NoTokens(path) => path.as_bstr(),
         }
     }
 
     fn reason(&self) -> String {
         match self {
             FileProblem::Unreadable(_, error) => io_text(error),
+            FileProblem::Relative(path) if path == "pkcs11" => {
+                "not an absolute path; in a list, each colon of a URL is doubled".into()
+            }
+            FileProblem::NoModules(_) => format!("{self}: set it, or name a file in place of the token"),
+            FileProblem::NoTokens(_) => format!("{self}: name a file in place of the token"),
             FileProblem::Relative(_) => "not an absolute path".to_owned(),
             FileProblem::Encrypted(_) => "the private key is encrypted with a password".to_owned(),
             FileProblem::Malformed(_, error) => error.to_string(),

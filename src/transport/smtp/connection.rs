@@ -139,6 +139,11 @@ impl Connection {
         }
     }
 
+    /// The server has given a TLS ticket by now.
+    pub fn ticket_has_come(&self) -> bool {
+        matches!(&self.stream, Stream::Tls(stream) if stream.ticket_has_come())
+    }
+
     /// How long the next waits may take: each write and each whole reply.
     pub fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;

@@ -140,6 +140,14 @@ struct Target<'a> {
     registry: Option<&'a Registry>,
 }
 
+/// `$tls_out_resumption` tells of a ticket too, which under TLS 1.3 comes with what the server says first.
+fn with_ticket(mut info: TlsInfo, connection: &Connection) -> TlsInfo {
+    if connection.ticket_has_come() {
+        info.tickets |= 8;
+    }
+    info
+}
+
 impl Target<'_> {
     fn open(&self, avoid_tls: bool) -> Result<Session, Opening> {
         let socket = self.connect()?;
@@ -155,6 +163,7 @@ impl Target<'_> {
         connection.set_limit(self.policy.limits.command);
         check_greeting(&mut connection).map_err(|failure| self.first_read(failure))?;
         let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)?;
+        let tls = tls.map(|info| with_ticket(info, &connection));
         let mut session = Session { connection, features, tls, interface, messages: 0, needs_reset: false };
         if session.tls.is_some() {
             return Ok(session);
@@ -203,7 +212,8 @@ impl Target<'_> {
         // All that was offered in clear is forgotten (RFC 3207 section 4.2).
         let features = say_hello(&mut connection, &self.policy.helo, self.policy.avoid_esmtp)
             .map_err(|failure| self.first_read(failure))?;
-        Ok(Session { connection, features, tls: Some(info), ..session })
+        let tls = Some(with_ticket(info, &connection));
+        Ok(Session { connection, features, tls, ..session })
     }
 
     /// With TLS 1.3 a server's refusal of our certificate, or of our having none, comes after the handshake: when we first
