@@ -351,7 +351,8 @@ fn a_crowd_of_hostile_clients_of_the_numbers_holds_nothing_up() {
         let daemon = started(place);
         let socket = daemon.place.path("run/metrics");
         let worker = daemon.smtp_worker();
-        let count = |what: &str| fs::read_dir(format!("/proc/{worker}/{what}")).unwrap().count();
+        // Only root may look at the descriptors of such a process.
+        let count = |what: &str| fs::read_dir(format!("/proc/{worker}/{what}")).map_or(0, Iterator::count);
         let before = (count("task"), count("fd"));
         // A port's queue has room for few, and who does not get in at once comes a second later.
         let many = if is_socket { long::short_or_long(400, 1000) } else { long::short_or_long(60, 200) };
@@ -382,6 +383,7 @@ fn a_crowd_of_hostile_clients_of_the_numbers_holds_nothing_up() {
             took("--certificates", 5, &|| assert!(seen::ask(&daemon.place, &[]).status.success(), "{round}"));
         }
         let after = (count("task"), count("fd"));
+        assert!(after.0 > 0 && (after.1 > 0 || !daemon::is_root()));
         assert!(after.0 <= before.0 + 40 && after.1 <= before.1 + 60, "{before:?} {after:?}");
         took("a reload", 20, &|| {
             signal(daemon.pid(), Signal::SIGHUP);
