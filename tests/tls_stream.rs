@@ -2,6 +2,8 @@
 
 #[path = "support/ca.rs"]
 mod ca;
+#[path = "support/slower.rs"]
+mod slower;
 #[path = "support/stapling_server.rs"]
 mod stapling_server;
 
@@ -186,7 +188,7 @@ fn a_peer_that_never_stops_sending_cannot_put_off_the_end_of_the_handshake() {
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     flood.join().unwrap();
     // GnuTLS 3.7.9 refuses alerts in this place by itself; where a version does not, the deadline ends it.
-    assert!(took < Duration::from_secs(3), "{took:?} {error}");
+    assert!(took < Duration::from_secs(3) * slower::slower(), "{took:?} {error}");
 }
 
 #[test]
@@ -204,7 +206,7 @@ fn a_peer_that_drips_its_handshake_cannot_put_off_its_end() {
     let start = Instant::now();
     let error = accept(far, &expand_leaf, false, Some(start + Duration::from_millis(400))).err().unwrap();
     assert_eq!(error.to_string(), "(gnutls_handshake): timed out");
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(3) * slower::slower());
     drip.join().unwrap();
 }
 

@@ -28,6 +28,23 @@ as_meant() {
         END { for (path in want) if (!(path in seen)) { print "missing: " want[path]; bad = 1 } exit bad }' "$1" "$2"
 }
 
+# harmless FOUND: whatever the manifest says, no program is set-uid, one is set-gid, files are root's, and none but
+# its owner may write a thing; only drop/ takes files from its group.
+harmless() {
+    awk '
+        $1 == "l" { next }
+        {
+            special = length($2) == 4 ? substr($2, 1, 1) : 0
+            group = substr($2, length($2) - 1, 1); other = substr($2, length($2), 1)
+            if (special >= 4) { print "set-uid: " $0; bad = 1 }
+            if ($1 == "f" && special % 4 >= 2 && $5 !~ "/sbin/oxim$") { print "set-gid: " $0; bad = 1 }
+            if (int(other / 2) % 2 == 1) { print "all may write: " $0; bad = 1 }
+            if (int(group / 2) % 2 == 1 && $5 !~ "/drop$") { print "a group may write: " $0; bad = 1 }
+            if ($1 == "f" && $3 != owner) { print "a file that is not root'"'"'s: " $0; bad = 1 }
+        }
+        END { exit bad }' owner="$2" "$1"
+}
+
 # make with a program that is not optimised: it is only looked at
 plain_make() {
     env CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=0 make CARGO="$cargo" "$@"
@@ -47,9 +64,14 @@ installed() {
         everything_in "$root" | sed "s| $root/| /|" >"$work/found"
         must "its files, links and directories, owners and modes ($(wc -l <"$work/meant")) are the manifest's" \
             as_meant "$work/meant" "$work/found" "$(id -un)"
+        must "none of these modes gives anybody too much" harmless "$work/found" "$(id -un)"
     done
     sed 1d "$work/meant" >"$work/less"
     must_not "one that the manifest does not have would be seen" as_meant "$work/less" "$work/found" "$(id -un)"
+    sed 's/^f 755 /f 4755 /' "$work/found" >"$work/other"
+    must_not "a set-uid program would be seen" harmless "$work/other" "$(id -un)"
+    sed '/^f/s/ 644 / 664 /' "$work/found" >"$work/other"
+    must_not "a file that a group may write would be seen" harmless "$work/other" "$(id -un)"
     sed '/^d/d; s/ 755 / 775 /' "$work/found" >"$work/other"
     must_not "another mode would be seen" as_meant "$work/meant" "$work/other" "$(id -un)"
     must "make uninstall DESTDIR=..." plain_make DESTDIR="$root" uninstall
@@ -90,6 +112,7 @@ installed_by_root() {
         grep -Ev ' /etc/(passwd|group|shadow|gshadow|subuid|subgid)-$' >"$work/found"
     must "its files, links and directories, owners and modes ($(wc -l <"$work/meant")) are the manifest's" \
         as_meant "$work/meant" "$work/found" root
+    must "none of these modes gives anybody too much" harmless "$work/found" root
     packaging/list | awk '$1 == "config" { print $5 }' | sort >"$work/meant"
     must "root's make uninstall leaves the configuration and nothing else" \
         diff "$work/meant" <(sort "$work/left" | comm -23 - "$work/before" |
