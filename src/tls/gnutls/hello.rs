@@ -22,6 +22,10 @@ const PRE_SHARED_KEY: u16 = 41;
 /// psk_key_exchange_modes (RFC 8446 4.2.9)
 const KEY_EXCHANGE_MODES: u16 = 45;
 
+/// Names of protocols that are taken from one hello, in bytes with a separator each: some twenty of usual length. A hello
+/// has room for sixty thousand.
+const MAX_NAMES_SIZE: usize = 256;
+
 /// What the ClientHello says of resumption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resumption {
@@ -76,7 +80,7 @@ fn note(reach: &Reach, hello: &[u8]) -> c_int {
     for (kind, contents) in extensions(hello) {
         match kind {
             STATUS_REQUEST => reach.status_asked.set(cfg!(ocsp_stapling)),
-            PROTOCOLS => protocols = names(contents),
+            PROTOCOLS => add_names(&mut protocols, contents),
             SESSION_TICKET if contents.is_empty() => resumption.asks_for_ticket = true,
             SESSION_TICKET => resumption.offers_ticket = true,
             PRE_SHARED_KEY => resumption.offers_key = true,
@@ -106,15 +110,18 @@ fn extensions(hello: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The names in a list of protocols.
-fn names(contents: &[u8]) -> Vec<Vec<u8>> {
+/// Adds the names in a list of protocols. Beyond [`MAX_NAMES_SIZE`] only the second is: more than one are refused, and
+/// those that were taken are shown in a line of the log.
+fn add_names(names: &mut Vec<Vec<u8>>, contents: &[u8]) {
     let mut rest = take(contents, 2).map(|(list, _)| list).unwrap_or_default();
-    let mut names = Vec::new();
-    while let Some((name, after)) = take(rest, 1) {
+    let mut size: usize = names.iter().map(|name| name.len() + 1).sum();
+    while let Some((name, after)) = take(rest, 1)
+        && (names.len() < 2 || size < MAX_NAMES_SIZE)
+    {
+        size += name.len() + 1;
         names.push(name.to_vec());
         rest = after;
     }
-    names
 }
 
 /// A vector with its length (`size` bytes) in front, and what follows it.
@@ -141,7 +148,11 @@ mod tests {
     }
 
     fn offered(hello: &[u8]) -> Vec<Vec<u8>> {
-        extensions(hello).filter(|(kind, _)| *kind == PROTOCOLS).flat_map(|(_, list)| names(list)).collect()
+        let mut names = Vec::new();
+        extensions(hello)
+            .filter(|(kind, _)| *kind == PROTOCOLS)
+            .for_each(|(_, list)| add_names(&mut names, list));
+        names
     }
 
     #[test]
@@ -150,6 +161,71 @@ mod tests {
         assert_eq!(offered(&hello(extensions)), [b"h2".to_vec(), b"smtp".to_vec()]);
         assert!(offered(&hello(b"\x00\x17\x00\x00")).is_empty());
         assert!(offered(&hello(b"")).is_empty());
+    }
+
+    /// An extension with its length in front.
+    fn extension(kind: u16, contents: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(contents.len()).unwrap();
+        [&kind.to_be_bytes()[..], &length.to_be_bytes(), contents].concat()
+    }
+
+    #[test]
+    fn of_any_number_of_names_a_few_are_taken_and_never_less_than_two() {
+        let list = |names: &[u8]| {
+            let length = u16::try_from(names.len()).unwrap();
+            extension(PROTOCOLS, &[&length.to_be_bytes()[..], names].concat())
+        };
+        let offered_in = |names: &[u8]| offered(&hello(&list(names)));
+        assert_eq!(offered_in(&[0; 60_000]).len(), MAX_NAMES_SIZE, "empty names");
+        assert!(offered_in(&b"\x04smtp".repeat(10_000)).len() <= MAX_NAMES_SIZE / 5 + 1);
+        let long = [&[255; 256][..], &[255; 256], &[255; 256]].concat();
+        assert_eq!(offered_in(&long).len(), 2);
+        // The extension may come more than once, though it must not.
+        let twice = [list(b"\x04smtp"), list(b"\x02h2")].concat();
+        assert_eq!(offered(&hello(&twice)), [b"smtp".to_vec(), b"h2".to_vec()]);
+        assert!(offered(&hello(&list(b"\x04smtp").repeat(5_000))).len() <= MAX_NAMES_SIZE / 5 + 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_of_any_bytes_lies_within_them_and_reading_ends(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000),
+        ) {
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn a_hello_whose_lengths_lie_is_read_up_to_the_lie(
+            kinds in proptest::collection::vec((0u16..60, proptest::collection::vec(0u8..=255, 0..40)), 0..40),
+            lies in proptest::collection::vec((0usize..2000, 0u8..=255), 0..4),
+            cut in 0usize..2000,
+        ) {
+            let all: Vec<u8> = kinds.iter().flat_map(|(kind, contents)| extension(*kind, contents)).collect();
+            let mut hello = hello(&all);
+            let whole: Vec<(u16, Vec<u8>)> =
+                extensions(&hello).map(|(kind, contents)| (kind, contents.to_vec())).collect();
+            proptest::prop_assert_eq!(whole, kinds);
+            for (place, byte) in lies {
+                if let Some(there) = hello.get_mut(place) {
+                    *there = byte;
+                }
+            }
+            read_all(&hello);
+            hello.truncate(cut);
+            read_all(&hello);
+        }
+    }
+
+    /// Everything that is read of a hello; each part has to lie within it, behind the one before.
+    fn read_all(hello: &[u8]) {
+        let range = hello.as_ptr_range();
+        let mut last = range.start;
+        for (_, contents) in extensions(hello) {
+            let part = contents.as_ptr_range();
+            assert!(last <= part.start && part.end <= range.end);
+            last = part.end;
+        }
+        offered(hello);
     }
 
     #[test]

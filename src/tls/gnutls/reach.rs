@@ -157,7 +157,8 @@ impl Reach {
         let code = unsafe {
             sys::gnutls_server_name_get(self.session, buffer.as_mut_ptr().cast(), &mut size, &mut kind, 0)
         };
-        (code == 0 && kind == sys::GNUTLS_NAME_DNS && size > 0).then(|| buffer[..size].to_vec())
+        let name = buffer.get(..size).filter(|name| !name.is_empty());
+        name.filter(|_| code == 0 && kind == sys::GNUTLS_NAME_DNS).map(<[u8]>::to_vec)
     }
 
     /// (It asks for tickets, it offers a session), in the terms of the version that was agreed on.
