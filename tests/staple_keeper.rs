@@ -19,6 +19,7 @@ use oxim::tls::{ClientRequest, ClientSettings, ClientTls, Verify};
 use responder::{Mode, Responder};
 use smtp_client::Smtp;
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -81,6 +82,10 @@ fn seen(port: u16, sni: &str) -> OcspState {
 }
 
 fn shake(port: u16, sni: &str) -> TlsInfo {
+    shake_on(Smtp::starttls(port), sni)
+}
+
+fn shake_on(socket: TcpStream, sni: &str) -> TlsInfo {
     let settings = ClientSettings {
         verify_certificates: Some(ca().path("root.pem").to_str().unwrap().into()),
         ..ClientSettings::default()
@@ -102,7 +107,7 @@ fn shake(port: u16, sni: &str) -> TlsInfo {
         now: SystemTime::now(),
         notify: &|_| {},
     };
-    ClientTls::new().connect(Smtp::starttls(port), &request).unwrap().1
+    ClientTls::new().connect(socket, &request).unwrap().1
 }
 
 /// Shakes hands until a client sees the certificate of this name with a good proof.
@@ -294,6 +299,38 @@ fn a_responder_that_is_dead_at_renewal_costs_nothing_before_the_proof_ends_and_e
     for words in ["no new proof", "ran out"] {
         assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "{lines:#?}");
     }
+}
+
+#[test]
+fn a_worker_that_retires_staples_its_proof_to_its_end_and_not_a_moment_longer() {
+    let life = Duration::from_secs(12);
+    let ends = Instant::now() + life;
+    let brief = ca().proof(&ProofSpec { next_update: Some(12), ..good("leaf") });
+    let responder = Responder::start(Mode::Answer(brief));
+    let daemon = place("leaf", &text(&responder, "")).daemon();
+    wait_until_seen(&daemon, "mx.test", OcspState::Verified);
+    let old = daemon.smtp_worker();
+    let greeted = || {
+        let mut smtp = Smtp::connect(daemon.port);
+        smtp.say("EHLO client.test\r\n");
+        smtp
+    };
+    let start = |mut smtp: Smtp| {
+        assert!(smtp.say("STARTTLS\r\n").starts_with("220 "));
+        smtp.into_socket()
+    };
+    let (first, second, third) = (greeted(), greeted(), start(greeted()));
+    reload(&daemon);
+    wait_until(&daemon.place, "a new worker", || daemon.roles("oxim-smtp").iter().any(|pid| *pid != old));
+    let said = shake_on(start(first), "mx.test").ocsp;
+    if Instant::now() < ends {
+        assert_eq!(said, OcspState::Verified, "by the old worker");
+    }
+    std::thread::sleep((ends + Duration::from_secs(2)).saturating_duration_since(Instant::now()));
+    assert!(Path::new(&format!("/proc/{old}")).exists(), "it has sessions still");
+    assert_eq!(shake_on(start(second), "mx.test").ocsp, OcspState::NoResponse);
+    // One that was promised TLS before the end says hello after it.
+    assert_eq!(shake_on(third, "mx.test").ocsp, OcspState::NoResponse);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The TLS of all servers of one configuration; shared by their threads.
 pub struct ServerTls {
@@ -49,6 +49,9 @@ struct News(Mutex<Vec<Notice>>);
 
 /// Most lines that wait: one for each unit that may be loaded.
 const MAX_NEWS: usize = 1024;
+
+/// A client that lets this much time pass before its ClientHello is offered what there is then: a proof may have ended.
+const LATE: Duration = Duration::from_secs(1);
 
 /// One connection's circumstances.
 pub struct Accept<'a> {
@@ -248,7 +251,8 @@ impl ServerTls {
             session.be_compatible();
         }
         let mut failure = None;
-        let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, accept) {
+        let (unit, begun) = (Arc::clone(&chosen.unit), Instant::now());
+        let mut hook = |hello: &ClientHello<'_>| match self.choose(hello, &unit, accept, begun.elapsed()) {
             Ok(None) => Ok(()),
             Ok(Some(other)) => {
                 chosen = other;
@@ -259,7 +263,7 @@ impl ServerTls {
                 Err(Refusal)
             }
         };
-        let result = session.handshake(self.depends_on_sni.then_some(&mut hook));
+        let result = session.handshake(Some(&mut hook));
         if let Some(error) = failure {
             return Err(error);
         }
@@ -286,15 +290,24 @@ impl ServerTls {
         Ok(info)
     }
 
-    /// After the ClientHello: another unit, if the client named a server. Tells for which certificates it has proofs
-    /// loaded.
-    fn choose(&self, hello: &ClientHello<'_>, accept: &Accept<'_>) -> Result<Option<Chosen>, ServerError> {
-        let Some(name) = hello.server_name().and_then(|sent| safe_server_name(&sent)) else {
-            return Ok(None);
+    /// After the ClientHello, which came so long after `accept.now`: another unit, if the client named a server; or what
+    /// the same one has to offer now, if the client took its time. Tells for which certificates it has proofs loaded.
+    fn choose(
+        &self,
+        hello: &ClientHello<'_>,
+        before: &Arc<Unit>,
+        accept: &Accept<'_>,
+        late: Duration,
+    ) -> Result<Option<Chosen>, ServerError> {
+        let name = hello.server_name().filter(|_| self.depends_on_sni);
+        let unit = match name.and_then(|sent| safe_server_name(&sent)) {
+            Some(name) => self.unit(accept, Some(&name))?,
+            None if late < LATE => return Ok(None),
+            None => Arc::clone(before),
         };
-        let unit = self.unit(accept, Some(&name))?;
-        unit.await_proofs(accept.now, accept.deadline);
-        let Offer { credentials, staples, loaded } = unit.offer(accept.now, accept.notify);
+        let now = accept.now + late;
+        unit.await_proofs(now, accept.deadline);
+        let Offer { credentials, staples, loaded } = unit.offer(now, accept.notify);
         hello.show(&credentials, staples).map_err(ServerError::Session)?;
         hello.ask_certificate(accept.client_certificate);
         Ok(Some(Chosen { unit, loaded }))

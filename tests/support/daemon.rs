@@ -229,13 +229,19 @@ impl Daemon {
 
     /// The process of this name that the master has started.
     pub fn role(&self, name: &str) -> Option<u32> {
+        self.roles(name).first().copied()
+    }
+
+    /// The same, and all of them: a former one may have sessions still.
+    pub fn roles(&self, name: &str) -> Vec<u32> {
         let (ours, named) = (format!("PPid:\t{}\n", self.pid()), format!("Name:\t{name}\n"));
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
-        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.find(|pid| {
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             status.starts_with(&named) && status.contains(&ours)
         })
+        .collect()
     }
 
     fn start(place: Place) -> Self {
