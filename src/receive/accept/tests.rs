@@ -8,12 +8,13 @@ use crate::expand::context::{Globals, NoHooks, UserEntry, Users};
 use crate::log::{Log, Selectors, Which};
 use crate::mail::{Address, IdForm, IdGenerator, MessageId, Recipient};
 use crate::receive::{Caller, Controls, ErrorsTo, Extract, LocalAnswer, accept_local};
-use crate::spool::{Layout, Message, scan};
+use crate::spool::{Layout, Message, OpenError, scan};
 use crate::syntax::{Position, Template};
 use crate::upward::{Announce, NewMessage};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 struct Nobody;
 
@@ -195,6 +196,17 @@ fn texts(message: &Message) -> Vec<String> {
     message.headers.iter().map(|header| header.text.to_string()).collect()
 }
 
+/// A test beside this one that starts a process has a copy of the lock for a moment, between fork and exec.
+fn opened(world: &World, id: &MessageId) -> Message {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Message::open(&world.station.layout, id) {
+            Err(OpenError::Locked) if Instant::now() < end => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 #[test]
 fn a_message_over_smtp_is_spooled_logged_and_announced() {
     let world = world(&[]);
@@ -202,7 +214,7 @@ fn a_message_over_smtp_is_spooled_logged_and_announced() {
     let outcome = accept_with(&world, smtp_mail(), input, Verdict::Accept);
     let (id, size) = accepted(&outcome);
     assert_eq!(world.told.0.lock().unwrap().as_slice(), std::slice::from_ref(&id));
-    let message = Message::open(&world.station.layout, &id).unwrap();
+    let message = opened(&world, &id);
     let received = message.headers[0].text.to_string();
     assert!(received.starts_with("Received: from [192.0.2.5] (helo=client.example)\n\tby mx.test.example "));
     assert!(received.contains(&format!("id {id}\n\tfor r@test.example;\n\t")), "{received}");
@@ -230,7 +242,7 @@ fn a_local_message_with_t_is_fixed_up() {
     let mail = NewMail { recipients: Vec::new(), extract: Some(Extract::default()), ..local_mail() };
     let outcome = accept_with(&world, mail, b"To: a@b, c\nBcc: d@e\n\nbody\n.\nafter\n", Verdict::Accept);
     let (id, _) = accepted(&outcome);
-    let message = Message::open(&world.station.layout, &id).unwrap();
+    let message = opened(&world, &id);
     let recipients: Vec<_> = message.envelope.recipients.iter().map(|r| r.address.to_string()).collect();
     assert_eq!(recipients, ["a@b", "c@test.example", "d@e"]);
     assert!(message.envelope.sender_local && message.body_size == 5);
@@ -315,7 +327,7 @@ fn headers_are_removed_and_added_where_the_acl_wants_them() {
     let outcome = accept_with(&world, mail, b"Received: a\r\nX-Y: z\r\nTo: b\r\n\r\n", Verdict::Accept);
     let (id, _) = accepted(&outcome);
     assert!(world.told.0.lock().unwrap().is_empty());
-    let message = Message::open(&world.station.layout, &id).unwrap();
+    let message = opened(&world, &id);
     let kinds: Vec<_> = message.headers.iter().map(|header| (header.kind.letter(), header.name())).collect();
     let shown: Vec<_> = kinds.iter().map(|(letter, name)| format!("{}{name}", char::from(*letter))).collect();
     assert_eq!(shown, [" Start", "PReceived", "PReceived", " Rfc", "*X-Y", "TTo", " End"].map(String::from));
@@ -363,7 +375,7 @@ fn a_bounce_goes_in_with_the_message_it_answers() {
         ..NewMessage::default()
     };
     let id = own.submit(new).unwrap();
-    let message = Message::open(&world.station.layout, &id).unwrap();
+    let message = opened(&world, &id);
     assert!(message.envelope.local_error && message.envelope.sender.is_null());
     assert_eq!(message.body_size, 12);
     let line = &world.station.log.lines()[0].1;
@@ -450,10 +462,10 @@ fn a_trusted_callers_from_line_gives_the_sender() {
     let trusted = Caller { login: "nobody".into(), trusted: true, ..Caller::default() };
     let mail = NewMail { caller: trusted, ..local_mail() };
     let (id, _) = accepted(&accept_with(&world, mail, input, Verdict::Accept));
-    let message = Message::open(&world.station.layout, &id).unwrap();
+    let message = opened(&world, &id);
     assert_eq!(message.envelope.sender.to_string(), "a@b");
     let (id, _) = accepted(&accept_with(&world, local_mail(), input, Verdict::Accept));
-    let message = Message::open(&world.station.layout, &id).unwrap();
+    let message = opened(&world, &id);
     assert_eq!(message.envelope.sender.to_string(), "nobody@test.example");
     assert_eq!(message.headers[1].text, "Subject: x\n");
 }
