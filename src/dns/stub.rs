@@ -305,9 +305,16 @@ mod tests {
 
     /// A name server on loopback: answers each question by the first letter of its name.
     fn serve(questions: usize) -> SocketAddr {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // The port of the one may be taken with the other.
+        let (udp, tcp) = std::iter::repeat_with(|| {
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+            Some((udp, tcp))
+        })
+        .take(50)
+        .find_map(|pair| pair)
+        .unwrap();
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 2048];
             for _ in 0..questions {
