@@ -143,16 +143,23 @@ mod tests {
     use super::*;
 
     fn purpose(port: u16, require_status: bool) -> Purpose {
-        let settings = ClientSettings::default();
-        let request = ClientRequest {
-            settings: &settings,
+        purpose_of(port, &ClientSettings::default(), |request| request.require_status = require_status)
+    }
+
+    fn purpose_of(
+        port: u16,
+        settings: &ClientSettings,
+        change: impl FnOnce(&mut ClientRequest<'_>),
+    ) -> Purpose {
+        let mut request = ClientRequest {
+            settings,
             ciphers: None,
             sni: None,
             verify: Verify::Try,
             host_name: None,
             request_ocsp: true,
             require_ocsp: false,
-            require_status,
+            require_status: false,
             registry: None,
             resume: true,
             deadline: None,
@@ -161,7 +168,38 @@ mod tests {
             notify: &|_| {},
             terms: ClientTerms::default(),
         };
+        change(&mut request);
         Purpose::of(SocketAddr::from(([127, 0, 0, 1], port)), &request)
+    }
+
+    #[test]
+    fn whatever_decides_about_a_certificate_is_part_of_the_purpose() {
+        let plain = ClientSettings::default();
+        let lists = ClientSettings { crl: Some("/lists".into()), ..ClientSettings::default() };
+        let trust =
+            ClientSettings { verify_certificates: Some("/trust".into()), ..ClientSettings::default() };
+        let terms = ClientTerms { require_protocol: true, ..ClientTerms::default() };
+        let all = [
+            purpose_of(25, &plain, |_| {}),
+            purpose_of(26, &plain, |_| {}),
+            purpose_of(25, &lists, |_| {}),
+            purpose_of(25, &trust, |_| {}),
+            purpose_of(25, &plain, |request| request.ciphers = Some(b"SECURE192")),
+            purpose_of(25, &plain, |request| request.sni = Some(b"a.example")),
+            purpose_of(25, &plain, |request| request.sni = Some(b"b.example")),
+            purpose_of(25, &plain, |request| request.host_name = Some(b"a.example")),
+            purpose_of(25, &plain, |request| request.verify = Verify::No),
+            purpose_of(25, &plain, |request| request.verify = Verify::Require),
+            purpose_of(25, &plain, |request| request.request_ocsp = false),
+            purpose_of(25, &plain, |request| request.require_ocsp = true),
+            purpose_of(25, &plain, |request| request.require_status = true),
+            purpose_of(25, &plain, |request| request.terms = terms),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            for (other_at, other) in all.iter().enumerate() {
+                assert_eq!(one == other, at == other_at, "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]
